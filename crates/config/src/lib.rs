@@ -1,0 +1,1 @@
+//! One TOML file to the settings that each part owns.

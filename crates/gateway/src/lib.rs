@@ -1,0 +1,3 @@
+//! The front door: pinned monoio runtimes, sockets, sessions, budgets.
+
+pub mod settings;

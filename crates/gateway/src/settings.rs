@@ -1,0 +1,113 @@
+//! What steers the front door, with its defaults.
+//!
+//! Plain values: the configuration file is read and checked elsewhere and composed into [`GatewaySettings`].
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Which kernel interface the cores use for their sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// io_uring where the kernel grants it, else epoll (said in the log and in a metric).
+    #[default]
+    Auto,
+    /// io_uring or an error at start.
+    IoUring,
+    /// epoll, with a committer thread for each log.
+    Epoll,
+}
+
+/// One `[[listener]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerSettings {
+    /// Label in logs and metrics.
+    pub name: String,
+    /// Addresses to listen on; port 0 lets the kernel choose one.
+    pub addresses: Vec<SocketAddr>,
+}
+
+impl Default for ListenerSettings {
+    fn default() -> Self {
+        Self { name: "mx".to_owned(), addresses: vec![SocketAddr::from(([127, 0, 0, 1], 2525))] }
+    }
+}
+
+/// How long a peer may take (RFC 5321 §4.5.3.2 asks for at least five minutes between commands).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Silence between two inputs, then 421 4.4.2.
+    pub idle_timeout: Duration,
+    /// `idle_timeout` while a budget of the core is nearly spent.
+    pub idle_timeout_under_pressure: Duration,
+    /// From the `MAIL` that opens a mail transaction to its final reply, then 421 4.4.2.
+    pub transaction_timeout: Duration,
+    /// From the accept to the end of the session, then 421 4.4.2.
+    pub session_timeout: Duration,
+    /// Mail data slower than this, in octets per second over `min_data_rate_window`, ends the session with 421 4.4.2. 0 switches the check off.
+    pub min_data_rate: u32,
+    /// The time over which `min_data_rate` is measured.
+    pub min_data_rate_window: Duration,
+    /// How long a running transaction may go on after the request to stop.
+    pub drain_deadline: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            idle_timeout: Duration::from_mins(5),
+            idle_timeout_under_pressure: Duration::from_secs(10),
+            transaction_timeout: Duration::from_mins(20),
+            session_timeout: Duration::from_mins(30),
+            min_data_rate: 500,
+            min_data_rate_window: Duration::from_mins(1),
+            drain_deadline: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What the front door may spend before it answers `4xx`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Budgets {
+    /// Open sessions on one core, then 421 4.3.2. 0 = derived from the limit of file descriptors.
+    pub connections_max: u32,
+    /// Open sessions of one address (IPv6: one /64) on one core, then 421 4.7.0. 0 = no limit of its own.
+    pub connections_per_address_max: u32,
+    /// Octets of mail data that the sessions of one core hold in memory, then 452 4.3.1.
+    pub pending_bytes_max: u64,
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self { connections_max: 0, connections_per_address_max: 0, pending_bytes_max: 256 << 20 }
+    }
+}
+
+/// Settings of the front door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewaySettings {
+    /// The name in the greeting, the `EHLO` reply and `Received` (RFC 5321 §4.1.1.1).
+    pub hostname: String,
+    /// Cores to run on; 0 = all that the process may use.
+    pub cores: u16,
+    /// Kernel interface.
+    pub engine: Engine,
+    /// Where to listen.
+    pub listeners: Vec<ListenerSettings>,
+    /// How long a peer may take.
+    pub timeouts: Timeouts,
+    /// What may be spent.
+    pub budgets: Budgets,
+}
+
+impl Default for GatewaySettings {
+    fn default() -> Self {
+        Self {
+            hostname: "localhost".to_owned(),
+            cores: 0,
+            engine: Engine::Auto,
+            listeners: vec![ListenerSettings::default()],
+            timeouts: Timeouts::default(),
+            budgets: Budgets::default(),
+        }
+    }
+}

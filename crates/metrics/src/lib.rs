@@ -1,0 +1,1 @@
+//! Per-core cells and histograms, merged at scrape.

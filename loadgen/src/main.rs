@@ -1,0 +1,2 @@
+//! The `inrush-load` command.
+fn main() {}
