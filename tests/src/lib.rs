@@ -1,1 +1,23 @@
-//! Helpers of the end-to-end tests.
+//! Helpers of the end-to-end tests: the real `inrush` binary on ports chosen by the kernel, real clients, and a look at
+//! what was stored.
+//!
+//! Nothing here waits by sleeping a fixed time: readiness is a line in the log of the server, the end of a client is its
+//! exit, and each wait has a deadline that fails the test by name.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::print_stderr,
+    reason = "what a failing test says about its surroundings goes to standard error"
+)]
+
+pub mod binary;
+pub mod client;
+pub mod corpus;
+pub mod export;
+pub mod http;
+pub mod mount;
+pub mod postfix;
+pub mod process;
+pub mod random;
+pub mod sender;
+pub mod server;
+pub mod settings;

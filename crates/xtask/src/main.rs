@@ -1,2 +1,54 @@
-//! Tasks of this repository.
-fn main() {}
+//! The tasks of this repository, one file each: `cargo xtask --help` lists them.
+//!
+//! `cargo xtask test` is what continuous integration runs and all it runs, so that a green run here is a green run there.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the tasks talk to the person who started them"
+)]
+
+mod bench;
+mod fuzz;
+mod lint;
+mod packages;
+mod run;
+mod test;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The tasks of this repository", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Installs what the tests need, checks the sources and runs every test
+    Test(test::Arguments),
+    /// Installs the Debian packages that the tests need (as root), or names the missing ones and fails
+    Packages,
+    /// Formatting and clippy, warnings are errors
+    Lint,
+    /// What no linter sees: floors, licences, links, sizes, marker words, dialogs without a section
+    Tidy,
+    /// Runs one fuzz target of tests/fuzz
+    Fuzz(fuzz::Arguments),
+    /// Measurements against other servers
+    #[command(subcommand)]
+    Bench(bench::Task),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().task {
+        Task::Test(arguments) => test::run(&arguments),
+        Task::Packages => packages::ensure(),
+        Task::Lint => lint::run(),
+        Task::Tidy => tidy::run(),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
+        Task::Bench(task) => bench::run(&task),
+    }
+}

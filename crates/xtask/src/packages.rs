@@ -1,0 +1,130 @@
+//! The Debian packages that the tests need.
+//!
+//! A test that cannot run must not look like a test that passed: as root the missing packages are installed, otherwise
+//! they are named and the task fails. A package counts as there when all its programs are.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+use crate::run;
+
+struct Package {
+    name: &'static str,
+    programs: &'static [&'static str],
+}
+
+const PACKAGES: &[Package] = &[
+    Package { name: "curl", programs: &["curl"] },
+    Package { name: "swaks", programs: &["swaks"] },
+    Package {
+        name: "postfix",
+        programs: &["postfix", "postqueue", "sendmail", "smtp-source", "smtp-sink", "smtpd"],
+    },
+    // Only promtool is used.
+    Package { name: "prometheus", programs: &["promtool"] },
+    Package { name: "python3", programs: &["python3"] },
+    Package { name: "util-linux", programs: &["prlimit"] },
+    Package { name: "mount", programs: &["mount", "umount"] },
+];
+
+/// While this file says 101, Debian's packages start no service (`invoke-rc.d(8)`).
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// Makes sure that every package is there.
+///
+/// # Errors
+/// A package is missing and we are not root, or apt fails.
+pub(crate) fn ensure() -> anyhow::Result<()> {
+    run::step("packages");
+    let missing = missing();
+    if missing.is_empty() {
+        println!("   all there");
+        return Ok(());
+    }
+    let names = missing.iter().map(|package| package.name).collect::<Vec<_>>();
+    if !is_root()? {
+        bail!("missing Debian packages: {0}\n  apt-get install --no-install-recommends {0}", names.join(" "));
+    }
+    install(&names)?;
+    let left = self::missing();
+    if !left.is_empty() {
+        let programs = left.iter().flat_map(|package| package.programs);
+        bail!(
+            "installed, but some of these programs are not there: {}",
+            programs.copied().collect::<Vec<_>>().join(" ")
+        );
+    }
+    Ok(())
+}
+
+fn missing() -> Vec<&'static Package> {
+    let there = |package: &Package| package.programs.iter().all(|program| run::program(program).is_some());
+    PACKAGES.iter().filter(|package| !there(package)).collect()
+}
+
+fn install(names: &[&str]) -> anyhow::Result<()> {
+    let _policy = NoServices::begin()?;
+    let minutes = Duration::from_secs(15 * 60);
+    run::must(apt().arg("update"), minutes)?;
+    if names.contains(&"postfix") {
+        preseed("postfix postfix/main_mailer_type select No configuration\n")?;
+    }
+    run::must(apt().args(["install", "-y", "--no-install-recommends"]).args(names), minutes)
+}
+
+fn apt() -> Command {
+    let mut command = Command::new("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+    command.args([
+        "-q",
+        "-o",
+        "Dpkg::Use-Pty=0",
+        "-o",
+        "DPkg::Lock::Timeout=300",
+        "-o",
+        "Acquire::Retries=3",
+    ]);
+    command
+}
+
+fn preseed(line: &str) -> anyhow::Result<()> {
+    let file = tempfile::NamedTempFile::new()?;
+    fs::write(file.path(), line)?;
+    run::must(Command::new("debconf-set-selections").arg(file.path()), Duration::from_secs(60))
+}
+
+fn is_root() -> anyhow::Result<bool> {
+    Ok(run::output(Command::new("id").arg("-u"))?.trim() == "0")
+}
+
+/// Keeps the installed packages from starting their services; takes its rule back at the end.
+struct NoServices {
+    ours: bool,
+}
+
+impl NoServices {
+    fn begin() -> anyhow::Result<Self> {
+        let policy = Path::new(POLICY);
+        if policy.exists() {
+            return Ok(Self { ours: false });
+        }
+        fs::write(policy, "#!/bin/sh\nexit 101\n").with_context(|| format!("cannot write {POLICY}"))?;
+        fs::set_permissions(policy, fs::Permissions::from_mode(0o755))?;
+        Ok(Self { ours: true })
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.ours
+            && let Err(error) = fs::remove_file(POLICY)
+        {
+            eprintln!("cannot remove {POLICY}: {error}");
+        }
+    }
+}

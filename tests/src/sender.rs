@@ -1,0 +1,109 @@
+//! Senders for the crash test: many connections, each message different, a note of every acknowledged one.
+//!
+//! What was sent can be made again from its number, so a note is the id and the number, and a message that was stored
+//! without an acknowledgement can be checked as well.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::client::{Client, accepted, stuffed};
+use crate::random::Random;
+
+/// One acknowledgement.
+#[derive(Clone, Debug)]
+pub struct Acknowledged {
+    /// The id in the 250.
+    pub id: String,
+    /// Which message it was.
+    pub number: u64,
+}
+
+/// Where the numbers of a round come from, and when to stop.
+#[derive(Debug, Default)]
+pub struct Round {
+    next: AtomicU64,
+    /// Set before the server is killed on purpose: from then on a broken connection is no failure.
+    pub over: AtomicBool,
+}
+
+impl Round {
+    /// Numbers begin here.
+    pub fn from(number: u64) -> Self {
+        Self { next: AtomicU64::new(number), over: AtomicBool::new(false) }
+    }
+
+    /// How many numbers were given out so far, in all rounds.
+    pub fn next(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    /// Sends over one connection after another until the server is gone.
+    ///
+    /// # Panics
+    /// The server refuses a message.
+    pub fn send(&self, address: SocketAddr) -> Vec<Acknowledged> {
+        let mut acknowledged = Vec::new();
+        // Any error is the death of the server that the test brings about.
+        while let Ok(client) = Client::open(address) {
+            if self.session(client, &mut acknowledged).is_err() {
+                break;
+            }
+        }
+        assert!(self.over.load(Ordering::SeqCst), "the server is gone before it was killed");
+        acknowledged
+    }
+
+    fn session(&self, mut client: Client, acknowledged: &mut Vec<Acknowledged>) -> std::io::Result<()> {
+        let expect = |client: &mut Client, code: u16| {
+            let reply = client.reply()?;
+            assert_eq!(reply.code, code, "{}", reply.text());
+            Ok::<_, std::io::Error>(reply)
+        };
+        expect(&mut client, 220)?;
+        client.send(b"EHLO client.test.example\r\n")?;
+        expect(&mut client, 250)?;
+        // A few messages a session, each whole transaction in two segments as a pipelining sender does it (RFC 2920).
+        for _ in 0..5 {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let body = body(number);
+            if number.is_multiple_of(3) {
+                client.send(b"MAIL FROM:<s@client.test.example>\r\nRCPT TO:<r@example.com>\r\n")?;
+                client.send(format!("BDAT {} LAST\r\n", body.len()).as_bytes())?;
+                client.send(&body)?;
+                expect(&mut client, 250)?;
+                expect(&mut client, 250)?;
+            } else {
+                client.send(b"MAIL FROM:<s@client.test.example>\r\nRCPT TO:<r@example.com>\r\nDATA\r\n")?;
+                expect(&mut client, 250)?;
+                expect(&mut client, 250)?;
+                expect(&mut client, 354)?;
+                client.send(&stuffed(&body))?;
+            }
+            let reply = expect(&mut client, 250)?;
+            acknowledged.push(Acknowledged { id: accepted(&reply), number });
+        }
+        client.send(b"QUIT\r\n")?;
+        expect(&mut client, 221)?;
+        Ok(())
+    }
+}
+
+/// The message of this number: mostly small, a few larger than one record of the log.
+pub fn body(number: u64) -> Vec<u8> {
+    let mut random = Random::new(number);
+    let octets = match random.below(100) {
+        0 => 300_000 + random.below(700_000),
+        1..10 => 20_000 + random.below(60_000),
+        _ => random.below(6000),
+    };
+    let mut body = format!("Subject: {number}\r\n\r\n").into_bytes();
+    body.extend(random.text(usize::try_from(octets).unwrap_or(0)));
+    body
+}
+
+/// The number of a stored message, from its subject.
+pub fn number(stored: &[u8]) -> Option<u64> {
+    let at = stored.windows(11).position(|window| window == b"\r\nSubject: ")? + 11;
+    let end = at + stored[at..].iter().position(|octet| *octet == b'\r')?;
+    std::str::from_utf8(&stored[at..end]).ok()?.parse().ok()
+}

@@ -1,0 +1,254 @@
+//! One gateway process: started from a config of its own, ready when its log says so, ended by its id.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::settings::Settings;
+use crate::{binary, process};
+
+const READY_LIMIT: Duration = Duration::from_secs(60);
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+
+/// A running gateway. Dropped, it is killed, and its log is shown if the test is failing.
+#[derive(Debug)]
+pub struct Server {
+    folder: TempDir,
+    settings: Settings,
+    child: Option<Child>,
+    runs: u32,
+    mx: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Server {
+    /// Starts with the defaults of the tests.
+    ///
+    /// # Panics
+    /// It does not get ready.
+    pub fn start() -> Self {
+        Self::with(Settings::default())
+    }
+
+    /// Starts with these settings.
+    ///
+    /// # Panics
+    /// It does not get ready.
+    pub fn with(settings: Settings) -> Self {
+        let folder = TempDir::with_prefix("inrush-e2e-").unwrap_or_else(|error| panic!("no folder: {error}"));
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut server = Self { folder, settings, child: None, runs: 0, mx: nowhere, admin: nowhere };
+        server.run();
+        server
+    }
+
+    /// Where mail goes in.
+    pub fn mx(&self) -> SocketAddr {
+        self.mx
+    }
+
+    /// Where the operator asks.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// The folder of the log.
+    pub fn data(&self) -> PathBuf {
+        self.settings.data.clone().unwrap_or_else(|| self.folder.path().join("data"))
+    }
+
+    /// A folder for whatever a test writes beside the server.
+    pub fn scratch(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The config file of the last start.
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("inrush.toml")
+    }
+
+    /// The process id.
+    ///
+    /// # Panics
+    /// The server is not running.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().map(Child::id).unwrap_or_else(|| panic!("the server is not running"))
+    }
+
+    /// What the running process, or the last one, has written to its log so far.
+    pub fn log(&self) -> String {
+        fs::read(self.log_file())
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// Ends it as a power cut of the process would: no handler runs.
+    ///
+    /// # Panics
+    /// It was not running, or had ended by itself before.
+    pub fn kill9(&mut self) {
+        let mut child = self.child.take().unwrap_or_else(|| panic!("the server is not running"));
+        let ended_before = child.try_wait().ok().flatten();
+        assert!(ended_before.is_none(), "the server had ended by itself: {ended_before:?}\n{}", self.log());
+        signal(&child, Signal::KILL);
+        let status = process::wait(&mut child, STOP_LIMIT);
+        assert_eq!(status.and_then(|status| status.signal()), Some(9));
+    }
+
+    /// Asks it to end, without waiting.
+    pub fn terminate(&self) {
+        if let Some(child) = &self.child {
+            signal(child, Signal::TERM);
+        }
+    }
+
+    /// Waits for the end that was asked for.
+    ///
+    /// # Panics
+    /// It is still running after a minute.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut child = self.child.take().unwrap_or_else(|| panic!("the server is not running"));
+        let status = process::wait(&mut child, STOP_LIMIT);
+        status.unwrap_or_else(|| panic!("still running after {STOP_LIMIT:?}:\n{}", self.log()))
+    }
+
+    /// Asks it to end and expects that it ends well.
+    ///
+    /// # Panics
+    /// It does not, or its exit code is not 0.
+    pub fn stop(&mut self) {
+        self.terminate();
+        let status = self.wait();
+        assert!(status.success(), "{status}\n{}", self.log());
+    }
+
+    /// Ends it if it runs, and starts it again on the same data with the same settings (and new ports).
+    ///
+    /// # Panics
+    /// It does not get ready.
+    pub fn restart(&mut self) {
+        if self.child.is_some() {
+            self.kill9();
+        }
+        self.run();
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.path().join(format!("log.{}", self.runs))
+    }
+
+    fn run(&mut self) {
+        self.runs += 1;
+        write_config(self.folder.path(), &self.settings, &self.data());
+        let log = File::create(self.log_file()).unwrap_or_else(|error| panic!("no log file: {error}"));
+        let mut command = match self.settings.process_limits.as_slice() {
+            [] => Command::new(binary::inrush()),
+            limits => {
+                let mut command = process::command("prlimit", limits);
+                command.arg(binary::inrush());
+                command
+            }
+        };
+        command.arg("serve").arg("--config").arg(self.config());
+        command.current_dir(self.folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.child =
+            Some(command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}")));
+        self.wait_until_ready();
+    }
+
+    /// The log names the address of each listener once it accepts, the admin address last or first.
+    fn wait_until_ready(&mut self) {
+        let deadline = Instant::now() + READY_LIMIT;
+        loop {
+            let log = self.log();
+            if let (Some(mx), Some(admin)) = (listening(&log, "mx"), listening(&log, "admin")) {
+                (self.mx, self.admin) = (mx, admin);
+                return;
+            }
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            assert!(ended.is_none(), "the server ended at its start: {ended:?}\n{log}");
+            assert!(Instant::now() < deadline, "the server is not ready after {READY_LIMIT:?}:\n{log}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail = log.lines().rev().take(60).collect::<Vec<_>>();
+            eprintln!("── the last lines of the server's log:");
+            tail.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
+    }
+}
+
+/// Writes the config file, and the recipients' file that it names, into `folder`.
+///
+/// # Panics
+/// The folder cannot be written.
+pub fn write_config(folder: &Path, settings: &Settings, data: &Path) -> PathBuf {
+    let recipients = folder.join("recipients");
+    let config = folder.join("inrush.toml");
+    let list = settings.recipients.iter().map(|address| format!("{address}\n")).collect::<String>();
+    for (file, text) in [(&recipients, list), (&config, settings.text(data, &recipients))] {
+        fs::write(file, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
+    }
+    config
+}
+
+/// The address in the line `listening listener=NAME address=ADDRESS`, as logfmt or JSON. The last line may be unfinished.
+fn listening(log: &str, name: &str) -> Option<SocketAddr> {
+    let complete = log.rfind('\n').map_or("", |end| &log[..end]);
+    let lines = complete.lines().filter(|line| line.contains("listening"));
+    let mut named = lines.filter(|line| field(line, "listener").as_deref() == Some(name));
+    named.find_map(|line| field(line, "address")?.parse().ok())
+}
+
+/// The value of `key=value`, `key="value"` or `"key":"value"`.
+fn field(line: &str, key: &str) -> Option<String> {
+    let plain: String = line
+        .chars()
+        .filter(|c| *c != '"')
+        .map(|c| if matches!(c, ',' | '{' | '}') { ' ' } else { c })
+        .collect();
+    let mut words = plain.split_whitespace();
+    words.find_map(|word| {
+        let value = word.strip_prefix(key)?;
+        value.strip_prefix('=').or_else(|| value.strip_prefix(':')).map(str::to_owned)
+    })
+}
+
+fn signal(child: &Child, signal: Signal) {
+    // The child is ours and not yet waited for, so its id cannot have been given to another process.
+    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, signal);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_from_both_forms_of_log() {
+        let expected = Some(SocketAddr::from(([127, 0, 0, 1], 40123)));
+        let logfmt = "INFO listening listener=mx address=127.0.0.1:40123\n";
+        let json = "{\"level\":\"INFO\",\"message\":\"listening\",\"listener\":\"mx\",\"address\":\"127.0.0.1:40123\"}\n";
+        assert_eq!(listening(logfmt, "mx"), expected);
+        assert_eq!(listening(json, "mx"), expected);
+        assert_eq!(listening(logfmt, "admin"), None);
+        assert_eq!(listening(logfmt.trim_end(), "mx"), None, "the line is not yet complete");
+    }
+}

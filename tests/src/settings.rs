@@ -1,0 +1,82 @@
+//! The config file of a server under test.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// What a test sets apart from the defaults. Everything listens on loopback, on ports that the kernel chooses.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Top-level lines, each `key = value`.
+    pub top: Vec<String>,
+    /// Lines of the `[log]` table.
+    pub log: Vec<String>,
+    /// Lines of the `[[listener]]` table.
+    pub listener: Vec<String>,
+    /// Lines of the `[limits]` table.
+    pub limits: Vec<String>,
+    /// Recipients of `example.com`, one address each; empty = any.
+    pub recipients: Vec<String>,
+    /// Where the log is; `None` = a fresh folder of its own.
+    pub data: Option<PathBuf>,
+    /// Limits on the process as `prlimit` takes them, e.g. `--nofile=64:64`.
+    pub process_limits: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            top: Vec::new(),
+            // Small segments: each test meets several, and a spare is written in no time.
+            log: vec!["segment_bytes = \"4MiB\"".into(), "free_bytes_min = \"16MiB\"".into()],
+            listener: Vec::new(),
+            limits: Vec::new(),
+            recipients: Vec::new(),
+            data: None,
+            process_limits: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// The same with the named engine, `"io_uring"` or `"epoll"`.
+    #[must_use]
+    pub fn engine(mut self, name: &str) -> Self {
+        self.top.push(format!("engine = \"{name}\""));
+        self
+    }
+
+    /// The same with known recipients instead of any.
+    #[must_use]
+    pub fn recipients(mut self, addresses: &[&str]) -> Self {
+        self.recipients = addresses.iter().map(|address| (*address).to_owned()).collect();
+        self
+    }
+
+    /// The text of the config file.
+    pub(crate) fn text(&self, data: &Path, recipients_file: &Path) -> String {
+        let recipients = match self.recipients.as_slice() {
+            [] => "any".to_owned(),
+            _ => format!("file:{}", recipients_file.display()),
+        };
+        let mut text = format!("hostname = \"mx.test.example\"\ndata_dir = \"{}\"\n", data.display());
+        lines(&mut text, &self.top);
+        text.push_str("\n[[listener]]\nname = \"mx\"\naddress = [\"127.0.0.1:0\"]\nkind = \"mx\"\n");
+        lines(&mut text, &self.listener);
+        let _ = write!(text, "\n[[domain]]\nname = \"example.com\"\nrecipients = \"{recipients}\"\n");
+        text.push_str("\n[log]\n");
+        lines(&mut text, &self.log);
+        if !self.limits.is_empty() {
+            text.push_str("\n[limits]\n");
+            lines(&mut text, &self.limits);
+        }
+        text.push_str("\n[admin]\naddress = \"127.0.0.1:0\"\n");
+        text
+    }
+}
+
+fn lines(text: &mut String, lines: &[String]) {
+    for line in lines {
+        text.push_str(line);
+        text.push('\n');
+    }
+}
