@@ -20,6 +20,7 @@
 //! (BDAT).
 
 mod arch;
+mod block;
 mod dispatch;
 mod state;
 

@@ -2,27 +2,24 @@
 
 use crate::Findings;
 
-/// Everything a scan knows about the octets behind it. The carries are 0 or 1, as the block algorithm shifts them into
-/// its masks; they speak of the last octet only.
+/// Everything a scan knows about the octets behind it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct State {
     /// Octets scanned. Once `ended`, those before the end-of-data indication.
     pub(crate) octets: u64,
-    /// Where the current line began. Equal to `octets` at the start of a line, so that no carry is needed for CRLF.
-    pub(crate) line_start: u64,
-    /// The longest line that is complete. Lines still open enter it in [`State::findings`]; a lower bound of an open
-    /// line may be in it already.
+    /// Octets of the line that is still open, a CR at its end included. 0 at the start of a line, so that nothing else
+    /// needs to remember that CRLF came last.
+    pub(crate) open_line: u64,
+    /// The longest line that is complete; it may already hold a lower bound for the open line.
     pub(crate) longest: u64,
     /// CRLFs.
     pub(crate) lines: u64,
-    /// Lines that begin with a dot, the current one included.
+    /// Lines that begin with a dot, the open one included.
     pub(crate) dot_lines: u64,
     /// 1: the last octet is a CR.
     pub(crate) cr: u8,
-    /// 1: the last octet is a dot at the start of a line.
-    pub(crate) dot: u8,
-    /// 1: the last octets are a dot at the start of a line, and CR.
-    pub(crate) dot_cr: u8,
+    /// Bit 1: the last octet is a dot at the start of a line. Bit 0: the one before it is.
+    pub(crate) dots: u8,
     pub(crate) bare_cr: bool,
     pub(crate) bare_lf: bool,
     pub(crate) nul: bool,
@@ -34,20 +31,21 @@ pub(crate) struct State {
 impl State {
     /// Takes the end-of-data indication out again, when all of it but the last LF has been scanned as data.
     pub(crate) fn end_data(&mut self) {
-        debug_assert_eq!(self.octets, self.line_start + 2);
-        debug_assert_eq!((self.cr, self.dot, self.dot_cr), (1, 0, 1));
+        debug_assert_eq!(self.open_line, 2);
+        debug_assert_eq!((self.cr, self.dots), (1, 0b01));
         debug_assert!(self.dot_lines > 0);
-        self.octets = self.line_start;
+        self.octets -= self.open_line;
+        self.open_line = 0;
         self.dot_lines -= 1;
         self.cr = 0;
-        self.dot_cr = 0;
+        self.dots = 0;
         self.ended = true;
     }
 
     /// `complete`: no octet will follow.
     pub(crate) fn findings(&self, complete: bool) -> Findings {
         let pending_cr = self.cr == 1;
-        let mut open_line = self.octets - self.line_start;
+        let mut open_line = self.open_line;
         if pending_cr && !complete {
             open_line -= 1;
         }
@@ -60,7 +58,7 @@ impl State {
             bare_lf: self.bare_lf,
             nul: self.nul,
             eight_bit: self.eight_bit,
-            ends_with_crlf: self.octets > 0 && self.octets == self.line_start,
+            ends_with_crlf: self.octets > 0 && self.open_line == 0,
         }
     }
 }
