@@ -28,8 +28,8 @@ mod session;
 mod transaction;
 
 pub use address::{
-    DOMAIN_OCTETS_MAX, LABEL_OCTETS_MAX, LOCAL_PART_OCTETS_MAX, Literal, PATH_OCTETS_MAX, Path, PathError, domain_eq,
-    normalise_domain,
+    DOMAIN_OCTETS_MAX, LABEL_OCTETS_MAX, LOCAL_PART_OCTETS_MAX, Literal, PATH_OCTETS_MAX, Path, PathError,
+    domain_eq, normalise_domain,
 };
 pub use body::{Body, Pieces};
 pub use command::Verb;

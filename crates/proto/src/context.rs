@@ -1,0 +1,206 @@
+//! What all sessions of one listener on one core share: settings, rendered replies, pools.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::Rc;
+
+use crate::transaction::Transaction;
+use crate::{BareNewline, Extensions, Kind, Limits, Reply, Verb};
+
+/// Counts what sessions do. Called once for each command and each reply, on the thread of the session.
+pub trait Observe {
+    /// A reply was written.
+    fn reply(&self, reply: &'static Reply);
+    /// A command was recognised; its reply comes later.
+    fn command(&self, verb: Verb);
+}
+
+/// An observer that counts nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unobserved;
+
+impl Observe for Unobserved {
+    fn reply(&self, _: &'static Reply) {}
+    fn command(&self, _: Verb) {}
+}
+
+/// The settings of a listener as far as the dialog is concerned.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The name of this host in the greeting, in EHLO and in 421 replies: a domain name or an address literal.
+    pub hostname: String,
+    /// Bounds of one session.
+    pub limits: Limits,
+    /// What happens to a bare CR or LF in DATA.
+    pub bare_newline: BareNewline,
+    /// What the listener is for.
+    pub kind: Kind,
+    /// Extensions to offer.
+    pub extensions: Extensions,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            hostname: "localhost".to_owned(),
+            limits: Limits::default(),
+            bare_newline: BareNewline::default(),
+            kind: Kind::default(),
+            extensions: Extensions::default(),
+        }
+    }
+}
+
+/// Buffers and transactions kept for the next session; enough for the busy part of the sessions of a core.
+const POOL_MAX: usize = 128;
+/// A buffer that has grown beyond this is given back to the allocator instead of the pool.
+const POOLED_OCTETS_MAX: usize = 16 * 1024;
+
+/// Settings, rendered replies and pools; shared through [`Rc`] by the sessions of a core.
+pub struct Context {
+    settings: Settings,
+    pub(crate) observer: Box<dyn Observe>,
+    helo: Box<[u8]>,
+    ehlo: Box<[u8]>,
+    mail_refusal: Cell<Option<&'static Reply>>,
+    buffers: RefCell<Vec<Vec<u8>>>,
+    // The box itself is what is kept: a session holds one pointer while no transaction is open.
+    #[allow(clippy::vec_box, reason = "the boxes are recycled, not their contents")]
+    transactions: RefCell<Vec<Box<Transaction>>>,
+    pub(crate) no_transaction: Transaction,
+}
+
+impl Context {
+    /// A context; limits out of range are brought into it ([`Limits::clamped`]).
+    pub fn new(mut settings: Settings, observer: Box<dyn Observe>) -> Rc<Self> {
+        settings.limits = settings.limits.clamped();
+        settings.extensions.binarymime &= settings.extensions.chunking;
+        // The host name stands in replies: whatever was configured, it stays one printable word.
+        settings.hostname.retain(|c| c.is_ascii_graphic());
+        settings.hostname.truncate(255);
+        if settings.hostname.is_empty() {
+            settings.hostname.push_str("localhost");
+        }
+        let helo = format!("250 {}\r\n", settings.hostname).into_bytes().into_boxed_slice();
+        let ehlo = render_ehlo(&settings).into_bytes().into_boxed_slice();
+        Rc::new(Self {
+            settings,
+            observer,
+            helo,
+            ehlo,
+            mail_refusal: Cell::new(None),
+            buffers: RefCell::default(),
+            transactions: RefCell::default(),
+            no_transaction: Transaction::default(),
+        })
+    }
+
+    /// The name of this host.
+    pub fn hostname(&self) -> &str {
+        &self.settings.hostname
+    }
+
+    /// Bounds of one session.
+    pub fn limits(&self) -> &Limits {
+        &self.settings.limits
+    }
+
+    /// What happens to a bare CR or LF in DATA.
+    pub fn bare_newline(&self) -> BareNewline {
+        self.settings.bare_newline
+    }
+
+    /// Extensions offered.
+    pub fn extensions(&self) -> Extensions {
+        self.settings.extensions
+    }
+
+    /// What the listener is for.
+    pub fn kind(&self) -> Kind {
+        self.settings.kind
+    }
+
+    /// From now on every MAIL of every session is answered with this reply, or is accepted again with `None`. For a core
+    /// that has no room left: better refused before the data than after it (452 4.3.1).
+    pub fn refuse_mail(&self, reply: Option<&'static Reply>) {
+        debug_assert!(reply.is_none_or(Reply::is_failure));
+        self.mail_refusal.set(reply);
+    }
+
+    pub(crate) fn mail_refusal(&self) -> Option<&'static Reply> {
+        self.mail_refusal.get()
+    }
+
+    pub(crate) fn helo(&self) -> &[u8] {
+        &self.helo
+    }
+
+    pub(crate) fn ehlo(&self) -> &[u8] {
+        &self.ehlo
+    }
+
+    pub(crate) fn take_buffer(&self) -> Vec<u8> {
+        self.buffers.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(512))
+    }
+
+    pub(crate) fn give_buffer(&self, mut buffer: Vec<u8>) {
+        let mut pool = self.buffers.borrow_mut();
+        if pool.len() < POOL_MAX && buffer.capacity() <= POOLED_OCTETS_MAX {
+            buffer.clear();
+            pool.push(buffer);
+        }
+    }
+
+    pub(crate) fn take_transaction(&self) -> Box<Transaction> {
+        self.transactions.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(crate) fn give_transaction(&self, mut transaction: Box<Transaction>) {
+        let mut pool = self.transactions.borrow_mut();
+        if pool.len() < POOL_MAX && transaction.heap_octets() <= POOLED_OCTETS_MAX {
+            transaction.clear();
+            pool.push(transaction);
+        }
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+// RFC 5321 §4.1.1.1: the reply to EHLO, one keyword a line.
+fn render_ehlo(settings: &Settings) -> String {
+    let Settings { limits, extensions, .. } = settings;
+    let mut lines = vec![
+        settings.hostname.clone(),
+        "PIPELINING".to_owned(),
+        format!("SIZE {}", limits.message_bytes_max),
+        "8BITMIME".to_owned(),
+    ];
+    for (offered, keyword) in [
+        (extensions.smtputf8, "SMTPUTF8"),
+        (true, "ENHANCEDSTATUSCODES"),
+        (extensions.chunking, "CHUNKING"),
+        (extensions.binarymime, "BINARYMIME"),
+        (extensions.dsn, "DSN"),
+    ] {
+        if offered {
+            lines.push(keyword.to_owned());
+        }
+    }
+    // RFC 9422 §4: the limits of a session and of a transaction; no limit depends on the domain of a recipient.
+    lines.push(format!("LIMITS MAILMAX={} RCPTMAX={}", limits.transactions_max, limits.recipients_max));
+    lines.push("HELP".to_owned());
+    let last = lines.len() - 1;
+    let mut text = String::new();
+    for (index, line) in lines.iter().enumerate() {
+        let separator = if index == last { ' ' } else { '-' };
+        text.push_str("250");
+        text.push(separator);
+        text.push_str(line);
+        text.push_str("\r\n");
+    }
+    text
+}
