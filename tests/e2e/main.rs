@@ -1,4 +1,21 @@
 //! The release binary against real clients. `cargo xtask test` builds it and installs the clients.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-fn main() {}
+#![allow(clippy::print_stderr, reason = "what a test has to say goes to standard error")]
+
+mod admin;
+mod crash;
+mod curl;
+mod disk_full;
+mod exactness;
+mod limits;
+mod metrics;
+mod postfix;
+mod refusals;
+mod shutdown;
+mod slicing;
+mod smoke;
+mod smtp_source;
+mod smtplib;
+mod smuggling;
+mod swaks;

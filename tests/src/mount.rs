@@ -28,6 +28,16 @@ impl SmallDisk {
         Self { folder }
     }
 
+    /// No more writes.
+    ///
+    /// # Panics
+    /// It cannot be mounted again.
+    pub fn read_only(&self) {
+        let mut command = process::command("mount", ["-o", "remount,ro"]);
+        command.arg(self.folder.path());
+        process::finish(command).succeeded();
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         self.folder.path()

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 /// What a test sets apart from the defaults. Everything listens on loopback, on ports that the kernel chooses.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Where the listener `mx` binds.
+    pub address: String,
     /// Top-level lines, each `key = value`.
     pub top: Vec<String>,
     /// Lines of the `[log]` table.
@@ -25,6 +27,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            address: "127.0.0.1:0".into(),
             top: Vec::new(),
             // Small segments: each test meets several, and a spare is written in no time.
             log: vec!["segment_bytes = \"4MiB\"".into(), "free_bytes_min = \"16MiB\"".into()],
@@ -52,6 +55,27 @@ impl Settings {
         self
     }
 
+    /// The same with this line in the `[[listener]]` table.
+    #[must_use]
+    pub fn listener(mut self, line: &str) -> Self {
+        self.listener.push(line.into());
+        self
+    }
+
+    /// The same with the log in this folder.
+    #[must_use]
+    pub fn data(mut self, folder: &Path) -> Self {
+        self.data = Some(folder.into());
+        self
+    }
+
+    /// The same with these lines as the whole `[log]` table.
+    #[must_use]
+    pub fn log(mut self, lines: &[&str]) -> Self {
+        self.log = lines.iter().map(|line| (*line).to_owned()).collect();
+        self
+    }
+
     /// The text of the config file.
     pub(crate) fn text(&self, data: &Path, recipients_file: &Path) -> String {
         let recipients = match self.recipients.as_slice() {
@@ -60,7 +84,8 @@ impl Settings {
         };
         let mut text = format!("hostname = \"mx.test.example\"\ndata_dir = \"{}\"\n", data.display());
         lines(&mut text, &self.top);
-        text.push_str("\n[[listener]]\nname = \"mx\"\naddress = [\"127.0.0.1:0\"]\nkind = \"mx\"\n");
+        let address = &self.address;
+        let _ = write!(text, "\n[[listener]]\nname = \"mx\"\naddress = [\"{address}\"]\nkind = \"mx\"\n");
         lines(&mut text, &self.listener);
         let _ = write!(text, "\n[[domain]]\nname = \"example.com\"\nrecipients = \"{recipients}\"\n");
         text.push_str("\n[log]\n");

@@ -1,0 +1,96 @@
+//! Every declared metric moves: after a scenario that does everything, each has a sample that is not zero.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use inrush_tests::client::{Client, accepted};
+use inrush_tests::http::{self, Samples};
+use inrush_tests::process;
+use inrush_tests::server::Server;
+use inrush_tests::settings::Settings;
+
+/// Metrics that this scenario cannot or must not move, each with the reason and where it is moved instead.
+const EXCEPTIONS: &[(&str, &str)] = &[
+    ("inrush_log_poisoned", "a failed write ends the log; the tests of the log's simulated disk do that"),
+    ("inrush_log_no_space", "only while the disk is full: `disk_full` asserts it"),
+    ("inrush_log_refusals", "only with a full disk: `disk_full` asserts it"),
+    ("inrush_log_quarantined_bytes", "damage of acknowledged mail: the tests of the log's recovery do that"),
+];
+
+fn everything(server: &mut Server) {
+    let mut client = Client::greeted(server.mx());
+    client.say("HELP", 214);
+    client.say("NOOP", 250);
+    client.say("VRFY postmaster", 252);
+    client.say("NONSENSE", 500);
+    client.say("RCPT TO:<b@example.com>", 503);
+    client.say("MAIL FROM:<a@client.test.example>", 250);
+    client.say("RCPT TO:<nobody@example.com>", 550);
+    client.say("RCPT TO:<b@other.example>", 550);
+    client.say("RSET", 250);
+    client.deliver(&["b@example.com"], b"Subject: x\r\n\r\n.x\r\n");
+    client.send(b"MAIL FROM:<>\r\nRCPT TO:<b@example.com>\r\nBDAT 3 LAST\r\nx\r\n").unwrap();
+    client.expect(250);
+    client.expect(250);
+    accepted(&client.expect(250));
+    // Larger than one record.
+    client.deliver(&["b@example.com"], &b"0123456789\r\n".repeat(60_000));
+    client.envelope(&["b@example.com"]);
+    client.say("DATA", 354);
+    client.send(b"bare\nnewline\r\n.\r\n").unwrap();
+    client.expect(550);
+    client.say("QUIT", 221);
+}
+
+#[test]
+fn every_metric_moves() {
+    let limits = vec!["idle_timeout = \"2s\"".into(), "connections_max = 50".into()];
+    let settings = Settings { limits, ..Settings::default().recipients(&["b@example.com"]) };
+    let mut server = Server::with(settings);
+    everything(&mut server);
+    // What is told at the start after a crash: recovered, cut.
+    server.restart();
+    everything(&mut server);
+    let mut idle: Vec<Client> = (0..120).map(|_| Client::open(server.mx()).unwrap()).collect();
+    let refused =
+        idle.iter_mut().filter_map(|client| client.reply().ok()).filter(|reply| reply.code == 421).count();
+    assert!(refused > 0);
+    let mut held = Client::greeted(server.mx());
+    held.envelope(&["b@example.com"]);
+    held.say("DATA", 354);
+
+    // Gauges of what is under way are looked at while it is.
+    let mut moved = BTreeSet::new();
+    let mut declared = BTreeSet::new();
+    let mut look = |admin| {
+        let text = http::get(admin, "/metrics").body;
+        let names = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next());
+        let samples = Samples::parse(&text);
+        for name in names {
+            declared.insert(name.to_owned());
+            let series =
+                ["", "_total", "_count", "_info"].map(|end| samples.sum(&format!("{name}{end}"), &[]));
+            if series.iter().any(|value| *value != 0.0) {
+                moved.insert(name.to_owned());
+            }
+        }
+    };
+    look(server.admin());
+    held.send(&b"0123456789\r\n".repeat(20_000)).unwrap();
+    look(server.admin());
+    for client in &mut idle {
+        // Refused or timed out, each is told and closed.
+        client.rest();
+    }
+    process::eventually("idle sessions are counted", Duration::from_secs(20), || {
+        Samples::scrape(server.admin()).sum("inrush_timeouts_total", &[]) > 0.0
+    });
+    look(server.admin());
+
+    assert!(declared.len() > 20, "{declared:?}");
+    let excepted: BTreeSet<String> = EXCEPTIONS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let unknown: Vec<_> = excepted.difference(&declared).collect();
+    assert!(unknown.is_empty(), "excepted, but not declared: {unknown:?}");
+    let still: Vec<_> = declared.difference(&moved).filter(|name| !excepted.contains(*name)).collect();
+    assert!(still.is_empty(), "never moved: {still:?}");
+}

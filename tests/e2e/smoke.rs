@@ -1,0 +1,67 @@
+//! The short way through everything, on each engine: greeting, pipelining, DATA, BDAT, refusals, restart.
+
+use inrush_tests::client::{Client, accepted, stuffed};
+use inrush_tests::server::Server;
+use inrush_tests::settings::Settings;
+use inrush_tests::{corpus, export};
+
+fn smoke(engine: &str) {
+    let mut server = Server::with(Settings::default().engine(engine).recipients(&["known@example.com"]));
+    let mut sent = Vec::new();
+
+    let mut client = Client::greeted(server.mx());
+    client.say("MAIL FROM:<a@client.test.example>", 250);
+    assert!(client.say("RCPT TO:<nobody@example.com>", 550).text().contains("5.1.1"));
+    assert!(client.say("RCPT TO:<known@elsewhere.example>", 550).text().contains("5.7.1"));
+    client.say("RSET", 250);
+    for message in corpus::messages() {
+        sent.push((client.deliver(&["known@example.com"], &message.body), message));
+    }
+
+    // RFC 2920 §3.1: one segment up to DATA, one with the mail data.
+    for message in corpus::messages() {
+        client.send(b"MAIL FROM:<a@client.test.example>\r\nRCPT TO:<known@example.com>\r\nDATA\r\n").unwrap();
+        client.expect(250);
+        client.expect(250);
+        client.expect(354);
+        client.send(&stuffed(&message.body)).unwrap();
+        sent.push((accepted(&client.expect(250)), message));
+    }
+
+    // RFC 3030 §2: no transparency, no reply in between.
+    for message in corpus::messages() {
+        let commands = format!(
+            "MAIL FROM:<a@client.test.example>\r\nRCPT TO:<known@example.com>\r\nBDAT {} LAST\r\n",
+            message.body.len()
+        );
+        client.send(&[commands.as_bytes(), &message.body].concat()).unwrap();
+        client.expect(250);
+        client.expect(250);
+        sent.push((accepted(&client.expect(250)), message));
+    }
+    client.say("QUIT", 221);
+    assert!(client.rest().is_empty());
+
+    let check = |data: &std::path::Path| {
+        let stored = export::all(data);
+        assert_eq!(stored.len(), sent.len());
+        for (id, message) in &sent {
+            export::assert_body(&stored[id], &message.body, &message.name);
+        }
+    };
+    check(&server.data());
+    server.restart();
+    check(&server.data());
+    server.stop();
+    check(&server.data());
+}
+
+#[test]
+fn io_uring() {
+    smoke("io_uring");
+}
+
+#[test]
+fn epoll() {
+    smoke("epoll");
+}
