@@ -1,1 +1,30 @@
 //! Per-core cells and histograms, merged at scrape.
+//!
+//! Each core writes its own [`CoreMetrics`] through its [`CoreWriter`]: a relaxed load and a relaxed store per event, no
+//! read-modify-write, no cache line shared with another writer. A scrape reads the cells of all cores and adds them up
+//! ([`Metrics::snapshot`]), then renders OpenMetrics or classic Prometheus text ([`Metrics::render`]).
+//!
+//! Every metric is one row of the table in [`table`]: name, kind, labels, help. `docs/metrics.md` is generated from the same
+//! rows ([`documentation`]). Label values are a closed set that is known at start: never an address, never a domain.
+//!
+//! Called by: the gateway (writes), the admin server (reads). Memory: about 170 KiB a core, nearly all of it histogram cells.
+#![forbid(unsafe_code)]
+
+mod cells;
+mod docs;
+mod histogram;
+mod process;
+mod render;
+mod snapshot;
+pub mod table;
+
+pub use cells::{CoreMetrics, CoreWriter};
+pub use docs::documentation;
+pub use histogram::{Distribution, HISTOGRAM_VALUE_MAX};
+pub use process::Process;
+pub use render::Format;
+pub use snapshot::{Metrics, Names, ReplyName, Snapshot};
+pub use table::{
+    ConnectionRefusal, Counter, CounterKey, Engine, Family, Gauge, Histogram, Kind, LogRefusal, Metric,
+    Phase, SessionEnd, Timeout,
+};

@@ -1,0 +1,236 @@
+//! The text that Prometheus scrapes, made by `prometheus-client` from a snapshot.
+//!
+//! `prometheus-client` writes OpenMetrics text only; the classic text format differs in its comment lines, which
+//! [`to_classic`] rewrites. Native histograms have no text form: both formats carry classic buckets.
+//!
+//! Standards: OpenMetrics 1.0 text format; Prometheus exposition format 0.0.4.
+
+use std::fmt::{Error, Write as _};
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, MetricEncoder, text,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::exemplar::Exemplar;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::histogram::Distribution;
+use crate::snapshot::{Metrics, Snapshot};
+use crate::table::{
+    ConnectionRefusal, Counter, Family, Gauge, Histogram, Kind, LogRefusal, Metric, Phase, SessionEnd,
+    Timeout, rows,
+};
+
+/// Text format of an exposition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// OpenMetrics 1.0, ended by `# EOF`.
+    #[default]
+    OpenMetrics,
+    /// Prometheus text format 0.0.4.
+    Classic,
+}
+
+impl Format {
+    /// Value of the header `Content-Type`.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Classic => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
+
+impl Metrics {
+    /// All metrics as text, about 40 KiB.
+    #[must_use]
+    pub fn render(self: &Arc<Self>, format: Format) -> String {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Exposition(Arc::clone(self))));
+        let mut rendered = String::with_capacity(64 << 10);
+        // Writing into a String cannot fail, and no value of ours is refused by the encoder.
+        let encoded = text::encode(&mut rendered, &registry);
+        debug_assert!(encoded.is_ok());
+        match format {
+            Format::OpenMetrics => rendered,
+            Format::Classic => to_classic(&rendered),
+        }
+    }
+}
+
+/// Rewrites OpenMetrics text: counters keep `_total` and infos `_info` in the name of their family, infos become gauges,
+/// units and the end mark go away.
+fn to_classic(open: &str) -> String {
+    let mut classic = String::with_capacity(open.len());
+    let mut help = "";
+    for line in open.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            help = rest;
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap_or((rest, "untyped"));
+            let (suffix, kind) = match kind {
+                "counter" => ("_total", "counter"),
+                "info" => ("_info", "gauge"),
+                other => ("", other),
+            };
+            let text = help.split_once(' ').map_or("", |(_, text)| text);
+            let _ = writeln!(classic, "# HELP {name}{suffix} {text}\n# TYPE {name}{suffix} {kind}");
+        } else if !line.starts_with("# ") {
+            classic.push_str(line);
+            classic.push('\n');
+        }
+    }
+    classic
+}
+
+#[derive(Debug)]
+struct Exposition(Arc<Metrics>);
+
+impl Collector for Exposition {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let snapshot = self.0.snapshot();
+        let mut out = Out(encoder);
+        out.sessions(&snapshot)?;
+        out.cells(&snapshot)?;
+        out.histograms(&snapshot)?;
+        out.process(&snapshot)
+    }
+}
+
+struct Out<'a>(DescriptorEncoder<'a>);
+
+impl Out<'_> {
+    fn sessions(&mut self, snapshot: &Snapshot<'_>) -> Result<(), Error> {
+        self.counters(rows::CONNECTIONS_ACCEPTED, snapshot.accepted())?;
+        self.counters(rows::COMMANDS, snapshot.commands())?;
+        let replies =
+            snapshot.replies().into_iter().map(|(code, count)| (code.to_string(), count)).collect::<Vec<_>>();
+        self.counters(rows::REPLIES, replies)?;
+        self.counters(rows::REFUSALS, snapshot.refusals())?;
+        self.family::<ConnectionRefusal>(snapshot)?;
+        self.family::<SessionEnd>(snapshot)?;
+        self.family::<Timeout>(snapshot)?;
+        self.family::<LogRefusal>(snapshot)
+    }
+
+    fn cells(&mut self, snapshot: &Snapshot<'_>) -> Result<(), Error> {
+        for counter in Counter::ALL {
+            let metric = counter.metric();
+            let by_core = snapshot.counter_by_core(*counter);
+            if *counter == Counter::BusyMicroseconds {
+                let seconds =
+                    by_core.iter().enumerate().map(|(core, busy)| (core.to_string(), *busy as f64 / 1e6));
+                self.counters(metric, seconds)?;
+            } else if metric.labels == ["core"] {
+                self.counters(
+                    metric,
+                    by_core.iter().enumerate().map(|(core, count)| (core.to_string(), *count)),
+                )?;
+            } else {
+                counter_value(&mut self.family_of(metric)?, &by_core.iter().sum::<u64>())?;
+            }
+        }
+        for gauge in Gauge::ALL {
+            let metric = gauge.metric();
+            let by_core = snapshot.gauge_by_core(*gauge);
+            if metric.labels == ["core"] {
+                let mut encoder = self.family_of(metric)?;
+                for (core, value) in by_core.iter().enumerate() {
+                    encoder.encode_family(&[("core", core.to_string())])?.encode_gauge(value)?;
+                }
+            } else {
+                self.gauge(metric, &by_core.iter().sum::<u64>())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn histograms(&mut self, snapshot: &Snapshot<'_>) -> Result<(), Error> {
+        let mut encoder = self.family_of(Histogram::Phase(Phase::Total).metric())?;
+        for phase in Phase::ALL {
+            let histogram = Histogram::Phase(*phase);
+            let label = [("phase", phase.value())];
+            let mut encoder = encoder.encode_family(&label)?;
+            histogram_value(&mut encoder, histogram, &snapshot.distribution(histogram))?;
+        }
+        for histogram in [Histogram::LogCommit, Histogram::LogBatchBytes, Histogram::LogBatchRecords] {
+            let mut encoder = self.family_of(histogram.metric())?;
+            histogram_value(&mut encoder, histogram, &snapshot.distribution(histogram))?;
+        }
+        Ok(())
+    }
+
+    fn process(&mut self, snapshot: &Snapshot<'_>) -> Result<(), Error> {
+        let process = snapshot.process();
+        let mut engines = self.family_of(rows::ENGINE)?;
+        for (core, engine) in snapshot.engines() {
+            let core = core.to_string();
+            engines.encode_info(&[("core", core.as_str()), ("engine", engine.value())])?;
+        }
+        self.family_of(rows::BUILD)?.encode_info(&[("version", snapshot.names().version)])?;
+        self.gauge(rows::CORES, &(snapshot.cores() as u64))?;
+        self.gauge(rows::START_TIME, &snapshot.start_seconds())?;
+        counter_value(&mut self.family_of(rows::CPU)?, &process.cpu_seconds)?;
+        self.gauge(rows::RESIDENT, &process.resident_bytes)?;
+        self.gauge(rows::DESCRIPTORS, &process.descriptors)?;
+        self.gauge(rows::DESCRIPTORS_LIMIT, &process.descriptors_limit)
+    }
+
+    /// Starts a metric family. The encoder wants the name without the suffixes that it adds itself.
+    fn family_of(&mut self, metric: Metric) -> Result<MetricEncoder<'_>, Error> {
+        let (name, metric_type) = match metric.kind {
+            Kind::Counter => (metric.name.strip_suffix("_total"), MetricType::Counter),
+            Kind::Info => (metric.name.strip_suffix("_info"), MetricType::Info),
+            Kind::Gauge => (Some(metric.name), MetricType::Gauge),
+            Kind::Histogram => (Some(metric.name), MetricType::Histogram),
+        };
+        let name = name.ok_or(Error)?;
+        let (name, unit) = [("_seconds", &Unit::Seconds), ("_bytes", &Unit::Bytes)]
+            .into_iter()
+            .find_map(|(suffix, unit)| Some((name.strip_suffix(suffix)?, Some(unit))))
+            .unwrap_or((name, None));
+        self.0.encode_descriptor(name, metric.help, unit, metric_type)
+    }
+
+    fn gauge(&mut self, metric: Metric, value: &impl EncodeGaugeValue) -> Result<(), Error> {
+        self.family_of(metric)?.encode_gauge(value)
+    }
+
+    fn family<F: Family>(&mut self, snapshot: &Snapshot<'_>) -> Result<(), Error> {
+        self.counters(F::METRIC, snapshot.family::<F>())
+    }
+
+    /// A counter with one label.
+    fn counters<L: AsRef<str>, V: EncodeCounterValue>(
+        &mut self,
+        metric: Metric,
+        values: impl IntoIterator<Item = (L, V)>,
+    ) -> Result<(), Error> {
+        let label = metric.labels.first().copied().ok_or(Error)?;
+        let mut encoder = self.family_of(metric)?;
+        for (value, count) in values {
+            counter_value(&mut encoder.encode_family(&[(label, value.as_ref())])?, &count)?;
+        }
+        Ok(())
+    }
+}
+
+fn counter_value(encoder: &mut MetricEncoder<'_>, value: &impl EncodeCounterValue) -> Result<(), Error> {
+    encoder.encode_counter(value, None::<&Exemplar<[(&str, &str); 1], f64>>)
+}
+
+fn histogram_value(
+    encoder: &mut MetricEncoder<'_>,
+    histogram: Histogram,
+    distribution: &Distribution,
+) -> Result<(), Error> {
+    let base = histogram.units_per_base() as f64;
+    let bounds = histogram.bounds();
+    let uppers = bounds.iter().map(|bound| *bound as f64 / base).chain([f64::INFINITY]);
+    let buckets: Vec<(f64, u64)> = uppers.zip(distribution.buckets(bounds)).collect();
+    let count = buckets.iter().map(|(_, count)| count).sum();
+    encoder.encode_histogram::<[(&str, &str); 1]>(distribution.sum() / base, count, &buckets, None)
+}

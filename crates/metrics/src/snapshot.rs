@@ -1,0 +1,215 @@
+//! The cells of all cores added up: what one scrape shows.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::cells::CoreMetrics;
+use crate::histogram::Distribution;
+use crate::process::Process;
+use crate::table::{Counter, CounterKey, Engine, Family, Gauge, Histogram, Phase};
+
+/// One row of the reply table, as the label values need it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplyName {
+    /// Reply code (RFC 5321 §4.2).
+    pub code: u16,
+    /// Why it is sent; several replies may share a reason.
+    pub reason: &'static str,
+}
+
+/// Label values that are known at start only.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// Version of the program.
+    pub version: &'static str,
+    /// Names of the listeners; the index is the one that [`CoreWriter::accepted`](crate::CoreWriter::accepted) takes.
+    pub listeners: Vec<String>,
+    /// Verbs in lower case; the index is the one that [`CoreWriter::command`](crate::CoreWriter::command) takes.
+    pub verbs: Vec<&'static str>,
+    /// The reply table; the index is the one that [`CoreWriter::reply`](crate::CoreWriter::reply) takes.
+    pub replies: Vec<ReplyName>,
+}
+
+/// The metrics of the process: the cells of every core and the names of what they count.
+#[derive(Debug)]
+pub struct Metrics {
+    names: Names,
+    cores: Vec<Arc<CoreMetrics>>,
+    started: SystemTime,
+}
+
+impl Metrics {
+    /// Cells for `cores` cores, all zero. The process counts as started now.
+    #[must_use]
+    pub fn new(names: Names, cores: usize) -> Arc<Self> {
+        let cells =
+            || Arc::new(CoreMetrics::new(names.replies.len(), names.verbs.len(), names.listeners.len()));
+        let cores = (0..cores).map(|_| cells()).collect();
+        Arc::new(Self { names, cores, started: SystemTime::now() })
+    }
+
+    /// The cells of core `index`.
+    ///
+    /// # Panics
+    /// When there is no such core.
+    #[must_use]
+    pub fn core(&self, index: usize) -> &Arc<CoreMetrics> {
+        &self.cores[index]
+    }
+
+    /// The cells of all cores.
+    #[must_use]
+    pub fn cores(&self) -> &[Arc<CoreMetrics>] {
+        &self.cores
+    }
+
+    /// The names of what is counted.
+    #[must_use]
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// When the process started.
+    #[must_use]
+    pub fn started(&self) -> SystemTime {
+        self.started
+    }
+
+    /// A view over the cells as they are; each value is read when it is asked for.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot<'_> {
+        Snapshot { metrics: self }
+    }
+}
+
+/// Reads and adds up over cores.
+#[derive(Clone, Copy, Debug)]
+pub struct Snapshot<'a> {
+    metrics: &'a Metrics,
+}
+
+impl<'a> Snapshot<'a> {
+    /// A counter over all cores.
+    #[must_use]
+    pub fn counter(&self, key: impl CounterKey) -> u64 {
+        self.metrics.cores.iter().map(|core| core.counter(key)).sum()
+    }
+
+    /// A counter of each core.
+    #[must_use]
+    pub fn counter_by_core(&self, counter: Counter) -> Vec<u64> {
+        self.metrics.cores.iter().map(|core| core.counter(counter)).collect()
+    }
+
+    /// A counter by the values of its label.
+    #[must_use]
+    pub fn family<F: Family>(&self) -> Vec<(&'static str, u64)> {
+        F::ALL.iter().map(|key| (key.value(), self.counter(*key))).collect()
+    }
+
+    /// A gauge over all cores.
+    #[must_use]
+    pub fn gauge(&self, gauge: Gauge) -> u64 {
+        self.metrics.cores.iter().map(|core| core.gauge(gauge)).sum()
+    }
+
+    /// A gauge of each core.
+    #[must_use]
+    pub fn gauge_by_core(&self, gauge: Gauge) -> Vec<u64> {
+        self.metrics.cores.iter().map(|core| core.gauge(gauge)).collect()
+    }
+
+    /// The engine of each core that has told it.
+    #[must_use]
+    pub fn engines(&self) -> Vec<(usize, Engine)> {
+        let cores = self.metrics.cores.iter().enumerate();
+        cores.filter_map(|(index, core)| core.engine().map(|engine| (index, engine))).collect()
+    }
+
+    /// Commands by verb.
+    #[must_use]
+    pub fn commands(&self) -> Vec<(&'static str, u64)> {
+        let verbs = self.metrics.names.verbs.iter().enumerate();
+        verbs
+            .map(|(index, verb)| (*verb, self.metrics.cores.iter().map(|core| core.commands(index)).sum()))
+            .collect()
+    }
+
+    /// Replies by code.
+    #[must_use]
+    pub fn replies(&self) -> BTreeMap<u16, u64> {
+        let mut by_code = BTreeMap::new();
+        for (reply, count) in self.by_reply() {
+            *by_code.entry(reply.code).or_default() += count;
+        }
+        by_code
+    }
+
+    /// Replies with 4xx or 5xx by reason.
+    #[must_use]
+    pub fn refusals(&self) -> BTreeMap<&'static str, u64> {
+        let mut by_reason = BTreeMap::new();
+        for (reply, count) in self.by_reply().filter(|(reply, _)| reply.code >= 400) {
+            *by_reason.entry(reply.reason).or_default() += count;
+        }
+        by_reason
+    }
+
+    /// Connections accepted by listener.
+    #[must_use]
+    pub fn accepted(&self) -> Vec<(&'a str, u64)> {
+        let listeners = self.metrics.names.listeners.iter().enumerate();
+        listeners
+            .map(|(index, name)| {
+                (name.as_str(), self.metrics.cores.iter().map(|core| core.accepted(index)).sum())
+            })
+            .collect()
+    }
+
+    /// A histogram over all cores.
+    #[must_use]
+    pub fn distribution(&self, histogram: Histogram) -> Distribution {
+        let mut distribution = Distribution::default();
+        for core in &self.metrics.cores {
+            core.collect(histogram, &mut distribution);
+        }
+        distribution
+    }
+
+    /// A phase over all cores, in microseconds, for quantiles.
+    #[must_use]
+    pub fn phase(&self, phase: Phase) -> hdrhistogram::Histogram<u64> {
+        self.distribution(Histogram::Phase(phase)).to_hdr()
+    }
+
+    /// What the kernel says about the process, read now.
+    #[must_use]
+    pub fn process(&self) -> Process {
+        Process::read()
+    }
+
+    /// Start of the process in seconds since 1970.
+    #[must_use]
+    pub fn start_seconds(&self) -> f64 {
+        self.metrics.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+    }
+
+    /// Number of cores.
+    #[must_use]
+    pub fn cores(&self) -> usize {
+        self.metrics.cores.len()
+    }
+
+    /// The names of what is counted.
+    #[must_use]
+    pub fn names(&self) -> &'a Names {
+        &self.metrics.names
+    }
+
+    fn by_reply(&self) -> impl Iterator<Item = (ReplyName, u64)> {
+        let replies = self.metrics.names.replies.iter().enumerate();
+        replies
+            .map(|(index, reply)| (*reply, self.metrics.cores.iter().map(|core| core.replies(index)).sum()))
+    }
+}

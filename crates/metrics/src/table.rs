@@ -1,0 +1,400 @@
+//! The table of all metrics: one row each, from which the cells, the exposition and `docs/metrics.md` are made.
+//!
+//! Names: prefix `inrush_`, base units, `_total` for counters. Labels only from [`LABELS`]; info metrics (whose value is always 1)
+//! may carry facts of the build or the machine besides.
+
+/// The labels that metrics may carry.
+pub const LABELS: [&str; 8] = ["listener", "core", "phase", "code", "reason", "route", "tls", "shard"];
+
+/// What a metric is on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows while the process lives.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Classic buckets, sum and count.
+    Histogram,
+    /// Always 1; its labels are the news.
+    Info,
+}
+
+impl Kind {
+    /// The word of the exposition formats.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+            Self::Info => "info",
+        }
+    }
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Name as operators query it, with unit and `_total`; histograms without `_bucket`.
+    pub name: &'static str,
+    /// Counter, gauge, histogram or info.
+    pub kind: Kind,
+    /// Label names, in the order of exposition.
+    pub labels: &'static [&'static str],
+    /// One sentence for people.
+    pub help: &'static str,
+    /// The closed set of values of the label `reason` or `phase`; empty when the values come from the configuration or the reply table.
+    pub values: &'static [&'static str],
+}
+
+/// A counter that a core may add to: its place among the core's cells.
+pub trait CounterKey: Copy {
+    /// Index of the cell.
+    fn cell(self) -> usize;
+}
+
+/// A counter with one label whose values are the variants of an enum.
+pub trait Family: CounterKey + 'static {
+    /// Its row.
+    const METRIC: Metric;
+    /// First cell.
+    const FIRST: usize;
+    /// One past the last cell.
+    const END: usize;
+    /// All values, in the order of the cells.
+    const ALL: &'static [Self];
+    /// The value of the label.
+    fn value(self) -> &'static str;
+}
+
+/// An enum of metrics without label values of their own (only `core` where the row says so).
+macro_rules! plain {
+    ($(#[$doc:meta])* $name:ident $kind:expr; $($variant:ident $metric:literal [$($label:literal),*] $help:literal;)+) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum $name { $(#[doc = $help] $variant),+ }
+        impl $name {
+            /// All rows, in the order of the cells.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+            /// The row of this metric.
+            #[must_use]
+            pub const fn metric(self) -> Metric {
+                match self {
+                    $(Self::$variant => Metric { name: $metric, kind: $kind, labels: &[$($label),*], help: $help, values: &[] }),+
+                }
+            }
+        }
+    };
+}
+
+/// Enums of label values, each a counter of its own; their cells follow one another, starting behind `$before`.
+macro_rules! families {
+    ($before:expr; $(#[$doc:meta])* $name:ident $metric:literal $label:literal $help:literal { $($variant:ident $value:literal $what:literal;)+ } $($rest:tt)*) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum $name { $(#[doc = $what] $variant),+ }
+        impl CounterKey for $name {
+            fn cell(self) -> usize { <Self as Family>::FIRST + self as usize }
+        }
+        impl Family for $name {
+            const METRIC: Metric =
+                Metric { name: $metric, kind: Kind::Counter, labels: &[$label], help: $help, values: &[$($value),+] };
+            const FIRST: usize = $before;
+            const END: usize = $before + Self::ALL.len();
+            const ALL: &'static [Self] = &[$(Self::$variant),+];
+            fn value(self) -> &'static str { match self { $(Self::$variant => $value),+ } }
+        }
+        families! { <$name as Family>::END; $($rest)* }
+    };
+    ($end:expr;) => {
+        /// Cells of all counters, plain and by label.
+        pub(crate) const COUNTER_CELLS: usize = $end;
+    };
+}
+
+plain! {
+    /// Counters without a label of their own.
+    Counter Kind::Counter;
+    MessagesAccepted "inrush_messages_accepted_total" ["core"] "Messages answered with 250, by core.";
+    RecipientsAccepted "inrush_recipients_accepted_total" [] "Recipients of messages answered with 250.";
+    MessageBytes "inrush_message_bytes_total" [] "Octets of mail data in messages answered with 250.";
+    ReceivedBytes "inrush_received_bytes_total" [] "Octets received from peers.";
+    SentBytes "inrush_sent_bytes_total" [] "Octets sent to peers.";
+    PipelinedInputs "inrush_pipelined_inputs_total" [] "Inputs that brought more than one command (RFC 2920).";
+    ChunkedMessages "inrush_chunked_messages_total" [] "Messages accepted whose data came by BDAT (RFC 3030).";
+    LogBatches "inrush_log_batches_total" ["core"] "Batches committed to the log: one durable write each.";
+    LogRecords "inrush_log_records_total" [] "Records committed to the log.";
+    LogWrittenBytes "inrush_log_written_bytes_total" [] "Octets written to the log, padding included.";
+    LogPaddingBytes "inrush_log_padding_bytes_total" [] "Octets of padding written to the log.";
+    LogSegmentsOpened "inrush_log_segments_opened_total" [] "Log segments taken into use.";
+    LogRecoveredRecords "inrush_log_recovered_records_total" [] "Records found intact by recovery at start.";
+    LogRecoveredBytes "inrush_log_recovered_bytes_total" [] "Octets of log found intact by recovery at start.";
+    LogCutBytes "inrush_log_cut_bytes_total" [] "Octets cut off by recovery at start: torn, never acknowledged.";
+    LogQuarantinedBytes "inrush_log_quarantined_bytes_total" [] "Octets set aside by recovery at start: damaged after they had been acknowledged.";
+    FreshQueued "inrush_fresh_queued_total" [] "Messages handed to consumers in memory after their commit.";
+    FreshSkipped "inrush_fresh_skipped_total" [] "Messages left to the consumers' cursor over the log, because the queue of fresh messages or its buffers were exhausted.";
+    LoopTurns "inrush_loop_turns_total" ["core"] "Times a core woke up for input, by core.";
+    BusyMicroseconds "inrush_busy_seconds_total" ["core"] "Time a core spent in sessions and the log, by core.";
+}
+
+impl CounterKey for Counter {
+    fn cell(self) -> usize {
+        self as usize
+    }
+}
+
+families! {
+    Counter::ALL.len();
+    /// Why a connection got no session.
+    ConnectionRefusal "inrush_connections_refused_total" "reason" "Connections refused before a session began, by reason." {
+        Connections "connections_max" "The core has as many sessions as it may have.";
+        Address "connections_per_address_max" "The peer has as many sessions as it may have.";
+        Memory "pending_bytes_max" "The core's budget of memory is spent.";
+        Stopping "stopping" "The gateway is shutting down.";
+        Descriptors "descriptors" "The process has no file descriptor left.";
+    }
+    /// How a session ended.
+    SessionEnd "inrush_sessions_ended_total" "reason" "Sessions ended, by reason." {
+        Quit "quit" "The peer said QUIT.";
+        PeerClosed "peer_closed" "The peer closed without QUIT.";
+        PeerReset "peer_reset" "The connection broke.";
+        Timeout "timeout" "A timeout closed it; see `inrush_timeouts_total`.";
+        Refused "refused" "The protocol closed it with 421 or 5xx, for example after too many errors.";
+        LogFailure "log_failure" "The log failed before the reply could leave.";
+        Stopping "stopping" "The gateway shut down.";
+    }
+    /// Which clock ran out.
+    Timeout "inrush_timeouts_total" "reason" "Sessions closed by a timeout, by setting." {
+        Idle "idle_timeout" "Silence between two inputs.";
+        Transaction "transaction_timeout" "A mail transaction took too long.";
+        Session "session_timeout" "The session took too long.";
+        DataRate "min_data_rate" "Mail data came too slowly.";
+        Send "send" "The peer did not take its replies.";
+    }
+    /// Why the log did not take a message.
+    LogRefusal "inrush_log_refusals_total" "reason" "Messages that the log did not take, by reason; the peer got 4xx." {
+        FreeBytes "free_bytes_min" "The file system has less free space than it must keep: 452.";
+        NoSpare "no_spare" "No segment was ready in time: 452.";
+        Pending "pending_bytes_max" "The core's budget of memory is spent: 452.";
+        Poisoned "poisoned" "A write or sync failed earlier: 451.";
+    }
+}
+
+plain! {
+    /// Gauges of a core.
+    Gauge Kind::Gauge;
+    ConnectionsOpen "inrush_connections_open" ["core"] "Sessions open, by core.";
+    ConnectionsLimit "inrush_connections_limit" [] "Sessions that may be open.";
+    PoolBytes "inrush_pool_bytes" [] "Octets of receive buffers out of the pools, in use by sessions.";
+    PoolBytesLimit "inrush_pool_limit_bytes" [] "Octets of receive buffers that the pools may hand out.";
+    PendingBytes "inrush_pending_bytes" [] "Octets of mail data that sessions hold in memory.";
+    PendingBytesLimit "inrush_pending_limit_bytes" [] "Octets of mail data that sessions may hold in memory.";
+    LogDurableLagBytes "inrush_log_durable_lag_bytes" [] "Octets appended to the log and not yet durable.";
+    LogSegments "inrush_log_segments" [] "Segments of the log on disk, spares not counted.";
+    LogSparesReady "inrush_log_spares_ready" [] "Zero-filled segments waiting for use.";
+    LogPoisoned "inrush_log_poisoned" [] "Logs that take nothing more until a restart, because a write or sync failed.";
+    LogNoSpace "inrush_log_no_space" [] "Logs that take no message for want of space.";
+    FreshQueueMessages "inrush_fresh_queue_messages" [] "Messages waiting in memory for consumers.";
+    FreshQueueLimit "inrush_fresh_queue_limit_messages" [] "Messages that may wait in memory for consumers.";
+}
+
+/// Which kernel interface a core runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// io_uring.
+    IoUring,
+    /// epoll, with a committer thread for each log.
+    Epoll,
+}
+
+impl Engine {
+    /// The value of the label.
+    #[must_use]
+    pub fn value(self) -> &'static str {
+        match self {
+            Self::IoUring => "io_uring",
+            Self::Epoll => "epoll",
+        }
+    }
+}
+
+/// A stretch of a session; durations go into [`Histogram::Phase`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// From the accept to the greeting handed to the kernel.
+    Banner,
+    /// HELO or EHLO: from its input to its reply.
+    Ehlo,
+    /// MAIL: from its input to its reply.
+    Mail,
+    /// RCPT: from its input to its reply.
+    Rcpt,
+    /// DATA: from its input to the 354.
+    Data,
+    /// BDAT: from its input to its reply, the wait for durability not counted.
+    Bdat,
+    /// Any other command: from its input to its reply.
+    Other,
+    /// Mail data: from the 354 or the first BDAT to the last octet.
+    Body,
+    /// From the append to the start of the write that carries the record.
+    QueueWait,
+    /// From the start of that write to its durable end.
+    Commit,
+    /// From MAIL to the final reply of the message.
+    Total,
+}
+
+impl Phase {
+    /// All phases, in the order of a session.
+    pub const ALL: &'static [Self] = &[
+        Self::Banner,
+        Self::Ehlo,
+        Self::Mail,
+        Self::Rcpt,
+        Self::Data,
+        Self::Bdat,
+        Self::Other,
+        Self::Body,
+        Self::QueueWait,
+        Self::Commit,
+        Self::Total,
+    ];
+    /// The values of the label, in the same order.
+    pub const VALUES: &'static [&'static str] =
+        &["banner", "ehlo", "mail", "rcpt", "data", "bdat", "other", "body", "queue_wait", "commit", "total"];
+
+    /// The value of the label.
+    #[must_use]
+    pub fn value(self) -> &'static str {
+        Self::VALUES[self as usize]
+    }
+}
+
+const _: () = assert!(Phase::ALL.len() == Phase::VALUES.len());
+
+/// Histograms of a core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Histogram {
+    /// Duration of a stretch of a session, in microseconds.
+    Phase(Phase),
+    /// One durable write (write and sync), in microseconds.
+    LogCommit,
+    /// Octets of one batch, padding included.
+    LogBatchBytes,
+    /// Records of one batch.
+    LogBatchRecords,
+}
+
+/// Upper bounds of the buckets of durations, in microseconds: 50 µs to 60 s.
+pub(crate) const DURATION_BOUNDS: &[u64] = &[
+    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
+];
+pub(crate) const BATCH_BYTES_BOUNDS: &[u64] =
+    &[4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20];
+pub(crate) const BATCH_RECORDS_BOUNDS: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024];
+
+impl Histogram {
+    /// Histograms of a core in the order of its cells.
+    pub(crate) const COUNT: usize = Phase::ALL.len() + 3;
+
+    /// One of each row; all phases share one.
+    pub(crate) const EACH: [Self; 4] =
+        [Self::Phase(Phase::Total), Self::LogCommit, Self::LogBatchBytes, Self::LogBatchRecords];
+
+    /// Place among the core's histograms.
+    #[must_use]
+    pub(crate) const fn index(self) -> usize {
+        match self {
+            Self::Phase(phase) => phase as usize,
+            Self::LogCommit => Phase::ALL.len(),
+            Self::LogBatchBytes => Phase::ALL.len() + 1,
+            Self::LogBatchRecords => Phase::ALL.len() + 2,
+        }
+    }
+
+    /// The row of this metric; all phases share one.
+    #[must_use]
+    pub const fn metric(self) -> Metric {
+        let (name, labels, values, help): (_, &[&str], &[&str], _) = match self {
+            Self::Phase(_) => (
+                "inrush_phase_duration_seconds",
+                &["phase"],
+                Phase::VALUES,
+                "Duration of each phase of a session or message.",
+            ),
+            Self::LogCommit => {
+                ("inrush_log_commit_duration_seconds", &[], &[], "Duration of one durable write to the log.")
+            }
+            Self::LogBatchBytes => {
+                ("inrush_log_batch_bytes", &[], &[], "Octets of one batch of the log, padding included.")
+            }
+            Self::LogBatchRecords => {
+                ("inrush_log_batch_records", &[], &[], "Records of one batch of the log.")
+            }
+        };
+        Metric { name, kind: Kind::Histogram, labels, help, values }
+    }
+
+    /// Upper bounds of the classic buckets in recorded units, `+Inf` not listed.
+    #[must_use]
+    pub(crate) const fn bounds(self) -> &'static [u64] {
+        match self {
+            Self::Phase(_) | Self::LogCommit => DURATION_BOUNDS,
+            Self::LogBatchBytes => BATCH_BYTES_BOUNDS,
+            Self::LogBatchRecords => BATCH_RECORDS_BOUNDS,
+        }
+    }
+
+    /// What one recorded unit is in the unit of exposition: durations are recorded in microseconds and shown in seconds.
+    #[must_use]
+    pub(crate) const fn units_per_base(self) -> u64 {
+        match self {
+            Self::Phase(_) | Self::LogCommit => 1_000_000,
+            Self::LogBatchBytes | Self::LogBatchRecords => 1,
+        }
+    }
+}
+
+/// Metrics that are not cells of an enum above: by listener, by command, by reply, of the process, of the build.
+pub(crate) mod rows {
+    use super::{Kind, Metric};
+
+    macro_rules! rows {
+        ($($name:ident $metric:literal $kind:ident [$($label:literal),*] $help:literal;)+) => {
+            $(pub(crate) const $name: Metric =
+                Metric { name: $metric, kind: Kind::$kind, labels: &[$($label),*], help: $help, values: &[] };)+
+            pub(crate) const ALL: &[Metric] = &[$($name),+];
+        };
+    }
+
+    rows! {
+        CONNECTIONS_ACCEPTED "inrush_connections_accepted_total" Counter ["listener"] "Connections accepted, by listener.";
+        COMMANDS "inrush_commands_total" Counter ["phase"] "Commands received, by verb; `unknown` for all others.";
+        REPLIES "inrush_replies_total" Counter ["code"] "Replies queued, by code.";
+        REFUSALS "inrush_refusals_total" Counter ["reason"] "Replies with 4xx or 5xx, by reason.";
+        ENGINE "inrush_engine_info" Info ["core"] "Kernel interface of each core: `engine` is `io_uring` or `epoll`.";
+        BUILD "inrush_build_info" Info [] "Version of the running program, in the label `version`.";
+        CORES "inrush_cores" Gauge [] "Cores that take connections.";
+        START_TIME "inrush_process_start_time_seconds" Gauge [] "Start of the process in seconds since 1970.";
+        CPU "inrush_process_cpu_seconds_total" Counter [] "CPU time of the process, user and system.";
+        RESIDENT "inrush_process_resident_memory_bytes" Gauge [] "Resident memory of the process.";
+        DESCRIPTORS "inrush_process_open_file_descriptors" Gauge [] "File descriptors that the process has open.";
+        DESCRIPTORS_LIMIT "inrush_process_file_descriptors_limit" Gauge [] "File descriptors that the process may have open.";
+    }
+}
+
+/// Every declared metric, in the order of exposition.
+#[must_use]
+pub fn all() -> Vec<Metric> {
+    let mut all = rows::ALL.to_vec();
+    all.extend([ConnectionRefusal::METRIC, SessionEnd::METRIC, Timeout::METRIC, LogRefusal::METRIC]);
+    all.extend(Counter::ALL.iter().map(|counter| counter.metric()));
+    all.extend(Gauge::ALL.iter().map(|gauge| gauge.metric()));
+    all.extend(Histogram::EACH.map(Histogram::metric));
+    all
+}
