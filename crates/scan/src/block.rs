@@ -164,8 +164,6 @@ impl<I: InstructionSet, const DATA: bool> Pass<I, DATA> {
     #[inline(always)]
     fn group(&mut self, group: &[u8; GROUP]) -> bool {
         let Self { set, mut seen, mut cr, crlf: mut crlf_before, .. } = *self;
-        let mut after_crs = [0; 4];
-        let mut lfs = [0; 4];
         let mut crlfs = [0; 4];
         let mut line_dots = [0; 4];
         let mut bare = 0;
@@ -182,7 +180,7 @@ impl<I: InstructionSet, const DATA: bool> Pass<I, DATA> {
             crlf_before = crlf >> 63;
             bare |= after_cr ^ lf;
             any_dot |= line_dot;
-            (after_crs[n], lfs[n], crlfs[n], line_dots[n]) = (after_cr, lf, crlf, line_dot);
+            (crlfs[n], line_dots[n]) = (crlf, line_dot);
         }
         if any_dot != 0 {
             if DATA {
@@ -201,14 +199,20 @@ impl<I: InstructionSet, const DATA: bool> Pass<I, DATA> {
             }
         }
         if bare != 0 {
-            for (after_cr, lf) in after_crs.into_iter().zip(lfs) {
-                self.bare_cr |= after_cr & !lf != 0;
-                self.bare_lf |= lf & !after_cr != 0;
+            self.bare_line_ends(group);
+        }
+        if self.longest < INNER_LINE_MAX {
+            for crlf in crlfs {
+                self.longest = self.longest.max(longest_inner_line(crlf));
             }
         }
         for crlf in crlfs {
-            // Without CRLF this is less than what the open line has by now: a CR at its end may begin one.
-            self.longest = self.longest.max(self.open_line + u64::from(crlf.trailing_zeros()) - 1);
+            // Without CRLF this is less than what the open line has by now: a CR at its end may begin one. A branch,
+            // since new records soon become rare.
+            let line = self.open_line + u64::from(crlf.trailing_zeros()) - 1;
+            if line > self.longest {
+                self.longest = line;
+            }
             self.lines_of_block(crlf, BLOCK as u64);
         }
         self.seen = seen;
@@ -216,6 +220,22 @@ impl<I: InstructionSet, const DATA: bool> Pass<I, DATA> {
         self.crlf = crlf_before;
         self.dots = line_dots[3] >> 62;
         true
+    }
+
+    /// Says which line ends in a group are bare. Reads it again, so that the masks need not be kept for this.
+    #[cold]
+    #[inline(always)]
+    fn bare_line_ends(&mut self, group: &[u8; GROUP]) {
+        let mut cr = self.cr;
+        for block in group.as_chunks::<BLOCK>().0 {
+            let block = self.set.load(block);
+            let crs = self.set.equal(block, b'\r');
+            let lf = self.set.equal(block, b'\n');
+            let after_cr = crs << 1 | cr;
+            cr = crs >> 63;
+            self.bare_cr |= after_cr & !lf != 0;
+            self.bare_lf |= lf & !after_cr != 0;
+        }
     }
 
     /// Scans the octets of `block` from number `skip` on. `Some(n)`: the data ends in them with the n-th octet behind
@@ -243,6 +263,7 @@ impl<I: InstructionSet, const DATA: bool> Pass<I, DATA> {
         if crlf != 0 {
             let first = crlf.trailing_zeros() - skip;
             self.longest = self.longest.max(self.open_line + u64::from(first) - 1);
+            self.longest = self.longest.max(longest_inner_line(crlf));
         }
         self.lines_of_block(crlf, u64::from(u64::BITS - skip));
         self.cr = crs >> 63;
@@ -266,14 +287,11 @@ impl<I: InstructionSet, const DATA: bool> Pass<I, DATA> {
         self.block(block, skip)
     }
 
-    /// Counts the lines that end in a block, all of them but the first for their length too. `octets`: how many the
-    /// block has, at the top.
+    /// Counts the lines that end in a block, and begins the one that stays open. `octets`: how many the block has, at
+    /// the top.
     #[inline(always)]
     fn lines_of_block(&mut self, crlf: u64, octets: u64) {
         self.lines += u64::from(crlf.count_ones());
-        if self.longest < INNER_LINE_MAX {
-            self.longest = self.longest.max(longest_inner_line(crlf));
-        }
         let behind = u64::from(crlf.leading_zeros());
         self.open_line = if crlf == 0 { self.open_line + octets } else { behind };
     }

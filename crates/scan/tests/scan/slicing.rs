@@ -162,8 +162,7 @@ fn splits(input: &[u8], cuts: &[f64]) -> Vec<usize> {
     let mut splits: Vec<usize> = cuts
         .iter()
         .map(|cut| {
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the input")]
-            #[expect(clippy::cast_precision_loss, reason = "inputs are short")]
+            #[expect(clippy::cast_possible_truncation, reason = "within the input")]
             let at = (cut * input.len() as f64) as usize;
             at
         })
