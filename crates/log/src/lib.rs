@@ -1,1 +1,58 @@
 //! Segmented append log with group commit: what a 250 stands on.
+//!
+//! A [`DataDirectory`] holds the lock and opens logs. An [`Appender`] takes messages for one core and says what to write; it does no I/O of its own.
+//!
+//! Bounds: a record has at most [`RECORD_OCTETS_MAX`] octets, a batch 1 MiB, an appender [`LogSettings::batch_buffers`] batches.
+
+mod appender;
+mod batch;
+mod buffer;
+mod crc;
+mod directory;
+mod envelope;
+mod error;
+mod fresh;
+mod id;
+mod layout;
+mod lsn;
+mod meta;
+mod record;
+mod recovery;
+mod segment;
+mod settings;
+mod spares;
+mod stats;
+mod storage;
+mod supply;
+mod walk;
+mod window;
+mod write;
+
+pub use appender::{Appended, Appender};
+pub use directory::{DataDirectory, OpenError, log_directory, parse_log_directory};
+pub use envelope::{
+    Attribute, Attributes, BodyFindings, BodyType, ChunkRef, Chunks, ENVELOPE_VERSION, Envelope,
+    EnvelopeAttribute, EnvelopeError, EnvelopeRecipient, EnvelopeRef, PhaseTimes, Protocol, Recipient,
+    Recipients, Ret, Span, Transfer, attribute_kind, notify,
+};
+pub use error::{AppendError, NoSpace, Poisoned};
+pub use fresh::{Fresh, FreshReceiver};
+pub use id::{InvalidMessageId, MESSAGE_ID_OCTETS, MessageId};
+pub use layout::{
+    BATCH_OCTETS, BLOCK_OCTETS, CHUNK_OCTETS_MAX, FORMAT_VERSION, RECORD_ALIGN, RECORD_OCTETS_MAX,
+    SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+};
+pub use lsn::Lsn;
+pub use meta::LogMeta;
+pub use record::{HeaderError, RECORD_HEADER_OCTETS, RecordFlags, RecordHeader, RecordKind};
+pub use recovery::{CutTail, Damage, DamageKind, RecoveryReport};
+pub use segment::{
+    BlockError, LogIdentity, Seal, SealReason, SegmentHeader, SegmentSummary, segment_name, segment_number,
+};
+pub use settings::{Durability, InvalidSetting, LogKind, LogSettings};
+pub use stats::AppenderStats;
+pub use storage::disk::{DiskFile, DiskStorage};
+#[cfg(any(test, feature = "simulation"))]
+pub use storage::sim;
+pub use storage::{LockFailure, OpenMode, Storage, StorageFile};
+pub use write::{Completion, Sync, Write, WriteKind};

@@ -1,0 +1,332 @@
+//! Data directory: the lock, the helper thread, and opening its logs.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::appender::Appender;
+use crate::layout::FORMAT_VERSION;
+use crate::meta::{LogMeta, META_NAME, create_meta, read_meta};
+use crate::recovery::{RecoveryReport, recover};
+use crate::segment::{BlockError, LogIdentity, segment_number};
+use crate::settings::{InvalidSetting, LogKind, LogSettings};
+use crate::spares::{Helper, SegmentMaker};
+use crate::storage::disk::DiskStorage;
+use crate::storage::{LockFailure, Storage};
+use crate::supply::Supply;
+
+/// Why a data directory or a log in it cannot be used. Nothing was changed. The text says what and where.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The place exists and is no directory.
+    #[error("{place}: not a directory")]
+    NotADirectory {
+        /// Where.
+        place: String,
+    },
+    /// Another process works there.
+    #[error("{place}: locked by another process{}", Pid(*.pid))]
+    Locked {
+        /// Where.
+        place: String,
+        /// Process id of the other.
+        pid: Option<u32>,
+    },
+    /// Written by a newer version of this program.
+    #[error("{place}: format version {version}, this program knows {FORMAT_VERSION}: use a newer one")]
+    NewerFormat {
+        /// Where.
+        place: String,
+        /// Version found.
+        version: u32,
+    },
+    /// `log.meta` does not hold.
+    #[error("{place}: damaged ({error}); restore it from a copy, or move the log's directory away")]
+    Meta {
+        /// Where.
+        place: String,
+        /// What is wrong.
+        error: BlockError,
+    },
+    /// Segments without `log.meta`.
+    #[error(
+        "{place}: missing, but there are segments beside it; restore it from a copy, or move the log's directory away"
+    )]
+    MetaMissing {
+        /// Where.
+        place: String,
+    },
+    /// The log was made with another segment size.
+    #[error(
+        "{place}: segments of {found} octets, segment_bytes is {configured}: it is fixed for the life of a log"
+    )]
+    SegmentSize {
+        /// Where.
+        place: String,
+        /// Of the log.
+        found: u64,
+        /// Of the settings.
+        configured: u64,
+    },
+    /// The log was written by another node.
+    #[error("{place}: belongs to node {found}, this is node {configured}")]
+    AnotherNode {
+        /// Where.
+        place: String,
+        /// Of the log.
+        found: u16,
+        /// Of the settings.
+        configured: u16,
+    },
+    /// The directory holds a log of another kind or number: it was renamed or copied.
+    #[error("{place}: belongs to log {found}")]
+    AnotherLog {
+        /// Where.
+        place: String,
+        /// Name of the log that it belongs to.
+        found: String,
+    },
+    /// The log is open already in this process.
+    #[error("{place}: opened twice")]
+    OpenTwice {
+        /// Where.
+        place: String,
+    },
+    /// No room for the first segment.
+    #[error(
+        "{place}: no space for a segment of {segment_bytes} octets with {free_bytes_min} octets (free_bytes_min) left over"
+    )]
+    NoSpace {
+        /// Where.
+        place: String,
+        /// Size of a segment.
+        segment_bytes: u64,
+        /// The mark.
+        free_bytes_min: u64,
+    },
+    /// A setting does not work.
+    #[error("log settings: {0}")]
+    Setting(#[from] InvalidSetting),
+    /// The disk.
+    #[error("{place}: {what}: {error}")]
+    Io {
+        /// Where.
+        place: String,
+        /// What was tried.
+        what: &'static str,
+        /// The disk's words.
+        error: io::Error,
+    },
+}
+
+struct Pid(Option<u32>);
+
+impl fmt::Display for Pid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |pid| write!(f, " (pid {pid})"))
+    }
+}
+
+/// A file or directory, for messages.
+pub(crate) struct Place(String);
+
+impl Place {
+    pub(crate) fn new<S: Storage>(storage: &S, name: &str) -> Self {
+        Self(format!("{}/{name}", storage.place()))
+    }
+
+    pub(crate) fn text(&self) -> String {
+        self.0.clone()
+    }
+
+    pub(crate) fn io(&self, what: &'static str, error: io::Error) -> OpenError {
+        OpenError::Io { place: self.text(), what, error }
+    }
+}
+
+/// Name of a log's directory.
+#[must_use]
+pub fn log_directory(kind: LogKind, log: u8) -> String {
+    format!("{}-{log:02x}", kind.name())
+}
+
+/// Kind and number of a log's directory; `None` for any other name.
+#[must_use]
+pub fn parse_log_directory(name: &str) -> Option<(LogKind, u8)> {
+    let (kind, number) = name.rsplit_once('-')?;
+    let kind = [LogKind::Arrival, LogKind::Retry, LogKind::Outcome].into_iter().find(|k| k.name() == kind)?;
+    let log = u8::from_str_radix(number, 16).ok()?;
+    (log_directory(kind, log) == name).then_some((kind, log))
+}
+
+/// A locked data directory. Keep it until every [`Appender`] of it has ended: its helper thread prepares their segments.
+pub struct DataDirectory<S: Storage = DiskStorage> {
+    storage: S,
+    settings: LogSettings,
+    node: u16,
+    opened: Vec<String>,
+    helper: Helper<S>,
+    // Last, so that the helper has ended when another process gets in.
+    _lock: S::Lock,
+}
+
+impl DataDirectory<DiskStorage> {
+    /// Locks the directory, which is made if need be, and finds out what the file system can do.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(path: &Path, settings: &LogSettings, node: u16) -> Result<Self, OpenError> {
+        let storage = DiskStorage::new(path, settings.direct_io);
+        let place = storage.place();
+        if path.exists() && !path.is_dir() {
+            return Err(OpenError::NotADirectory { place });
+        }
+        let io = |what| move |error| OpenError::Io { place: path.display().to_string(), what, error };
+        settings.check()?;
+        storage.create_dir("").map_err(io("cannot be made"))?;
+        // Only the holder of the lock writes anything, the probe included.
+        let lock = take_lock(&storage)?;
+        storage.probe().map_err(io("cannot be written to"))?;
+        Self::with_lock(storage, settings, node, lock)
+    }
+}
+
+impl<S: Storage> DataDirectory<S> {
+    /// Locks a data directory on any disk.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn on(storage: S, settings: &LogSettings, node: u16) -> Result<Self, OpenError> {
+        settings.check()?;
+        let lock = take_lock(&storage)?;
+        Self::with_lock(storage, settings, node, lock)
+    }
+
+    fn with_lock(storage: S, settings: &LogSettings, node: u16, lock: S::Lock) -> Result<Self, OpenError> {
+        let helper = Helper::start(settings.spare_fill_bytes_per_second)
+            .map_err(|error| Place::new(&storage, "").io("starting the helper thread", error))?;
+        Ok(Self { storage, settings: settings.clone(), node, opened: Vec::new(), helper, _lock: lock })
+    }
+
+    /// The disk.
+    #[must_use]
+    pub fn storage(&self) -> &S {
+        &self.storage
+    }
+
+    /// Opens an arrival log; see [`open_log_kind`](Self::open_log_kind).
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_log(
+        &mut self,
+        log: u8,
+        waker: impl Fn() + Send + Sync + 'static,
+    ) -> Result<(Appender<S>, RecoveryReport), OpenError> {
+        self.open_log_kind(LogKind::Arrival, log, waker)
+    }
+
+    /// Recovers a log, makes it if it is not there, and begins a new segment. `waker` is called from the helper thread when a segment becomes ready and when
+    /// the state of the disk space changes.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_log_kind(
+        &mut self,
+        kind: LogKind,
+        log: u8,
+        waker: impl Fn() + Send + Sync + 'static,
+    ) -> Result<(Appender<S>, RecoveryReport), OpenError> {
+        let dir = log_directory(kind, log);
+        let place = Place::new(&self.storage, &dir);
+        if self.opened.contains(&dir) {
+            return Err(OpenError::OpenTwice { place: place.text() });
+        }
+        self.storage.create_dir(&dir).map_err(|error| place.io("cannot be made", error))?;
+        let (meta, created) = self.meta(&dir, kind, log)?;
+        let mut maker = SegmentMaker::new(self.storage.clone(), dir.clone(), meta.identity, &self.settings);
+        maker.next_number = meta.next_number_min;
+        let mut report = recover(&mut maker)?;
+        report.created = created;
+        let first = maker.make(&mut |_| true).map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => OpenError::NoSpace {
+                place: place.text(),
+                segment_bytes: self.settings.segment_bytes,
+                free_bytes_min: self.settings.free_bytes_min,
+            },
+            _ => place.io("making a segment", error),
+        })?;
+        let Some(first) = first else {
+            return Err(place.io("making a segment", io::ErrorKind::Interrupted.into()));
+        };
+        let supply = Arc::new(Supply::new(self.settings.spares.into(), Box::new(waker)));
+        let appender = Appender::new(
+            self.storage.clone(),
+            &self.settings,
+            dir.clone(),
+            Arc::clone(&supply),
+            self.helper.thread(),
+            first,
+        );
+        self.helper.serve(maker, supply);
+        self.opened.push(dir);
+        Ok((appender, report))
+    }
+
+    /// Reads `log.meta`, or makes it for a log that has nothing else; whether it was made.
+    fn meta(&self, dir: &str, kind: LogKind, log: u8) -> Result<(LogMeta, bool), OpenError> {
+        let place = Place::new(&self.storage, &format!("{dir}/{META_NAME}"));
+        let meta = match read_meta(&self.storage, dir) {
+            Ok(Ok(meta)) => meta,
+            Ok(Err(BlockError::Version(version))) => {
+                return Err(OpenError::NewerFormat { place: place.text(), version });
+            }
+            Ok(Err(error)) => return Err(OpenError::Meta { place: place.text(), error }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return self.create(dir, kind, log, &place).map(|meta| (meta, true));
+            }
+            Err(error) => return Err(place.io("reading", error)),
+        };
+        let identity = meta.identity;
+        if identity.node != self.node {
+            let (found, configured) = (identity.node, self.node);
+            return Err(OpenError::AnotherNode { place: place.text(), found, configured });
+        }
+        if (identity.kind, identity.log) != (kind, log) {
+            let found = log_directory(identity.kind, identity.log);
+            return Err(OpenError::AnotherLog { place: place.text(), found });
+        }
+        if identity.segment_bytes != self.settings.segment_bytes {
+            let (found, configured) = (identity.segment_bytes, self.settings.segment_bytes);
+            return Err(OpenError::SegmentSize { place: place.text(), found, configured });
+        }
+        Ok((meta, false))
+    }
+
+    fn create(&self, dir: &str, kind: LogKind, log: u8, place: &Place) -> Result<LogMeta, OpenError> {
+        let names = self.storage.list(dir).map_err(|error| place.io("listing the directory", error))?;
+        if names.iter().any(|name| segment_number(name).is_some()) {
+            return Err(OpenError::MetaMissing { place: place.text() });
+        }
+        let mut uuid = [0; 16];
+        self.storage.random(&mut uuid);
+        // RFC 9562 §5.4: version 4, variant 10.
+        uuid[6] = uuid[6] & 0x0F | 0x40;
+        uuid[8] = uuid[8] & 0x3F | 0x80;
+        let identity =
+            LogIdentity { uuid, kind, log, node: self.node, segment_bytes: self.settings.segment_bytes };
+        let meta =
+            LogMeta { identity, generation: 1, created_at_us: self.storage.now_us(), next_number_min: 1 };
+        create_meta(&self.storage, dir, &meta).map_err(|error| place.io("making", error))?;
+        Ok(meta)
+    }
+}
+
+fn take_lock<S: Storage>(storage: &S) -> Result<S::Lock, OpenError> {
+    storage.lock().map_err(|failure| match failure {
+        LockFailure::Held(pid) => OpenError::Locked { place: storage.place(), pid },
+        LockFailure::Io(error) => Place::new(storage, "lock").io("cannot be locked", error),
+    })
+}

@@ -1,0 +1,380 @@
+//! Recovery of the segments of one log.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::report::{CutTail, Damage, DamageKind, RecoveryReport};
+use crate::MessageId;
+use crate::buffer::AlignedBuffer;
+use crate::directory::{OpenError, Place};
+use crate::layout::{BATCH_OCTETS, BLOCK, BLOCK_OCTETS, seal_offset, to_usize};
+use crate::record::RecordKind;
+use crate::segment::{
+    BlockError, LogIdentity, Seal, SealReason, SegmentHeader, SegmentSummary, segment_name, segment_number,
+    spare_number,
+};
+use crate::spares::SegmentMaker;
+use crate::storage::{OpenMode, Storage, StorageFile, read_full, write_full};
+use crate::walk::{Bad, Walk};
+use crate::window::Window;
+
+/// Directory for what must not stay among the segments, below the log's own.
+pub(crate) const DAMAGED: &str = "damaged";
+/// Octets of a cut tail that are kept at most. Strict durability has one batch in flight; relaxed has 100 ms of them.
+const TAIL_OCTETS_MAX: u64 = 64 << 20;
+
+/// A segment whose header holds.
+struct Found<F> {
+    header: SegmentHeader,
+    file: F,
+    octets: u64,
+    seal: Result<Seal, BlockError>,
+}
+
+/// Recovers one log; leaves in `maker` which spares there are and which number comes next.
+pub(crate) fn recover<S: Storage>(maker: &mut SegmentMaker<S>) -> Result<RecoveryReport, OpenError> {
+    let storage = maker.storage.clone();
+    let mut recovery = Recovery {
+        dir: maker.dir.clone(),
+        identity: maker.identity,
+        storage,
+        window: Window::new(),
+        report: RecoveryReport::default(),
+    };
+    recovery.run(maker)?;
+    Ok(recovery.report)
+}
+
+struct Recovery<S: Storage> {
+    storage: S,
+    dir: String,
+    identity: LogIdentity,
+    window: Window,
+    report: RecoveryReport,
+}
+
+impl<S: Storage> Recovery<S> {
+    fn run(&mut self, maker: &mut SegmentMaker<S>) -> Result<(), OpenError> {
+        let place = Place::new(&self.storage, &self.dir);
+        // Names first: what is listed now is what a crash from here on would leave.
+        self.storage.sync_dir(&self.dir).map_err(|error| place.io("syncing the directory", error))?;
+        let names = self.storage.list(&self.dir).map_err(|error| place.io("listing the directory", error))?;
+        let mut numbers = Vec::new();
+        for name in &names {
+            if let Some(number) = segment_number(name) {
+                numbers.push(number);
+            } else if name.starts_with("fill-") {
+                let path = self.path(name);
+                self.storage
+                    .unlink(&path)
+                    .map_err(|error| place.io("removing an unfinished spare", error))?;
+            } else if let Some(number) = spare_number(name) {
+                self.take_spare(maker, name, number)?;
+            }
+        }
+        let mut found = BTreeMap::new();
+        for number in numbers {
+            maker.next_number = maker.next_number.max(number + 1);
+            if let Some(segment) = self.find(maker, number)? {
+                found.insert(number, segment);
+            }
+        }
+        self.settle(maker, found)
+    }
+
+    /// Keeps a spare of the right length, removes any other.
+    fn take_spare(&mut self, maker: &mut SegmentMaker<S>, name: &str, number: u64) -> Result<(), OpenError> {
+        let path = self.path(name);
+        let place = Place::new(&self.storage, &path);
+        let file =
+            self.storage.open(&path, OpenMode::Read).map_err(|error| place.io("opening a spare", error))?;
+        let octets = file.octets().map_err(|error| place.io("looking at a spare", error))?;
+        maker.next_spare = maker.next_spare.max(number + 1);
+        if octets == self.identity.segment_bytes {
+            maker.spares.push(number);
+        } else {
+            self.storage
+                .unlink(&path)
+                .map_err(|error| place.io("removing a spare of another size", error))?;
+        }
+        Ok(())
+    }
+
+    /// Reads header and seal of a segment; `None` when it was moved away.
+    fn find(
+        &mut self,
+        maker: &mut SegmentMaker<S>,
+        number: u64,
+    ) -> Result<Option<Found<S::File>>, OpenError> {
+        let name = segment_name(number);
+        let path = self.path(&name);
+        let place = Place::new(&self.storage, &path);
+        let file = self
+            .storage
+            .open(&path, OpenMode::Plain)
+            .map_err(|error| place.io("opening a segment", error))?;
+        let mut block = AlignedBuffer::new(BLOCK_OCTETS);
+        read_full(&file, &mut block, 0).map_err(|error| place.io("reading a segment header", error))?;
+        let header = match SegmentHeader::decode(&block) {
+            Ok(header) if header.identity == self.identity && header.number == number => header,
+            Ok(_) => return self.quarantine(&name, DamageKind::ForeignSegment).map(|()| None),
+            Err(BlockError::Version(version)) => {
+                return Err(OpenError::NewerFormat { place: place.text(), version });
+            }
+            Err(BlockError::Empty) => {
+                maker.unpublish(number).map_err(|error| place.io("turning into a spare", error))?;
+                self.report.segments_unused += 1;
+                return Ok(None);
+            }
+            Err(_) => return self.quarantine(&name, DamageKind::SegmentHeader).map(|()| None),
+        };
+        let octets = file.octets().map_err(|error| place.io("looking at a segment", error))?;
+        let seal_at = seal_offset(self.identity.segment_bytes);
+        let read =
+            read_full(&file, &mut block, seal_at).map_err(|error| place.io("reading a seal", error))?;
+        let seal = if read == BLOCK_OCTETS { Seal::decode(&header, &block) } else { Err(BlockError::Empty) };
+        if octets != self.identity.segment_bytes {
+            self.report.damage.push(Damage {
+                kind: DamageKind::SegmentLength,
+                file: name,
+                offset: octets,
+                octets: self.identity.segment_bytes.abs_diff(octets),
+                id: None,
+                kept_as: None,
+            });
+        }
+        Ok(Some(Found { header, file, octets, seal }))
+    }
+
+    /// Walks the unsealed segments, newest first, so that each one knows whether records come after it.
+    fn settle(
+        &mut self,
+        maker: &mut SegmentMaker<S>,
+        found: BTreeMap<u64, Found<S::File>>,
+    ) -> Result<(), OpenError> {
+        let unsealed: Vec<u64> =
+            found.iter().filter(|(_, segment)| segment.seal.is_err()).map(|(number, _)| *number).collect();
+        let mut records_after = false;
+        for (number, segment) in found.into_iter().rev() {
+            if let Ok(seal) = segment.seal {
+                self.report.segments_sealed += 1;
+                self.report.end = self.report.end.max(seal.end);
+                records_after = true;
+                continue;
+            }
+            let before_unsealed = unsealed.binary_search(&(number.wrapping_sub(1))).is_ok();
+            let limit = if before_unsealed && !records_after {
+                // Its predecessor is open, so nothing here was acknowledged; at most a first batch is here by damage of that seal.
+                BLOCK + BATCH_OCTETS as u64
+            } else {
+                seal_offset(self.identity.segment_bytes)
+            };
+            records_after |= self.recover_segment(maker, segment, limit, records_after)?;
+        }
+        Ok(())
+    }
+
+    /// Finds the end of an unsealed segment and seals it there; false: it has no records and is a spare again.
+    fn recover_segment(
+        &mut self,
+        maker: &mut SegmentMaker<S>,
+        segment: Found<S::File>,
+        limit: u64,
+        records_after: bool,
+    ) -> Result<bool, OpenError> {
+        let name = segment_name(segment.header.number);
+        let path = self.path(&name);
+        let place = Place::new(&self.storage, &path);
+        let Found { header, file, octets, .. } = segment;
+        // The page cache may hold what a failed sync has not brought to the disk.
+        file.sync().map_err(|error| place.io("syncing a segment", error))?;
+        let (end, summary) =
+            self.walk(&file, header, limit).map_err(|error| place.io("reading a segment", error))?;
+        if summary.records == 0 && !records_after && octets == self.identity.segment_bytes {
+            drop(file);
+            maker.unpublish(header.number).map_err(|error| place.io("turning into a spare", error))?;
+            self.report.segments_unused += 1;
+            return Ok(false);
+        }
+        if records_after {
+            self.report.damage.push(Damage {
+                kind: DamageKind::Seal,
+                file: name,
+                offset: seal_offset(self.identity.segment_bytes),
+                octets: BLOCK,
+                id: None,
+                kept_as: None,
+            });
+        }
+        self.report.segments_recovered += 1;
+        self.report.records += summary.records;
+        self.report.messages += summary.messages;
+        self.report.end = self.report.end.max(header.base().plus(end));
+        if octets == self.identity.segment_bytes {
+            let seal = Seal {
+                reason: SealReason::Recovery,
+                end: header.base().plus(end),
+                summary,
+                sealed_at_us: self.storage.now_us(),
+            };
+            let mut block = AlignedBuffer::new(BLOCK_OCTETS);
+            seal.encode(&header, &mut block);
+            let seal_at = seal_offset(self.identity.segment_bytes);
+            write_full(&file, &block, seal_at)
+                .and_then(|()| file.sync())
+                .map_err(|error| place.io("sealing a segment", error))?;
+        }
+        Ok(true)
+    }
+
+    /// The offset one past the last record, and what is before it.
+    fn walk(
+        &mut self,
+        file: &S::File,
+        header: SegmentHeader,
+        limit: u64,
+    ) -> io::Result<(u64, SegmentSummary)> {
+        let walk = Walk { file, header };
+        let mut window = std::mem::replace(&mut self.window, Window::new());
+        let mut summary = SegmentSummary::default();
+        let mut at = BLOCK;
+        while at < walk.limit() {
+            let bad = match walk.record_at(&mut window, at)? {
+                Ok(record) => {
+                    if record.kind != RecordKind::Pad {
+                        summary.add(record.kind, record.accepted_at_us);
+                    }
+                    at += record.octets();
+                    continue;
+                }
+                Err(bad) => bad,
+            };
+            let later = walk.later(&mut window, at, limit)?;
+            self.report.octets_scanned += limit.saturating_sub(at);
+            let Some(later) = later.filter(|later| later.durable > walk.lsn(at)) else {
+                self.keep_tail(&walk, &mut window, at)?;
+                break;
+            };
+            // Later records say that this one was durable: it was acknowledged, and is damaged.
+            let next = match bad {
+                Bad::Content(record) => at + record.octets(),
+                Bad::Header(_) => later.first,
+            };
+            self.note_damage(&walk, &mut window, at, next, bad)?;
+            at = next;
+        }
+        self.report.octets_scanned += at;
+        self.window = window;
+        Ok((at, summary))
+    }
+
+    fn note_damage(
+        &mut self,
+        walk: &Walk<'_, S::File>,
+        window: &mut Window,
+        at: u64,
+        next: u64,
+        bad: Bad,
+    ) -> io::Result<()> {
+        let (kind, id) = match bad {
+            Bad::Header(_) => (DamageKind::RecordHeader, None),
+            Bad::Content(record) => {
+                let id = MessageId::unpack(walk.header.identity.node, record.message_id);
+                (DamageKind::RecordContent, (record.kind == RecordKind::Message).then_some(id))
+            }
+        };
+        let kept_as = self.keep(walk, window, "record", at, next - at)?;
+        let file = segment_name(walk.header.number);
+        self.report.damage.push(Damage {
+            kind,
+            file,
+            offset: at,
+            octets: next - at,
+            id,
+            kept_as: Some(kept_as),
+        });
+        Ok(())
+    }
+
+    /// Saves what stands behind the last record, unless it is all zero.
+    fn keep_tail(&mut self, walk: &Walk<'_, S::File>, window: &mut Window, at: u64) -> io::Result<()> {
+        let limit = walk.limit().min(at + TAIL_OCTETS_MAX);
+        let mut end = at;
+        let mut block = at;
+        // One batch of zeros: nothing was written behind it, except in a recycled segment, where it is an earlier life and of no use.
+        while block < limit && block - end <= BATCH_OCTETS as u64 {
+            let octets = (BLOCK - block % BLOCK).min(limit - block);
+            let bytes = window.get(walk.file, walk.header.number, block, to_usize(octets))?;
+            if let Some(last) = bytes.iter().rposition(|octet| *octet != 0) {
+                end = block + last as u64 + 1;
+            }
+            block += octets;
+        }
+        if end == at {
+            return Ok(());
+        }
+        let kept_as = self.keep(walk, window, "tail", at, end - at)?;
+        let file = segment_name(walk.header.number);
+        self.report.cut.push(CutTail { file, offset: at, octets: end - at, kept_as: Some(kept_as) });
+        Ok(())
+    }
+
+    /// Copies octets of a segment into `damaged/`, in whole blocks.
+    fn keep(
+        &self,
+        walk: &Walk<'_, S::File>,
+        window: &mut Window,
+        what: &str,
+        at: u64,
+        octets: u64,
+    ) -> io::Result<String> {
+        let damaged = self.path(DAMAGED);
+        self.storage.create_dir(&damaged)?;
+        let name = format!("{damaged}/{what}-{:016x}-{at}.bin", walk.header.number);
+        match self.storage.unlink(&name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let copy = self.storage.open(&name, OpenMode::Create)?;
+        let start = at / BLOCK * BLOCK;
+        let end = (at + octets).next_multiple_of(BLOCK);
+        let mut buffer = AlignedBuffer::new(BLOCK_OCTETS);
+        for offset in (start..end).step_by(BLOCK_OCTETS) {
+            let bytes = window.get(walk.file, walk.header.number, offset, BLOCK_OCTETS)?;
+            buffer.fill(0);
+            buffer[..bytes.len()].copy_from_slice(bytes);
+            write_full(&copy, &buffer, offset - start)?;
+        }
+        copy.sync()?;
+        self.storage.sync_dir(&damaged)?;
+        Ok(name)
+    }
+
+    /// Moves a whole segment to `damaged/`.
+    fn quarantine(&mut self, name: &str, kind: DamageKind) -> Result<(), OpenError> {
+        let path = self.path(name);
+        let place = Place::new(&self.storage, &path);
+        let damaged = self.path(DAMAGED);
+        let kept_as = format!("{damaged}/{name}-{}", self.storage.now_us());
+        self.storage
+            .create_dir(&damaged)
+            .and_then(|()| self.storage.rename(&path, &kept_as))
+            .and_then(|()| self.storage.sync_dir(&damaged))
+            .and_then(|()| self.storage.sync_dir(&self.dir))
+            .map_err(|error| place.io("moving a damaged segment away", error))?;
+        let (offset, octets) = (0, self.identity.segment_bytes);
+        self.report.damage.push(Damage {
+            kind,
+            file: name.to_owned(),
+            offset,
+            octets,
+            id: None,
+            kept_as: Some(kept_as),
+        });
+        Ok(())
+    }
+
+    fn path(&self, name: &str) -> String {
+        format!("{}/{name}", self.dir)
+    }
+}

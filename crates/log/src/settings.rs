@@ -1,0 +1,141 @@
+//! Settings of the log, with their defaults.
+
+use std::time::Duration;
+
+use crate::layout::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+
+/// What a log holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum LogKind {
+    /// Every accepted message, in order.
+    Arrival = 1,
+    /// Messages still undelivered after the evacuation age.
+    Retry = 2,
+    /// Results per recipient.
+    Outcome = 3,
+}
+
+impl LogKind {
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
+        [Self::Arrival, Self::Retry, Self::Outcome].into_iter().find(|kind| *kind as u8 == number)
+    }
+
+    /// First part of the directory name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Arrival => "arrival",
+            Self::Retry => "retry",
+            Self::Outcome => "outcome",
+        }
+    }
+}
+
+/// When a reply may promise that a message is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// After the durable write. Survives a power cut.
+    #[default]
+    Strict,
+    /// After the write, synced every [`LogSettings::relaxed_sync_interval`]. A power cut may lose that much acknowledged mail.
+    Relaxed,
+}
+
+/// Settings of the logs of one data directory. Plain values; [`Default`] is what runs without a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Logs that take mail; 0 = one for each core. At most 256.
+    pub logs: u16,
+    /// Size of a segment in octets: a power of two from 1 MiB to 16 GiB. Fixed for the life of a log.
+    pub segment_bytes: u64,
+    /// When a `250` may leave.
+    pub durability: Durability,
+    /// Interval between syncs under [`Durability::Relaxed`].
+    pub relaxed_sync_interval: Duration,
+    /// Wait for more messages before a commit, 0 to 1 ms. The log only carries the number: whoever runs the writes waits.
+    pub commit_delay: Duration,
+    /// Segments kept ready ahead of the one in use, for each log.
+    pub spares: u16,
+    /// Rate at which spares are pre-written while at least one is ready, in octets a second; without any ready one there is no limit.
+    pub spare_fill_bytes_per_second: u64,
+    /// New mail is refused with 452 below so many free octets on the file system.
+    pub free_bytes_min: u64,
+    /// Batch buffers of 1 MiB for the log itself; at least 2: one filling, one in flight.
+    pub batch_buffers: u16,
+    /// Batch buffers of 1 MiB more that consumers of fresh messages may hold on to.
+    pub fresh_buffers: u16,
+    /// Fresh messages that wait for a consumer at most.
+    pub fresh_queue_messages: u32,
+    /// Use O_DIRECT where the file system allows it.
+    pub direct_io: bool,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            logs: 0,
+            segment_bytes: 128 << 20,
+            durability: Durability::Strict,
+            relaxed_sync_interval: Duration::from_millis(100),
+            commit_delay: Duration::ZERO,
+            spares: 2,
+            spare_fill_bytes_per_second: 512 << 20,
+            free_bytes_min: 1 << 30,
+            batch_buffers: 4,
+            fresh_buffers: 4,
+            fresh_queue_messages: 4096,
+            direct_io: true,
+        }
+    }
+}
+
+/// A setting has a value that does not work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name} must be {rule}")]
+pub struct InvalidSetting {
+    /// Field of [`LogSettings`].
+    pub name: &'static str,
+    /// What it must be.
+    pub rule: &'static str,
+}
+
+impl LogSettings {
+    /// Checks each value by itself.
+    ///
+    /// # Errors
+    /// The first setting that does not work.
+    pub fn check(&self) -> Result<(), InvalidSetting> {
+        let segment = self.segment_bytes.is_power_of_two()
+            && (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&self.segment_bytes);
+        let rules = [
+            (self.logs <= 256, "logs", "at most 256"),
+            (segment, "segment_bytes", "a power of two from 1 MiB to 16 GiB"),
+            (self.commit_delay <= Duration::from_millis(1), "commit_delay", "at most 1 ms"),
+            (!self.relaxed_sync_interval.is_zero(), "relaxed_sync_interval", "more than 0"),
+            ((1..=64).contains(&self.spares), "spares", "from 1 to 64"),
+            (self.spare_fill_bytes_per_second >= 1 << 20, "spare_fill_bytes_per_second", "at least 1 MiB"),
+            ((2..=64).contains(&self.batch_buffers), "batch_buffers", "from 2 to 64"),
+            (self.fresh_buffers <= 1024, "fresh_buffers", "at most 1024"),
+            ((1..=1 << 20).contains(&self.fresh_queue_messages), "fresh_queue_messages", "from 1 to 1048576"),
+        ];
+        match rules.into_iter().find(|(holds, ..)| !holds) {
+            Some((_, name, rule)) => Err(InvalidSetting { name, rule }),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_hold_and_bad_values_are_named() {
+        assert_eq!(LogSettings::default().check(), Ok(()));
+        let bad = LogSettings { segment_bytes: 3 << 20, ..LogSettings::default() };
+        assert_eq!(bad.check().map_err(|error| error.name), Err("segment_bytes"));
+        let bad = LogSettings { commit_delay: Duration::from_millis(2), ..LogSettings::default() };
+        assert_eq!(bad.check().map_err(|error| error.name), Err("commit_delay"));
+    }
+}

@@ -1,0 +1,285 @@
+//! Helper thread that keeps segments ready.
+//!
+//! ```text
+//! fill-N.tmp ──(zeros, 1 MiB a write)──▶ spare-N.seg ──(header, sync, rename, directory sync)──▶ NNNNNNNNNNNNNNNN.seg ──▶ appender
+//! ```
+//! A spare is written once before its use: a commit into blocks that were never written costs the file system a metadata commit, too.
+//! One thread per data directory serves all its logs. It goes at a bounded rate while a segment is ready, tries again every second after an error, and
+//! never digs into [`LogSettings::free_bytes_min`].
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use crate::buffer::AlignedBuffer;
+use crate::error::NoSpace;
+use crate::layout::{BATCH_OCTETS, BLOCK_OCTETS, to_usize};
+use crate::segment::{LogIdentity, SegmentHeader, segment_name, spare_name};
+use crate::settings::{Durability, LogSettings};
+use crate::storage::{OpenMode, Storage, StorageFile, write_full};
+use crate::supply::{ReadySegment, Supply};
+
+/// How often the helper looks at free space, and tries again after an error.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What is needed to make segments for one log.
+pub(crate) struct SegmentMaker<S: Storage> {
+    pub(crate) storage: S,
+    pub(crate) dir: String,
+    pub(crate) identity: LogIdentity,
+    pub(crate) durable_writes: bool,
+    pub(crate) free_bytes_min: u64,
+    /// Number of the next segment.
+    pub(crate) next_number: u64,
+    /// Spares of full length that wait under their spare name.
+    pub(crate) spares: Vec<u64>,
+    /// Number of the next spare.
+    pub(crate) next_spare: u64,
+}
+
+impl<S: Storage> SegmentMaker<S> {
+    pub(crate) fn new(storage: S, dir: String, identity: LogIdentity, settings: &LogSettings) -> Self {
+        Self {
+            storage,
+            dir,
+            identity,
+            durable_writes: settings.durability == Durability::Strict,
+            free_bytes_min: settings.free_bytes_min,
+            next_number: 1,
+            spares: Vec::new(),
+            next_spare: 1,
+        }
+    }
+
+    /// Makes one segment ready. `pause` is called after each MiB of zeros with the octets of it; false gives up.
+    pub(crate) fn make(
+        &mut self,
+        pause: &mut dyn FnMut(usize) -> bool,
+    ) -> io::Result<Option<ReadySegment<S::File>>> {
+        if self.spares.is_empty() && !self.fill(pause)? {
+            return Ok(None);
+        }
+        let Some(spare) = self.spares.last().copied() else { return Ok(None) };
+        let header = SegmentHeader {
+            identity: self.identity,
+            number: self.next_number,
+            salt: self.storage.random_u64(),
+            created_at_us: self.storage.now_us(),
+        };
+        let from = format!("{}/{}", self.dir, spare_name(spare));
+        let to = format!("{}/{}", self.dir, segment_name(header.number));
+        let file = self.storage.open(&from, OpenMode::Plain)?;
+        let mut block = AlignedBuffer::new(BLOCK_OCTETS);
+        header.encode(&mut block);
+        write_full(&file, &block, 0)?;
+        file.sync()?;
+        drop(file);
+        self.storage.rename(&from, &to)?;
+        self.spares.pop();
+        // From here on the number is used, whatever happens.
+        self.next_number += 1;
+        self.storage.sync_dir(&self.dir)?;
+        let mode = if self.durable_writes { OpenMode::Durable } else { OpenMode::Plain };
+        let file = Arc::new(self.storage.open(&to, mode)?);
+        Ok(Some(ReadySegment { header, file }))
+    }
+
+    /// Writes one spare full of zeros.
+    fn fill(&mut self, pause: &mut dyn FnMut(usize) -> bool) -> io::Result<bool> {
+        let free = self.storage.free_bytes()?;
+        if free < self.free_bytes_min.saturating_add(self.identity.segment_bytes) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let number = self.next_spare;
+        let temporary = format!("{}/fill-{number}.tmp", self.dir);
+        self.next_spare += 1;
+        let filled = self.fill_file(&temporary, pause);
+        if !matches!(filled, Ok(true)) {
+            // Gives the room back; the next try begins anew. That it may fail as well changes nothing.
+            let _ = self.storage.unlink(&temporary);
+            return filled;
+        }
+        self.storage.rename(&temporary, &format!("{}/{}", self.dir, spare_name(number)))?;
+        self.spares.push(number);
+        Ok(true)
+    }
+
+    fn fill_file(&self, name: &str, pause: &mut dyn FnMut(usize) -> bool) -> io::Result<bool> {
+        let file = self.storage.open(name, OpenMode::Create)?;
+        self.storage.allocate(&file, self.identity.segment_bytes)?;
+        let zeros = AlignedBuffer::new(BATCH_OCTETS);
+        let mut offset = 0;
+        while offset < self.identity.segment_bytes {
+            let octets = to_usize(self.identity.segment_bytes - offset).min(zeros.len());
+            write_full(&file, &zeros[..octets], offset)?;
+            offset += octets as u64;
+            if !pause(octets) {
+                return Ok(false);
+            }
+        }
+        file.sync()?;
+        Ok(true)
+    }
+
+    /// Turns a segment without records back into a spare.
+    pub(crate) fn unpublish(&mut self, number: u64) -> io::Result<()> {
+        let from = format!("{}/{}", self.dir, segment_name(number));
+        let spare = self.next_spare;
+        self.next_spare += 1;
+        self.storage.rename(&from, &format!("{}/{}", self.dir, spare_name(spare)))?;
+        self.storage.sync_dir(&self.dir)?;
+        self.spares.push(spare);
+        Ok(())
+    }
+}
+
+/// A log that the helper serves.
+struct Served<S: Storage> {
+    maker: SegmentMaker<S>,
+    supply: Arc<Supply<S::File>>,
+    looked_at: Option<Instant>,
+    failed_at: Option<Instant>,
+}
+
+/// What the helper shares with the data directory.
+struct Shared<S: Storage> {
+    stop: AtomicBool,
+    incoming: Mutex<Vec<Served<S>>>,
+}
+
+/// The helper thread. Stops in order when dropped.
+pub(crate) struct Helper<S: Storage> {
+    shared: Arc<Shared<S>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<S: Storage> Helper<S> {
+    pub(crate) fn start(bytes_per_second: u64) -> io::Result<Self> {
+        let shared = Arc::new(Shared { stop: AtomicBool::new(false), incoming: Mutex::new(Vec::new()) });
+        let inside = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("inrush-spares".to_owned())
+            .spawn(move || Work { shared: inside, logs: Vec::new(), bytes_per_second }.run())?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    pub(crate) fn serve(&self, maker: SegmentMaker<S>, supply: Arc<Supply<S::File>>) {
+        let served = Served { maker, supply, looked_at: None, failed_at: None };
+        self.shared.incoming.lock().unwrap_or_else(PoisonError::into_inner).push(served);
+        if let Some(thread) = self.thread() {
+            thread.unpark();
+        }
+    }
+
+    pub(crate) fn thread(&self) -> Option<Thread> {
+        self.thread.as_ref().map(|handle| handle.thread().clone())
+    }
+}
+
+impl<S: Storage> Drop for Helper<S> {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            // A panic in there has been printed; there is nothing left to stop.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// State inside the thread.
+struct Work<S: Storage> {
+    shared: Arc<Shared<S>>,
+    logs: Vec<Served<S>>,
+    bytes_per_second: u64,
+}
+
+impl<S: Storage> Work<S> {
+    fn run(mut self) {
+        while !self.stopped() {
+            let incoming =
+                std::mem::take(&mut *self.shared.incoming.lock().unwrap_or_else(PoisonError::into_inner));
+            self.logs.extend(incoming);
+            let mut made = false;
+            for index in 0..self.logs.len() {
+                made |= self.serve(index);
+            }
+            if !made && !self.stopped() {
+                std::thread::park_timeout(LOOK_INTERVAL);
+            }
+        }
+        // Segments without records are spares again: the next start finds nothing to look through.
+        for log in &mut self.logs {
+            while let Some(segment) = log.supply.take_back() {
+                if log.maker.unpublish(segment.header.number).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        self.shared.stop.load(Ordering::Acquire)
+    }
+
+    /// Looks after one log; whether it made a segment.
+    fn serve(&mut self, index: usize) -> bool {
+        let stop = &self.shared.stop;
+        let rate = self.bytes_per_second;
+        let log = &mut self.logs[index];
+        let now = Instant::now();
+        if log.looked_at.is_none_or(|at| now.duration_since(at) >= LOOK_INTERVAL) {
+            log.looked_at = Some(now);
+            look(log);
+        }
+        let again = log.failed_at.is_none_or(|at| now.duration_since(at) >= LOOK_INTERVAL);
+        if !log.supply.wanted() || !again {
+            return false;
+        }
+        let supply = Arc::clone(&log.supply);
+        let mut pause = |octets: usize| {
+            // Nothing ready: mail is being refused, or about to be; the disk may as well be busy.
+            if supply.ready() > 0 {
+                std::thread::park_timeout(Duration::from_secs_f64(octets as f64 / rate as f64));
+            }
+            !stop.load(Ordering::Acquire)
+        };
+        match log.maker.make(&mut pause) {
+            Ok(Some(segment)) => {
+                log.failed_at = None;
+                log.supply.set_trouble(None);
+                // There is room: the helper is the only one that fills the queue.
+                let _ = log.supply.put(segment);
+                look(log);
+                true
+            }
+            Ok(None) => false,
+            Err(error) => {
+                log.failed_at = Some(Instant::now());
+                log.supply.set_trouble(Some(reason(&error)));
+                look(log);
+                false
+            }
+        }
+    }
+}
+
+/// Notes the free space, and whether it is below the mark.
+fn look<S: Storage>(log: &Served<S>) {
+    let Ok(free) = log.maker.storage.free_bytes() else { return };
+    log.supply.set_free_bytes(free);
+    if free < log.maker.free_bytes_min {
+        log.supply.set_trouble(Some(NoSpace::FreeSpaceLow));
+    } else if log.supply.trouble() == Some(NoSpace::FreeSpaceLow) {
+        log.supply.set_trouble(None);
+    }
+}
+
+fn reason(error: &io::Error) -> NoSpace {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => NoSpace::DiskFull,
+        _ => NoSpace::SegmentFailed,
+    }
+}

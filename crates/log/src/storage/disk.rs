@@ -1,0 +1,256 @@
+//! Real files: O_DIRECT and O_DSYNC where the file system allows them, else the page cache and fdatasync.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write as _};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
+
+use super::{LockFailure, OpenMode, Storage, StorageFile};
+use crate::buffer::AlignedBuffer;
+use crate::layout::BLOCK_OCTETS;
+
+const LOCK: &str = "lock";
+const PROBE: &str = "probe.tmp";
+
+/// A data directory in the file system.
+#[derive(Clone, Debug)]
+pub struct DiskStorage {
+    root: PathBuf,
+    direct: Arc<AtomicBool>,
+}
+
+/// A file of it.
+#[derive(Debug)]
+pub struct DiskFile {
+    file: File,
+    direct: bool,
+    durable: bool,
+}
+
+impl DiskStorage {
+    /// Works below `root`, which need not exist yet. `direct`: try O_DIRECT.
+    pub fn new(root: impl Into<PathBuf>, direct: bool) -> Self {
+        Self { root: root.into(), direct: Arc::new(AtomicBool::new(direct)) }
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Whether files are opened with O_DIRECT.
+    #[must_use]
+    pub fn direct(&self) -> bool {
+        self.direct.load(Ordering::Relaxed)
+    }
+
+    /// Writes and reads one block with O_DIRECT and O_DSYNC in a file of its own and goes without them when that fails: some file
+    /// systems refuse the flags at the open, others at the first write.
+    ///
+    /// # Errors
+    /// The directory cannot be written to at all.
+    pub fn probe(&self) -> io::Result<()> {
+        let path = self.root.join(PROBE);
+        if self.direct() && !self.probe_direct(&path) {
+            self.direct.store(false, Ordering::Relaxed);
+        }
+        let written = std::fs::write(&path, b"inrush");
+        let _ = std::fs::remove_file(&path);
+        written
+    }
+
+    fn probe_direct(&self, path: &Path) -> bool {
+        let flags = OFlags::DIRECT | OFlags::DSYNC;
+        let Ok(file) = options(flags).write(true).create(true).truncate(true).open(path) else {
+            return false;
+        };
+        let mut block = AlignedBuffer::new(BLOCK_OCTETS);
+        file.write_at(&block, 0).is_ok_and(|octets| octets == BLOCK_OCTETS)
+            && file.read_at(&mut block, 0).is_ok_and(|octets| octets == BLOCK_OCTETS)
+    }
+}
+
+fn options(flags: OFlags) -> OpenOptions {
+    let mut options = OpenOptions::new();
+    let bits = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    options.read(true).mode(0o600).custom_flags(i32::from_ne_bytes(bits.bits().to_ne_bytes()));
+    options
+}
+
+impl Storage for DiskStorage {
+    type File = DiskFile;
+    type Lock = File;
+
+    fn place(&self) -> String {
+        self.root.display().to_string()
+    }
+
+    fn create_dir(&self, name: &str) -> io::Result<()> {
+        let path = self.root.join(name);
+        if path.is_dir() {
+            return Ok(());
+        }
+        std::fs::create_dir_all(&path)?;
+        match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+            _ => Ok(()),
+        }
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(self.root.join(dir))? {
+            // Names of ours are ASCII; others are nobody's business here.
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn open(&self, name: &str, mode: OpenMode) -> io::Result<DiskFile> {
+        let path = self.root.join(name);
+        let attempt = |direct: bool| -> io::Result<DiskFile> {
+            let durable = direct && mode == OpenMode::Durable;
+            let mut flags = OFlags::empty();
+            flags.set(OFlags::DIRECT, direct);
+            flags.set(OFlags::DSYNC, durable);
+            let mut options = options(flags);
+            let file =
+                options.write(mode != OpenMode::Read).create_new(mode == OpenMode::Create).open(&path)?;
+            Ok(DiskFile { file, direct, durable })
+        };
+        if !self.direct() {
+            return attempt(false);
+        }
+        match attempt(true) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => attempt(false),
+            other => other,
+        }
+    }
+
+    fn allocate(&self, file: &DiskFile, octets: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&file.file, FallocateFlags::empty(), 0, octets) {
+            Ok(()) => Ok(()),
+            // Writing the zeros will find out whether there is room.
+            Err(rustix::io::Errno::OPNOTSUPP) => file.file.set_len(octets),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.root.join(from), self.root.join(to))
+    }
+
+    fn unlink(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.root.join(name))
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        File::open(self.root.join(dir))?.sync_all()
+    }
+
+    fn lock(&self) -> Result<File, LockFailure> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(self.root.join(LOCK))
+            .map_err(LockFailure::Io)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut text = String::new();
+                let known = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
+                return Err(LockFailure::Held(known));
+            }
+            Err(error) => return Err(LockFailure::Io(error.into())),
+        }
+        // Only for people and for the message of the process that finds the lock taken.
+        let note = || -> io::Result<()> {
+            file.set_len(0)?;
+            writeln!(file, "{}", std::process::id())
+        };
+        let mut note = note;
+        note().map_err(LockFailure::Io)?;
+        Ok(file)
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(&self.root)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn now_us(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn random(&self, bytes: &mut [u8]) {
+        let mut done = 0;
+        while done < bytes.len() {
+            // Fails with EINTR only, for these few octets and a kernel that has started.
+            if let Ok(octets) =
+                rustix::rand::getrandom(&mut bytes[done..], rustix::rand::GetRandomFlags::empty())
+            {
+                done += octets;
+            }
+        }
+    }
+}
+
+impl DiskFile {
+    /// The file itself, for a ring or a thread that runs the writes.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+impl AsFd for DiskFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl AsRawFd for DiskFile {
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
+impl StorageFile for DiskFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        self.file.write_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn octets(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn direct(&self) -> bool {
+        self.direct
+    }
+
+    fn writes_are_durable(&self) -> bool {
+        self.durable
+    }
+}

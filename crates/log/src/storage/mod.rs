@@ -1,0 +1,161 @@
+//! What the engine needs from a disk.
+//!
+//! Names are relative to the data directory and use `/`. Two implementations: [`DiskStorage`](crate::DiskStorage), real files, and
+//! the simulated disk of the tests, which tears, fails and forgets. Buffers, offsets and lengths are multiples of 4 KiB in every call on a
+//! segment, since direct I/O asks for it.
+
+pub(crate) mod disk;
+#[cfg(any(test, feature = "simulation"))]
+pub mod sim;
+
+use std::io;
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// Reading only; reads what is on the disk where the file system allows that, not what is cached.
+    Read,
+    /// Reading and writing; each write is durable when it is done, where the file system allows that.
+    Durable,
+    /// Reading and writing, synced by call.
+    Plain,
+    /// As `Plain`; the file is made, and must not exist.
+    Create,
+}
+
+/// An open file.
+pub trait StorageFile: Send + Sync + 'static {
+    /// Reads at an offset; fewer octets than asked for only at the end of the file.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Writes at an offset; may write less.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
+
+    /// Makes all finished writes durable (fdatasync).
+    ///
+    /// # Errors
+    /// Those of the disk. Never tried again: the kernel may have dropped the data.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Length in octets.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    fn octets(&self) -> io::Result<u64>;
+
+    /// Whether reads and writes go past the page cache.
+    fn direct(&self) -> bool;
+
+    /// Whether a finished write is durable by itself.
+    fn writes_are_durable(&self) -> bool;
+}
+
+/// Why the data directory could not be locked.
+#[derive(Debug)]
+pub enum LockFailure {
+    /// Another process holds it; its process id where it is known.
+    Held(Option<u32>),
+    /// The lock file cannot be opened or locked.
+    Io(io::Error),
+}
+
+/// A data directory on some disk.
+pub trait Storage: Clone + Send + Sync + 'static {
+    /// Open file.
+    type File: StorageFile;
+    /// Lock on the directory, released on drop.
+    type Lock: Send + Sync;
+
+    /// Where it is, for messages to people.
+    fn place(&self) -> String;
+    /// Makes a directory and its name durable; no error when it exists.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    fn create_dir(&self, name: &str) -> io::Result<()>;
+    /// Names in a directory, sorted.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    fn list(&self, dir: &str) -> io::Result<Vec<String>>;
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    fn open(&self, name: &str, mode: OpenMode) -> io::Result<Self::File>;
+    /// Sets the length of a new file and reserves its blocks.
+    ///
+    /// # Errors
+    /// Those of the disk; `StorageFull` when there is no room.
+    fn allocate(&self, file: &Self::File, octets: u64) -> io::Result<()>;
+    /// Renames a file; durable after [`Storage::sync_dir`].
+    ///
+    /// # Errors
+    /// Those of the disk.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    fn unlink(&self, name: &str) -> io::Result<()>;
+    /// Makes the names in a directory durable.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    fn sync_dir(&self, dir: &str) -> io::Result<()>;
+    /// Locks the data directory.
+    ///
+    /// # Errors
+    /// Held by another process, or the disk.
+    fn lock(&self) -> Result<Self::Lock, LockFailure>;
+    /// Octets that may still be written by this process.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    fn free_bytes(&self) -> io::Result<u64>;
+    /// Time in µs since 1970.
+    fn now_us(&self) -> u64;
+    /// Fills with random octets.
+    fn random(&self, bytes: &mut [u8]);
+
+    /// A random number.
+    fn random_u64(&self) -> u64 {
+        let mut raw = [0; 8];
+        self.random(&mut raw);
+        u64::from_le_bytes(raw)
+    }
+}
+
+/// Reads until the buffer is full or the file ends; says how many octets there were.
+pub(crate) fn read_full<F: StorageFile>(file: &F, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(octets) => done += octets,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// Writes everything.
+pub(crate) fn write_full<F: StorageFile>(file: &F, bytes: &[u8], offset: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match file.write_at(&bytes[done..], offset + done as u64) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(octets) => done += octets,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
