@@ -8,8 +8,8 @@ use inrush_tests::settings::Settings;
 
 /// Few file descriptors: the budget of connections follows from them, and the log and the admin port keep theirs.
 fn few_descriptors(engine: &str) {
-    let limits = vec!["--nofile=200:200".to_owned()];
-    let server = Server::with(Settings { process_limits: limits, ..Settings::default().engine(engine) });
+    let launcher = vec!["prlimit".to_owned(), "--nofile=200:200".to_owned()];
+    let server = Server::with(Settings { launcher, ..Settings::default().engine(engine) });
     let mut inside = Vec::new();
     let mut refused = 0;
     for _ in 0..400 {

@@ -23,6 +23,8 @@ pub struct Purpose {
     pub main: Vec<String>,
     /// Where the queue is; `None` = in the instance's own folder.
     pub queue: Option<PathBuf>,
+    /// A program with arguments that ends by becoming `postfix start`.
+    pub launcher: Vec<String>,
 }
 
 /// A started instance; stopped when dropped.
@@ -44,7 +46,7 @@ impl Postfix {
         let queue = purpose.queue.clone().unwrap_or_else(|| folder.path().join("queue"));
         let postfix = Self { folder, queue };
         postfix.lay_out(purpose).unwrap_or_else(|error| panic!("cannot lay out a Postfix instance: {error}"));
-        let started = process::finish(postfix.command("postfix", &["start"]));
+        let started = process::finish(postfix.starter(&purpose.launcher));
         assert!(
             started.status.success(),
             "Postfix did not start (it needs root): {}\n{}",
@@ -104,6 +106,14 @@ impl Postfix {
     /// The process id of its master.
     pub fn master(&self) -> Option<u32> {
         fs::read_to_string(self.queue.join("pid/master.pid")).ok()?.trim().parse().ok()
+    }
+
+    fn starter(&self, launcher: &[String]) -> Command {
+        let start = self.command("postfix", &["start"]);
+        let Some((launcher, arguments)) = launcher.split_first() else { return start };
+        let mut command = process::command(launcher, arguments);
+        command.arg(start.get_program()).args(start.get_args());
+        command
     }
 
     fn configuration(&self) -> PathBuf {

@@ -147,11 +147,12 @@ impl Server {
         self.runs += 1;
         write_config(self.folder.path(), &self.settings, &self.data());
         let log = File::create(self.log_file()).unwrap_or_else(|error| panic!("no log file: {error}"));
-        let mut command = match self.settings.process_limits.as_slice() {
-            [] => Command::new(binary::inrush()),
-            limits => {
-                let mut command = process::command("prlimit", limits);
-                command.arg(binary::inrush());
+        let binary = self.settings.binary.as_deref().unwrap_or_else(|| binary::inrush());
+        let mut command = match self.settings.launcher.as_slice() {
+            [] => Command::new(binary),
+            [launcher, arguments @ ..] => {
+                let mut command = process::command(launcher, arguments);
+                command.arg(binary);
                 command
             }
         };

@@ -20,8 +20,10 @@ pub struct Settings {
     pub recipients: Vec<String>,
     /// Where the log is; `None` = a fresh folder of its own.
     pub data: Option<PathBuf>,
-    /// Limits on the process as `prlimit` takes them, e.g. `--nofile=64:64`.
-    pub process_limits: Vec<String>,
+    /// The gateway to run; `None` = [`crate::binary::inrush`].
+    pub binary: Option<PathBuf>,
+    /// A program with arguments that ends by becoming the server, e.g. `prlimit --nofile=64:64`.
+    pub launcher: Vec<String>,
 }
 
 impl Default for Settings {
@@ -35,7 +37,8 @@ impl Default for Settings {
             limits: Vec::new(),
             recipients: Vec::new(),
             data: None,
-            process_limits: Vec::new(),
+            binary: None,
+            launcher: Vec::new(),
         }
     }
 }

@@ -1,0 +1,133 @@
+//! Processor time of a server: user and system, all threads, all processes, those that have ended included.
+//!
+//! A control group of its own counts exactly that (`cpu.stat` of cgroup v2, in microseconds). Where none can be made the
+//! process tree is summed from `/proc/PID/stat`, ended children by their parents' `cutime` and `cstime`, in clock ticks.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+
+/// `USER_HZ`, the unit of `/proc/PID/stat`; 100 on every Linux that this runs on (proc(5)).
+const TICKS_A_SECOND: u64 = 100;
+
+/// A way to count; one for each server.
+pub(crate) enum Meter {
+    /// The control group that the server was started in.
+    Group(PathBuf),
+    /// The tree below this process.
+    Tree(Option<u32>),
+}
+
+impl Meter {
+    /// A control group, or else the process tree.
+    pub(crate) fn new(name: &str) -> Self {
+        let folders = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
+        for folder in folders.into_iter().filter(|folder| folder.join("cgroup.procs").exists()) {
+            let group = folder.join(format!("inrush-bench-{}-{name}", std::process::id()));
+            if fs::create_dir(&group).is_ok() {
+                if usage(&group).is_ok() {
+                    return Self::Group(group);
+                }
+                // Without `cpu.stat` it is of no use; an empty group can always be removed.
+                let _ = fs::remove_dir(&group);
+            }
+        }
+        Self::Tree(None)
+    }
+
+    /// What to start the server through so that it is counted.
+    pub(crate) fn launcher(&self) -> Vec<String> {
+        match self {
+            Self::Group(group) => {
+                let script = format!("echo $$ > {}/cgroup.procs && exec \"$@\"", group.display());
+                ["sh", "-c", &script, "sh"].map(str::to_owned).to_vec()
+            }
+            Self::Tree(_) => Vec::new(),
+        }
+    }
+
+    /// The process at the top of the server's tree.
+    pub(crate) fn started(&mut self, pid: u32) {
+        if let Self::Tree(top) = self {
+            *top = Some(pid);
+        }
+    }
+
+    /// Processor time so far.
+    ///
+    /// # Errors
+    /// The counter cannot be read.
+    pub(crate) fn read(&self) -> anyhow::Result<Duration> {
+        match self {
+            Self::Group(group) => usage(group),
+            Self::Tree(top) => tree(top.context("the server is not started")?),
+        }
+    }
+
+    /// How it counts, for the report.
+    pub(crate) fn method(&self) -> &'static str {
+        match self {
+            Self::Group(_) => "cgroup v2 cpu.stat usage_usec of the server's own control group",
+            Self::Tree(_) => {
+                "utime+stime+cutime+cstime of /proc/PID/stat over the server's process tree (ticks of 10 ms)"
+            }
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        if let Self::Group(group) = self {
+            // Works once its processes are gone; an empty group that stays costs nothing.
+            let _ = fs::remove_dir(group);
+        }
+    }
+}
+
+fn usage(group: &Path) -> anyhow::Result<Duration> {
+    let text = fs::read_to_string(group.join("cpu.stat"))?;
+    let usage = text.lines().find_map(|line| line.strip_prefix("usage_usec ")).context("no usage_usec")?;
+    Ok(Duration::from_micros(usage.parse()?))
+}
+
+fn tree(top: u32) -> anyhow::Result<Duration> {
+    let mut processes = Vec::new();
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let stat = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+        // A process may end between the two looks; its parent has its time then.
+        if let Some(pid) = stat
+            && let Ok(text) = fs::read_to_string(entry.path().join("stat"))
+            && let Some((parent, ticks)) = parse(&text)
+        {
+            processes.push((pid, parent, ticks));
+        }
+    }
+    let mut found = vec![top];
+    let mut ticks = 0;
+    while let Some(pid) = found.pop() {
+        ticks += processes.iter().filter(|process| process.0 == pid).map(|process| process.2).sum::<u64>();
+        found.extend(processes.iter().filter(|process| process.1 == pid).map(|process| process.0));
+    }
+    Ok(Duration::from_millis(ticks * 1000 / TICKS_A_SECOND))
+}
+
+/// Parent and ticks of a `stat` line. The name in parentheses may hold anything, so fields count from its end: `ppid` is
+/// field 4, `utime`, `stime`, `cutime`, `cstime` are 14 to 17 (proc(5)).
+fn parse(stat: &str) -> Option<(u32, u64)> {
+    let fields: Vec<&str> = stat.get(stat.rfind(')')? + 2..)?.split(' ').collect();
+    let ticks = fields.get(11..15)?.iter().map(|field| field.parse::<u64>().unwrap_or(0)).sum();
+    Some((fields.get(1)?.parse().ok()?, ticks))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_count_from_the_end_of_the_name() {
+        let stat = "42 (a) b) c) S 7 42 42 0 -1 4194560 100 0 0 0 1 20 300 4000 20 0 1 0 100 0 0";
+        assert_eq!(parse(stat), Some((7, 4321)));
+    }
+}
