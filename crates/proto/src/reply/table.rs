@@ -119,6 +119,7 @@ replies! {
     OVERLOADED = 421 "4.3.2" "overloaded, try again later", Some("overloaded"), "RFC 5321 §7.8";
     IDLE_TIMEOUT = 421 "4.4.2" "idle for too long, closing", Some("idle_timeout"), "RFC 5321 §4.5.3.2.7";
     SESSION_TIMEOUT = 421 "4.4.2" "session took too long, closing", Some("session_timeout"), "RFC 5321 §7.8";
+    TRANSACTION_TIMEOUT = 421 "4.4.2" "transaction took too long, closing", Some("transaction_timeout"), "RFC 5321 §4.5.3.2";
     DATA_TOO_SLOW = 421 "4.4.2" "mail data arrives too slowly, closing", Some("data_too_slow"), "RFC 5321 §7.8";
     EARLY_TALKER = 554 "5.7.1" "You spoke before the greeting", Some("early_talker"), "RFC 5321 §4.3.1";
 }

@@ -1,0 +1,249 @@
+//! A caller of the session that keeps everything in memory: it holds the unconsumed input, answers the events and
+//! collects the messages.
+#![allow(dead_code, reason = "each test uses its part")]
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use inrush_proto::{
+    Accepted, AppendFailure, Body, Context, Event, INPUT_OCTETS_MAX, Observe, PIECE_OCTETS_MAX, Path, Reply,
+    Session, Transaction, Verb, Verdict,
+};
+
+/// Counts replies by their index, for everybody who holds a clone.
+#[derive(Clone, Default)]
+pub struct Counts(Rc<RefCell<Vec<u64>>>);
+
+impl Counts {
+    pub fn of(&self, reply: &'static Reply) -> u64 {
+        self.0.borrow().get(reply.index()).copied().unwrap_or(0)
+    }
+}
+
+impl Observe for Counts {
+    fn reply(&self, reply: &'static Reply) {
+        let mut counts = self.0.borrow_mut();
+        counts.resize(Reply::ALL.len(), 0);
+        counts[reply.index()] += 1;
+    }
+
+    fn command(&self, _: Verb) {}
+}
+
+/// A message as it reached the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    pub reverse_path: String,
+    pub recipients: Vec<String>,
+    pub body: Vec<u8>,
+    pub properties: Vec<(&'static str, String)>,
+}
+
+/// What becomes of a message or a piece of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Taken,
+    Failed(AppendFailure),
+    /// Taken, but the log fails before it is durable.
+    Lost,
+}
+
+/// The decisions of the outside world.
+pub trait World {
+    fn verdict(&mut self, recipient: Path<'_>) -> Verdict;
+    fn store(&mut self) -> Outcome;
+    fn append(&mut self) -> Outcome;
+}
+
+/// How far one call of [`Caller::step`] got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// There may be more to do with the same input.
+    Again,
+    /// The session wants more input.
+    NeedInput,
+    /// The session waits until its replies have left.
+    Output,
+    /// The session is over.
+    Closed,
+}
+
+/// One session with its unconsumed input.
+pub struct Caller {
+    pub session: Session,
+    pub input: Vec<u8>,
+    pub output: Vec<u8>,
+    pub messages: Vec<Message>,
+    /// Position in the log behind the last message.
+    pub lsn: u64,
+    /// Pieces of the message under way.
+    spilled: Vec<u8>,
+    handed_out: bool,
+}
+
+impl Caller {
+    pub fn new(context: &Rc<Context>) -> Self {
+        let mut session = Session::new(Rc::clone(context));
+        session.greet();
+        Self {
+            session,
+            input: Vec::new(),
+            output: Vec::new(),
+            messages: Vec::new(),
+            lsn: 0,
+            spilled: Vec::new(),
+            handed_out: false,
+        }
+    }
+
+    /// One event.
+    pub fn step(&mut self, world: &mut impl World) -> Step {
+        let progress = self.session.advance(&self.input);
+        let consumed = progress.consumed;
+        assert!(consumed <= self.input.len(), "consumed more than there was");
+        let step = match progress.event {
+            Event::NeedInput { hint } => {
+                let left = self.input.len() - consumed;
+                assert!(hint > left && hint <= INPUT_OCTETS_MAX, "hint {hint} with {left} octets left");
+                Step::NeedInput
+            }
+            Event::Recipient(recipient) => {
+                assert_eq!(self.session.pending_recipient(), Some(recipient));
+                let verdict = world.verdict(recipient.path);
+                self.session.verdict(verdict);
+                Step::Again
+            }
+            Event::Body(body) => {
+                self.handed_out = true;
+                collect(body, &mut self.spilled);
+                let outcome = world.store();
+                self.session.body_stored(match outcome {
+                    Outcome::Failed(failure) => Err(failure),
+                    Outcome::Taken | Outcome::Lost => Ok(()),
+                });
+                Step::Again
+            }
+            Event::Message(body) => {
+                let mut all = std::mem::take(&mut self.spilled);
+                self.handed_out = false;
+                collect(body, &mut all);
+                match world.append() {
+                    Outcome::Failed(failure) => self.session.appended(Err(failure)),
+                    outcome => {
+                        self.messages.push(message(&self.session, all));
+                        self.lsn += 64;
+                        let id = format!("{:020X}", self.lsn);
+                        self.session.appended(Ok(Accepted { gate: self.lsn, id: &id }));
+                        if outcome == Outcome::Lost {
+                            self.messages.pop();
+                            self.session.fail_gated();
+                        }
+                    }
+                }
+                Step::Again
+            }
+            Event::Aborted => {
+                assert!(self.handed_out, "nothing to throw away");
+                self.handed_out = false;
+                self.spilled.clear();
+                Step::Again
+            }
+            Event::Output => Step::Output,
+            Event::Close => {
+                assert!(!self.handed_out, "the pieces of an open transaction are thrown away before the end");
+                Step::Closed
+            }
+        };
+        self.input.drain(..consumed);
+        step
+    }
+
+    /// Everything so far is durable, and what may leave leaves.
+    pub fn flush(&mut self) {
+        self.session.durable(self.lsn);
+        self.session.take_ready(&mut self.output);
+    }
+
+    /// New octets; goes on until more are needed. True when the session is over.
+    pub fn feed(&mut self, octets: &[u8], world: &mut impl World) -> bool {
+        self.input.extend_from_slice(octets);
+        loop {
+            match self.step(world) {
+                Step::Again => {}
+                Step::Output => self.flush(),
+                Step::NeedInput => {
+                    self.flush();
+                    return false;
+                }
+                Step::Closed => {
+                    self.flush();
+                    return true;
+                }
+            }
+        }
+    }
+}
+
+fn collect(body: Body<'_>, into: &mut Vec<u8>) {
+    let before = into.len();
+    for piece in body.pieces() {
+        assert!(!piece.is_empty());
+        into.extend_from_slice(piece);
+    }
+    assert!(into.len() - before <= body.octets_max() && body.octets_max() <= PIECE_OCTETS_MAX);
+}
+
+fn message(session: &Session, body: Vec<u8>) -> Message {
+    let transaction: &Transaction = session.transaction();
+    let findings = transaction.findings();
+    let first = transaction.recipients().next().expect("a message has a recipient");
+    let properties = vec![
+        ("smtputf8", transaction.smtputf8().to_string()),
+        ("body", format!("{:?}", transaction.body_type())),
+        ("size", format!("{:?}", transaction.size_declared())),
+        ("ret", format!("{:?}", transaction.ret())),
+        ("envid", transaction.envelope_id().to_owned()),
+        ("notify", first.notify.bits().to_string()),
+        ("orcpt", first.original.to_owned()),
+        ("protocol", session.protocol().to_owned()),
+        ("hello", session.hello_name().to_owned()),
+        ("chunking", transaction.chunking().to_string()),
+        ("hops", transaction.hops().to_string()),
+        ("header", transaction.header_octets().to_string()),
+        ("octets", transaction.message_octets().to_string()),
+        ("nul", findings.nul.to_string()),
+        ("eight_bit", findings.eight_bit.to_string()),
+        ("bare", (findings.bare_cr || findings.bare_lf).to_string()),
+        ("longest_line", findings.longest_line.to_string()),
+    ];
+    Message {
+        reverse_path: transaction.reverse_path().as_str().to_owned(),
+        recipients: transaction.recipients().map(|recipient| recipient.path.as_str().to_owned()).collect(),
+        body,
+        properties,
+    }
+}
+
+/// Random numbers from a seed (SplitMix64, Steele, Lea, Flood 2014).
+#[derive(Clone, Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() % bound as u64).expect("below a usize")
+    }
+
+    /// True once in `n` times.
+    pub fn once_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+}
