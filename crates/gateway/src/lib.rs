@@ -1,3 +1,287 @@
 //! The front door: pinned monoio runtimes, sockets, sessions, budgets.
+//!
+//! ```text
+//!   Gateway::start ─▶ data directory (lock, recovery) ─▶ listeners ─▶ one thread per core: core::run
+//!        │                                                              session ── journal ── commit
+//!        └─ stop: an octet to each core ─▶ drain ─▶ seal the log ─▶ join
+//! ```
+//! The cores share nothing on the accept path. [`Gateway`] only starts and stops them.
 
+mod addresses;
+mod buffers;
+mod clock;
+mod commit;
+mod core;
+mod engine;
+mod journal;
+mod listener;
+mod mail;
+mod observe;
+mod ring_buffer;
+mod session;
 pub mod settings;
+mod signal;
+mod system;
+mod watch;
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use inrush_log::{DataDirectory, LogSettings, OpenError, RecoveryReport};
+use inrush_metrics::{Metrics, Names, ReplyName};
+use inrush_policy::Recipients;
+use inrush_proto::{Reply, Settings, Verb};
+
+pub use crate::core::CoreError;
+pub use crate::engine::{ActiveEngine, EngineRefused};
+pub use crate::listener::ListenError;
+use crate::settings::GatewaySettings;
+
+/// File descriptors kept for everything that is not a session: listeners, segments, rings, the admin server.
+const DESCRIPTORS_RESERVED: u64 = 256;
+
+/// Sessions on one core when neither a setting nor the limit of file descriptors says less.
+const CONNECTIONS_MAX: u64 = 100_000;
+
+/// Why the gateway did not start. Nothing was changed that a second start would not find as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The engine that was demanded is not to be had.
+    #[error(transparent)]
+    Engine(#[from] EngineRefused),
+    /// A listening address could not be had.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The data directory or a log in it cannot be used.
+    #[error("data directory: {0}")]
+    Data(#[from] OpenError),
+    /// A thread or a socket pair could not be made.
+    #[error("cannot start a core: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The process may open too few files for any session.
+    #[error("the limit of open files is {limit}: at least {needed} are needed")]
+    Descriptors {
+        /// What the process may open.
+        limit: u64,
+        /// What it needs for one session on each core.
+        needed: u64,
+    },
+}
+
+/// Everything that the front door is started with.
+#[derive(Debug)]
+pub struct Start<'a> {
+    /// Sockets, time and budgets.
+    pub gateway: GatewaySettings,
+    /// Dialog.
+    pub session: Settings,
+    /// Storage.
+    pub log: LogSettings,
+    /// Where the logs lie.
+    pub data_dir: &'a Path,
+    /// Number of this node, part of every message id.
+    pub node: u16,
+    /// Who may get mail.
+    pub recipients: Arc<Recipients>,
+    /// Version of the program, for the metrics.
+    pub version: &'static str,
+}
+
+/// The running front door.
+pub struct Gateway {
+    cores: Vec<RunningCore>,
+    stop: Arc<AtomicBool>,
+    engine: ActiveEngine,
+    metrics: Arc<Metrics>,
+    addresses: Vec<(String, SocketAddr)>,
+    recovered: Vec<RecoveryReport>,
+    /// Last, so that the lock is given up when no core writes any more.
+    _directory: DataDirectory,
+}
+
+struct RunningCore {
+    thread: JoinHandle<()>,
+    control: UnixStream,
+    accepting: Arc<AtomicBool>,
+}
+
+impl Gateway {
+    /// Recovers the logs, binds the listeners and starts the cores. `ended` is called on a core's thread when that core
+    /// ends: with its error when the process has to end too.
+    ///
+    /// # Errors
+    /// [`StartError`] says what and where; no connection has been taken.
+    pub fn start(
+        start: Start<'_>,
+        ended: impl Fn(Result<(), CoreError>) + Send + Sync + 'static,
+    ) -> Result<Self, StartError> {
+        let Start { gateway, session, log, data_dir, node, recipients, version } = start;
+        let engine = engine::choose(gateway.engine)?;
+        let mut processors = system::usable_processors();
+        if gateway.cores != 0 {
+            processors.truncate(usize::from(gateway.cores));
+        }
+        // More cores than processors run unpinned: the operator asked for them.
+        let count = if gateway.cores == 0 { processors.len() } else { usize::from(gateway.cores) };
+        let pinned = count == processors.len();
+        let connections_max = connections_max(&gateway, count as u64)?;
+        let (addresses, mut sockets) = bind(&gateway, count)?;
+
+        let metrics = Metrics::new(names(&gateway, version), count);
+        let stop = Arc::new(AtomicBool::new(false));
+        let ended = Arc::new(ended);
+        let settings = Arc::new(gateway);
+        let mut directory = DataDirectory::open(data_dir, &log, node)?;
+        let mut plans = Vec::with_capacity(count);
+        let mut recovered = Vec::with_capacity(count);
+        for (index, listeners) in sockets.drain(..).enumerate() {
+            let (ours, theirs) = UnixStream::pair()?;
+            let wake = ours.try_clone()?;
+            // A full socket buffer means that the core will be woken anyway.
+            wake.set_nonblocking(true)?;
+            // At most 256 cores: `count` is checked with the settings of the log.
+            let number = u8::try_from(index).unwrap_or(u8::MAX);
+            let (appender, report) = directory.open_log(number, move || {
+                let _ = (&wake).write(&[0]);
+            })?;
+            recovered.push(report);
+            let accepting = Arc::new(AtomicBool::new(false));
+            let plan = core::Plan {
+                index,
+                processor: pinned.then(|| processors[index]),
+                engine,
+                settings: Arc::clone(&settings),
+                session: session.clone(),
+                log: log.clone(),
+                connections_max,
+                listeners,
+                appender,
+                recipients: Arc::clone(&recipients),
+                metrics: Arc::clone(metrics.core(index)),
+                control: theirs,
+                stop: Arc::clone(&stop),
+                accepting: Arc::clone(&accepting),
+            };
+            plans.push((plan, ours, accepting));
+        }
+        let mut cores = Vec::with_capacity(count);
+        for (plan, control, accepting) in plans {
+            let ended = Arc::clone(&ended);
+            let thread = thread::Builder::new()
+                .name(format!("inrush-core-{}", plan.index))
+                .spawn(move || ended(core::run(plan)))?;
+            cores.push(RunningCore { thread, control, accepting });
+        }
+        Ok(Self { cores, stop, engine, metrics, addresses, recovered, _directory: directory })
+    }
+
+    /// Where it listens: name of the listener and address, with the port that the kernel chose.
+    #[must_use]
+    pub fn addresses(&self) -> &[(String, SocketAddr)] {
+        &self.addresses
+    }
+
+    /// The kernel interface in use.
+    #[must_use]
+    pub fn engine(&self) -> ActiveEngine {
+        self.engine
+    }
+
+    /// Number of cores.
+    #[must_use]
+    pub fn cores(&self) -> usize {
+        self.cores.len()
+    }
+
+    /// What recovery found in the log of each core.
+    #[must_use]
+    pub fn recovered(&self) -> &[RecoveryReport] {
+        &self.recovered
+    }
+
+    /// What the cores count.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// For each core, whether it takes connections; stays valid when the gateway has ended.
+    #[must_use]
+    pub fn accepting(&self) -> Vec<Arc<AtomicBool>> {
+        self.cores.iter().map(|core| Arc::clone(&core.accepting)).collect()
+    }
+
+    /// Asks the cores to stop: no new connection, 421 4.3.2 to idle sessions, running transactions finish until the
+    /// drain deadline. Returns at once.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        for core in &self.cores {
+            let _ = (&core.control).write(&[0]);
+        }
+    }
+
+    /// Waits until all cores have ended and their logs are closed.
+    pub fn join(self) {
+        for core in self.cores {
+            // A panic has ended the process before.
+            let _ = core.thread.join();
+        }
+    }
+}
+
+/// Names of listeners, the addresses they got, and for each core the sockets with the index of their listener.
+type Bound = (Vec<(String, SocketAddr)>, Vec<Vec<(usize, std::net::TcpListener)>>);
+
+fn bind(settings: &GatewaySettings, cores: usize) -> Result<Bound, ListenError> {
+    let mut addresses = Vec::new();
+    let mut sockets: Vec<Vec<_>> = (0..cores).map(|_| Vec::new()).collect();
+    for (index, listener) in settings.listeners.iter().enumerate() {
+        for &address in &listener.addresses {
+            let bound = listener::bind(&listener.name, address, cores)?;
+            let local = bound.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(address);
+            addresses.push((listener.name.clone(), local));
+            for (core, socket) in sockets.iter_mut().zip(bound) {
+                core.push((index, socket));
+            }
+        }
+    }
+    Ok((addresses, sockets))
+}
+
+/// Sessions that one core may have.
+fn connections_max(settings: &GatewaySettings, cores: u64) -> Result<usize, StartError> {
+    let limit = system::raise_open_files_limit();
+    let needed = DESCRIPTORS_RESERVED + cores;
+    if limit < needed {
+        return Err(StartError::Descriptors { limit, needed });
+    }
+    let by_descriptors = ((limit - DESCRIPTORS_RESERVED) / cores).min(CONNECTIONS_MAX);
+    let wanted = u64::from(settings.budgets.connections_max);
+    if wanted > by_descriptors {
+        tracing::warn!(
+            connections_max = wanted,
+            by_descriptors,
+            open_files_limit = limit,
+            "connections_max is lowered to what the limit of open files allows"
+        );
+    }
+    let max = if wanted == 0 { by_descriptors } else { wanted.min(by_descriptors) };
+    Ok(usize::try_from(max).unwrap_or(usize::MAX))
+}
+
+fn names(settings: &GatewaySettings, version: &'static str) -> Names {
+    Names {
+        version,
+        listeners: settings.listeners.iter().map(|listener| listener.name.clone()).collect(),
+        verbs: Verb::ALL.iter().map(|verb| verb.label()).collect(),
+        replies: Reply::ALL
+            .iter()
+            .map(|reply| ReplyName { code: reply.code(), reason: reply.reason() })
+            .collect(),
+    }
+}

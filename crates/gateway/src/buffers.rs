@@ -1,0 +1,152 @@
+//! Receive buffers in a few sizes, recycled per core, counted against the core's memory budget.
+//!
+//! An idle session holds one [`COMMAND`] buffer. While mail data flows it holds a larger one, which goes back to the
+//! pool with the end of the transaction. What sessions hold in larger buffers is the core's `pending_bytes`; the pool
+//! refuses to hand out more than the budget. Buffers that lie in the pool are kept for reuse up to [`KEPT_BYTES_MAX`].
+
+use std::cell::{Cell, RefCell};
+
+/// Octets of the buffer that every session has: two pipelined transactions of commands fit.
+pub(crate) const COMMAND: usize = 1024;
+
+/// The larger sizes. The largest takes one piece of mail data (252 KiB) and what was read behind it.
+pub(crate) const SIZES: [usize; 3] = [16 * 1024, 80 * 1024, 272 * 1024];
+
+/// Octets of unused larger buffers that a core keeps.
+const KEPT_BYTES_MAX: usize = 32 << 20;
+
+/// The budget of the core's mail data in memory is spent.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Exhausted;
+
+/// The buffers of one core.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    commands: RefCell<Vec<Vec<u8>>>,
+    free: [RefCell<Vec<Vec<u8>>>; SIZES.len()],
+    kept_bytes: Cell<usize>,
+    held_bytes: Cell<usize>,
+    held_bytes_max: usize,
+}
+
+impl Pool {
+    /// A pool that lets sessions hold at most `held_bytes_max` octets in larger buffers.
+    pub(crate) fn new(held_bytes_max: usize) -> Self {
+        Self {
+            commands: RefCell::default(),
+            free: std::array::from_fn(|_| RefCell::default()),
+            kept_bytes: Cell::new(0),
+            held_bytes: Cell::new(0),
+            held_bytes_max,
+        }
+    }
+
+    /// An empty buffer with room for `octets` or more; asks beyond the largest size get the largest.
+    ///
+    /// # Errors
+    /// [`Exhausted`] when the budget does not allow the buffer.
+    pub(crate) fn take(&self, octets: usize) -> Result<Vec<u8>, Exhausted> {
+        if octets <= COMMAND {
+            return Ok(self.commands.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(COMMAND)));
+        }
+        let class = SIZES.iter().position(|&size| octets <= size).unwrap_or(SIZES.len() - 1);
+        let size = SIZES[class];
+        let held = self.held_bytes.get() + size;
+        if held > self.held_bytes_max {
+            return Err(Exhausted);
+        }
+        self.held_bytes.set(held);
+        Ok(match self.free[class].borrow_mut().pop() {
+            Some(buffer) => {
+                self.kept_bytes.set(self.kept_bytes.get() - size);
+                buffer
+            }
+            None => Vec::with_capacity(size),
+        })
+    }
+
+    /// Takes a buffer back; its content is dropped.
+    pub(crate) fn give_back(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        let capacity = buffer.capacity();
+        let Some(class) = SIZES.iter().position(|&size| size == capacity) else {
+            let mut commands = self.commands.borrow_mut();
+            if capacity == COMMAND && commands.len() < KEPT_BYTES_MAX / COMMAND / 8 {
+                commands.push(buffer);
+            }
+            return;
+        };
+        debug_assert!(self.held_bytes.get() >= capacity);
+        self.held_bytes.set(self.held_bytes.get() - capacity);
+        if self.kept_bytes.get() + capacity <= KEPT_BYTES_MAX {
+            self.kept_bytes.set(self.kept_bytes.get() + capacity);
+            self.free[class].borrow_mut().push(buffer);
+        }
+    }
+
+    /// Octets in larger buffers that sessions hold now.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held_bytes.get()
+    }
+
+    /// What [`held_bytes`](Self::held_bytes) may reach.
+    pub(crate) fn held_bytes_max(&self) -> usize {
+        self.held_bytes_max
+    }
+
+    /// Whether not even the smallest of the larger sizes is left.
+    pub(crate) fn exhausted(&self) -> bool {
+        self.held_bytes.get() + SIZES[0] > self.held_bytes_max
+    }
+
+    /// Whether seven eighths of the budget are spent: new transactions wait until there is room again.
+    pub(crate) fn nearly_exhausted(&self) -> bool {
+        self.held_bytes.get() > self.held_bytes_max / 8 * 7
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hands_out_the_smallest_size_that_fits() {
+        let pool = Pool::new(1 << 20);
+        for (asked, size) in [
+            (0, COMMAND),
+            (COMMAND, COMMAND),
+            (COMMAND + 1, SIZES[0]),
+            (SIZES[0] + 1, SIZES[1]),
+            (1 << 30, SIZES[2]),
+        ] {
+            let buffer = pool.take(asked).expect("within the budget");
+            assert_eq!(buffer.capacity(), size, "asked for {asked}");
+            pool.give_back(buffer);
+        }
+        assert_eq!(pool.held_bytes(), 0);
+    }
+
+    #[test]
+    fn refuses_beyond_the_budget_and_recovers() {
+        let pool = Pool::new(SIZES[0] * 2);
+        let first = pool.take(SIZES[0]).expect("first");
+        let _second = pool.take(SIZES[0]).expect("second");
+        assert!(pool.nearly_exhausted());
+        assert_eq!(pool.take(SIZES[0]), Err(Exhausted));
+        assert!(pool.take(COMMAND).is_ok(), "command buffers are never refused");
+        pool.give_back(first);
+        assert!(pool.take(SIZES[0]).is_ok());
+    }
+
+    #[test]
+    fn reuses_what_came_back_empty() {
+        let pool = Pool::new(1 << 20);
+        let mut buffer = pool.take(SIZES[1]).expect("within the budget");
+        buffer.extend_from_slice(b"mail of somebody else");
+        let address = buffer.as_ptr();
+        pool.give_back(buffer);
+        let again = pool.take(SIZES[1]).expect("within the budget");
+        assert_eq!(again.as_ptr(), address);
+        assert!(again.is_empty());
+    }
+}

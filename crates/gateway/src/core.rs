@@ -1,0 +1,473 @@
+//! One core: its listeners, sessions, journal and budgets. Nothing in here is shared with another core.
+//!
+//! ```text
+//!   acceptors ──▶ sessions ──▶ journal ──▶ writes
+//!       ▲            ▲            ▲
+//!       └── control: stop, segments ready (an octet on a socket pair) · tick: watch, budgets, gauges (once a second)
+//! ```
+
+use std::cell::{Cell, RefCell};
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use inrush_log::{AppendError, Appender, Durability, LogSettings, Poisoned, Recipient};
+use inrush_metrics::{ConnectionRefusal, CoreMetrics, CoreWriter, Counter, Gauge, LogRefusal, Timeout};
+use inrush_policy::{Recipients, Verdict as Lookup};
+use inrush_proto::{BareNewline, Context, Path, Reply, Settings, Transaction, Verdict};
+use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
+use monoio::net::{TcpListener, TcpStream, UnixStream};
+
+use crate::addresses::{Addresses, Site};
+use crate::buffers::Pool;
+use crate::clock::Clock;
+use crate::commit::{self, Disk};
+use crate::engine::ActiveEngine;
+use crate::journal::Journal;
+use crate::mail::{self, Refused};
+use crate::observe::{Observer, Turn};
+use crate::session;
+use crate::settings::GatewaySettings;
+use crate::signal::Signal;
+use crate::system::{self, Direction};
+use crate::watch::{Ending, Watch};
+
+/// Accepts under way on each listening socket: the ring takes a burst of connections in one turn.
+const ACCEPTORS: usize = 8;
+
+/// How long an acceptor rests when the process has no file descriptor left.
+const DESCRIPTOR_REST: Duration = Duration::from_millis(100);
+
+/// How often the watch looks over the sessions.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often a stopping core looks whether its sessions have ended.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// How long sessions may take to say their last word when the gateway stops or the log has failed.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Buffers for replies on their way out that a core keeps.
+const OUTPUTS_MAX: usize = 256;
+
+/// What a core is given to start with.
+pub(crate) struct Plan {
+    pub(crate) index: usize,
+    pub(crate) processor: Option<usize>,
+    pub(crate) engine: ActiveEngine,
+    pub(crate) settings: Arc<GatewaySettings>,
+    pub(crate) session: Settings,
+    pub(crate) log: LogSettings,
+    pub(crate) connections_max: usize,
+    pub(crate) listeners: Vec<(usize, StdTcpListener)>,
+    pub(crate) appender: Appender,
+    pub(crate) recipients: Arc<Recipients>,
+    pub(crate) metrics: Arc<CoreMetrics>,
+    pub(crate) control: StdUnixStream,
+    pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) accepting: Arc<AtomicBool>,
+}
+
+/// A listening address on this core.
+pub(crate) struct Door {
+    pub(crate) name: String,
+    pub(crate) context: Rc<Context>,
+    index: usize,
+    address: SocketAddr,
+    socket: TcpListener,
+}
+
+impl Door {
+    /// Our end of a connection: the listening address, unless that stands for all addresses.
+    pub(crate) fn local_address(&self, stream: &TcpStream) -> SocketAddr {
+        if self.address.ip().is_unspecified() {
+            stream.local_addr().unwrap_or(self.address)
+        } else {
+            self.address
+        }
+    }
+}
+
+/// The state of a core.
+pub(crate) struct Core {
+    pub(crate) index: usize,
+    pub(crate) clock: Clock,
+    pub(crate) hostname: String,
+    pub(crate) normalizes: bool,
+    pub(crate) sync_interval: Duration,
+    pub(crate) pool: Pool,
+    pub(crate) watch: Watch,
+    pub(crate) journal: Journal,
+    pub(crate) metrics: CoreWriter,
+    pub(crate) turn: Rc<Turn>,
+    settings: Arc<GatewaySettings>,
+    connections_max: usize,
+    recipients: Arc<Recipients>,
+    addresses: Addresses,
+    contexts: Vec<Rc<Context>>,
+    refusal: Cell<Option<&'static Reply>>,
+    sessions: Cell<u64>,
+    stopping: Cell<bool>,
+    failure: Cell<Option<Poisoned>>,
+    /// Stop was asked for, or the log has failed.
+    attention: Signal,
+    outputs: RefCell<Vec<Vec<u8>>>,
+    recipients_scratch: RefCell<Vec<Recipient>>,
+}
+
+/// Runs a core to its end on the calling thread.
+///
+/// # Errors
+/// The runtime or the way to the disk could not be set up; or the log has failed and the process has to end.
+pub(crate) fn run(plan: Plan) -> Result<(), CoreError> {
+    if let Some(processor) = plan.processor {
+        system::pin_to_processor(processor);
+    }
+    let (index, engine) = (plan.index, plan.engine);
+    crate::engine::run(engine, main(plan)).map_err(|source| CoreError::Start { core: index, source })?
+}
+
+/// Why a core has ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum CoreError {
+    /// It could not start.
+    #[error("core {core} cannot start: {source}")]
+    Start {
+        /// Number of the core.
+        core: usize,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// Its log has failed: nothing may be promised any more, and recovery decides what is there.
+    #[error("core {core}: {source}")]
+    Log {
+        /// Number of the core.
+        core: usize,
+        /// What failed.
+        source: Poisoned,
+    },
+}
+
+async fn main(plan: Plan) -> Result<(), CoreError> {
+    let index = plan.index;
+    let start = |source| CoreError::Start { core: index, source };
+    let relaxed = plan.log.durability == Durability::Relaxed;
+    let engine = plan.engine;
+    let disk = Disk::new(engine, index).map_err(start)?;
+    let sync_disk = if relaxed { Some(Disk::new(engine, index).map_err(start)?) } else { None };
+    // The epoll driver waits for readiness before it reads; the ring would take a non-blocking socket at its word.
+    plan.control.set_nonblocking(engine == ActiveEngine::Epoll).map_err(start)?;
+    let control = UnixStream::from_std(plan.control).map_err(start)?;
+    let (stop, accepting) = (Arc::clone(&plan.stop), Arc::clone(&plan.accepting));
+
+    let metrics = plan.metrics.writer().ok_or_else(|| start(std::io::ErrorKind::AlreadyExists.into()))?;
+    metrics.engine(match engine {
+        ActiveEngine::IoUring => inrush_metrics::Engine::IoUring,
+        ActiveEngine::Epoll => inrush_metrics::Engine::Epoll,
+    });
+    let turn = Rc::new(Turn::default());
+    let mut doors = Vec::with_capacity(plan.listeners.len());
+    for (listener, socket) in plan.listeners {
+        let observer = Observer { metrics: metrics.clone(), turn: Rc::clone(&turn) };
+        socket.set_nonblocking(engine == ActiveEngine::Epoll).map_err(start)?;
+        doors.push(Rc::new(Door {
+            name: plan.settings.listeners[listener].name.clone(),
+            context: Context::new(plan.session.clone(), Box::new(observer)),
+            index: listener,
+            address: socket.local_addr().map_err(start)?,
+            socket: TcpListener::from_std(socket).map_err(start)?,
+        }));
+    }
+    let held_max = usize::try_from(plan.settings.budgets.pending_bytes_max).unwrap_or(usize::MAX);
+    let core = Rc::new(Core {
+        index,
+        clock: Clock::start(),
+        hostname: plan.settings.hostname.clone(),
+        normalizes: plan.session.bare_newline == BareNewline::Normalize,
+        sync_interval: plan.log.relaxed_sync_interval,
+        pool: Pool::new(held_max),
+        watch: Watch::default(),
+        journal: Journal::new(plan.appender, metrics.clone()),
+        metrics,
+        turn,
+        settings: plan.settings,
+        connections_max: plan.connections_max,
+        recipients: plan.recipients,
+        addresses: Addresses::default(),
+        contexts: doors.iter().map(|door| Rc::clone(&door.context)).collect(),
+        refusal: Cell::new(None),
+        sessions: Cell::new(0),
+        stopping: Cell::new(false),
+        failure: Cell::new(None),
+        attention: Signal::default(),
+        outputs: RefCell::default(),
+        recipients_scratch: RefCell::default(),
+    });
+    core.show_limits();
+
+    monoio::spawn({
+        let core = Rc::clone(&core);
+        async move { core.fail(commit::run_writes(&core, disk).await) }
+    });
+    if let Some(disk) = sync_disk {
+        let core = Rc::clone(&core);
+        monoio::spawn(async move { core.fail(commit::run_syncs(&core, disk).await) });
+    }
+    monoio::spawn(listen_to_control(Rc::clone(&core), control, stop));
+    for door in &doors {
+        for _ in 0..ACCEPTORS {
+            monoio::spawn(accept(Rc::clone(&core), Rc::clone(door)));
+        }
+    }
+    accepting.store(true, Ordering::Release);
+
+    let poisoned = core.tick_until_the_end().await;
+    accepting.store(false, Ordering::Release);
+    for door in &doors {
+        // Ends the accepts under way without dropping one, which would lose its connection.
+        system::shut_down(door.socket.as_raw_fd(), Direction::Both);
+    }
+    if let Some(source) = poisoned {
+        core.wait_for_sessions(LAST_WORDS).await;
+        return Err(CoreError::Log { core: index, source });
+    }
+    core.drain().await;
+    core.journal.close();
+    while !core.journal.is_idle() {
+        monoio::time::sleep(DRAIN_LOOK).await;
+    }
+    core.journal.show();
+    match core.failure.take() {
+        Some(source) => Err(CoreError::Log { core: index, source }),
+        None => Ok(()),
+    }
+}
+
+async fn listen_to_control(core: Rc<Core>, mut control: UnixStream, stop: Arc<AtomicBool>) {
+    let mut octets = Vec::with_capacity(64);
+    loop {
+        octets.clear();
+        let (result, returned) = control.read(octets).await;
+        octets = returned;
+        if stop.load(Ordering::Acquire) || !matches!(result, Ok(1..)) {
+            core.stopping.set(true);
+            core.attention.raise();
+        }
+        if !matches!(result, Ok(1..)) {
+            return;
+        }
+        core.journal.supplied();
+        core.refresh_refusal();
+    }
+}
+
+async fn accept(core: Rc<Core>, door: Rc<Door>) {
+    loop {
+        match door.socket.accept().await {
+            Ok((stream, peer)) => welcome(&core, &door, stream, peer).await,
+            Err(error) if system::is_out_of_descriptors(&error) => {
+                core.metrics.count(ConnectionRefusal::Descriptors);
+                monoio::time::sleep(DESCRIPTOR_REST).await;
+            }
+            // A connection that was gone before it was taken is no reason to stop; a socket that was shut down is.
+            Err(_) if core.stopping.get() || core.journal.failed() => return,
+            Err(error) => {
+                tracing::debug!(listener = door.name, %error, "accept");
+                monoio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+}
+
+async fn welcome(core: &Rc<Core>, door: &Rc<Door>, mut stream: TcpStream, peer: SocketAddr) {
+    let site = Site::from(peer.ip());
+    let refusal = core.refuse_connection(site);
+    if let Some((reason, reply)) = refusal {
+        core.metrics.count(reason);
+        // The socket buffer of a new connection takes one line: this does not wait for the peer.
+        let mut session = inrush_proto::Session::new(Rc::clone(&door.context));
+        session.close_with(reply);
+        let mut out = core.take_output();
+        session.take_ready(&mut out);
+        let (_, out) = stream.write_all(out).await;
+        core.give_back_output(out);
+        return;
+    }
+    core.metrics.accepted(door.index);
+    let (core, door) = (Rc::clone(core), Rc::clone(door));
+    monoio::spawn(async move {
+        session::serve(Rc::clone(&core), stream, peer, door).await;
+        core.addresses.leave(site);
+    });
+}
+
+impl Core {
+    /// Why a new connection gets no session, if so. Otherwise it is counted for its site.
+    fn refuse_connection(&self, site: Site) -> Option<(ConnectionRefusal, &'static Reply)> {
+        if self.stopping.get() {
+            return Some((ConnectionRefusal::Stopping, Reply::SHUTTING_DOWN));
+        }
+        if self.watch.open() >= self.connections_max {
+            return Some((ConnectionRefusal::Connections, Reply::TOO_MANY_CONNECTIONS));
+        }
+        if self.pool.exhausted() {
+            return Some((ConnectionRefusal::Memory, Reply::OVERLOADED));
+        }
+        if !self.addresses.enter(site, self.settings.budgets.connections_per_address_max) {
+            return Some((ConnectionRefusal::Address, Reply::TOO_MANY_CONNECTIONS_ADDRESS));
+        }
+        None
+    }
+
+    /// May this recipient have mail?
+    pub(crate) fn recipient_verdict(&self, path: &Path<'_>) -> Verdict {
+        match self.recipients.lookup(*path) {
+            Lookup::Accept => Verdict::Accept,
+            Lookup::UnknownUser => Verdict::Refuse(Reply::USER_UNKNOWN),
+            Lookup::ForeignDomain => Verdict::Refuse(Reply::RELAY_DENIED),
+        }
+    }
+
+    /// Counts a message that was appended.
+    pub(crate) fn count_accepted(&self, transaction: &Transaction) {
+        self.metrics.count(Counter::MessagesAccepted);
+        self.metrics.add(Counter::RecipientsAccepted, transaction.recipient_spans().len() as u64);
+        self.metrics.add(Counter::MessageBytes, transaction.message_octets());
+        if transaction.chunking() {
+            self.metrics.count(Counter::ChunkedMessages);
+        }
+    }
+
+    /// Counts a part of a message that the budget of memory has no room for.
+    pub(crate) fn refuse_for_memory(&self) -> Refused {
+        self.metrics.count(LogRefusal::Pending);
+        Refused::Memory
+    }
+
+    /// A number for the session, unique on this core while the process lives.
+    pub(crate) fn next_session_number(&self) -> u64 {
+        self.sessions.set(self.sessions.get() + 1);
+        self.sessions.get()
+    }
+
+    /// An empty buffer for replies.
+    pub(crate) fn take_output(&self) -> Vec<u8> {
+        self.outputs.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(512))
+    }
+
+    /// Takes a buffer for replies back.
+    pub(crate) fn give_back_output(&self, mut output: Vec<u8>) {
+        let mut outputs = self.outputs.borrow_mut();
+        if outputs.len() < OUTPUTS_MAX && output.capacity() <= 4096 {
+            output.clear();
+            outputs.push(output);
+        }
+    }
+
+    /// The recipients of `transaction` as the log keeps them, in a list that is used again and again.
+    pub(crate) fn list_recipients(&self, transaction: &Transaction) -> Vec<Recipient> {
+        let mut list = self.recipients_scratch.take();
+        mail::list_recipients(transaction, &mut list);
+        list
+    }
+
+    /// Takes that list back.
+    pub(crate) fn give_back_recipients(&self, mut list: Vec<Recipient>) {
+        list.clear();
+        self.recipients_scratch.replace(list);
+    }
+
+    /// Finds out whether new mail has to be refused at MAIL, and tells the sessions when that has changed.
+    pub(crate) fn refresh_refusal(&self) {
+        let refusal = match self.journal.admission() {
+            Err(AppendError::NoSpace(_)) => Some(Reply::STORAGE_FULL),
+            Err(_) => Some(Reply::LOCAL_ERROR),
+            Ok(()) if self.pool.nearly_exhausted() => Some(Reply::PENDING_FULL),
+            Ok(()) => None,
+        };
+        if self.refusal.get() != refusal {
+            self.refusal.set(refusal);
+            for context in &self.contexts {
+                context.refuse_mail(refusal);
+            }
+            match refusal {
+                Some(reply) => tracing::warn!(core = self.index, reply = ?reply, "new mail is refused"),
+                None => tracing::info!(core = self.index, "new mail is accepted again"),
+            }
+        }
+    }
+
+    fn show_limits(&self) {
+        self.metrics.set(Gauge::ConnectionsLimit, self.connections_max as u64);
+        self.metrics.set(Gauge::PendingBytesLimit, self.pool.held_bytes_max() as u64);
+        self.journal.show();
+    }
+
+    /// The log has failed: nothing more will be promised.
+    fn fail(&self, poisoned: Poisoned) {
+        self.failure.set(Some(poisoned));
+        self.attention.raise();
+    }
+
+    /// Looks over everything once a second until the core is to stop or the log has failed.
+    async fn tick_until_the_end(&self) -> Option<Poisoned> {
+        loop {
+            self.tick();
+            // Nothing is lost when the wait is cut short: what raised it is looked at here.
+            let _ = monoio::time::timeout(TICK, self.attention.wait()).await;
+            if let Some(poisoned) = self.failure.take() {
+                return Some(poisoned);
+            }
+            if self.stopping.get() {
+                return None;
+            }
+        }
+    }
+
+    fn tick(&self) {
+        self.clock.follow_wall();
+        let now = self.clock.now();
+        let pressure = self.refusal.get().is_some() || self.watch.open() > self.connections_max / 8 * 7;
+        self.watch.look(now, &self.settings.timeouts, pressure, |ending| self.count_ending(ending));
+        self.journal.tick(self.clock.wall(now));
+        self.refresh_refusal();
+        self.metrics.set(Gauge::ConnectionsOpen, self.watch.open() as u64);
+        self.metrics.set(Gauge::PendingBytes, self.pool.held_bytes() as u64);
+    }
+
+    fn count_ending(&self, ending: Ending) {
+        let timeout = match ending {
+            Ending::Idle => Timeout::Idle,
+            Ending::Transaction => Timeout::Transaction,
+            Ending::Session => Timeout::Session,
+            Ending::DataRate => Timeout::DataRate,
+            Ending::Shutdown => return,
+        };
+        self.metrics.count(timeout);
+    }
+
+    /// Lets running transactions finish and ends idle sessions, until none is left or the deadline is over.
+    async fn drain(&self) {
+        let deadline = self.clock.now()
+            + u64::try_from(self.settings.timeouts.drain_deadline.as_micros()).unwrap_or(u64::MAX);
+        while self.watch.open() > 0 && self.clock.now() < deadline {
+            self.watch.end_all(self.clock.now(), false);
+            self.watch
+                .look(self.clock.now(), &self.settings.timeouts, true, |ending| self.count_ending(ending));
+            monoio::time::sleep(DRAIN_LOOK).await;
+        }
+        self.watch.end_all(self.clock.now(), true);
+        self.wait_for_sessions(LAST_WORDS).await;
+    }
+
+    async fn wait_for_sessions(&self, patience: Duration) {
+        let deadline = self.clock.now() + u64::try_from(patience.as_micros()).unwrap_or(u64::MAX);
+        while self.watch.open() > 0 && self.clock.now() < deadline {
+            monoio::time::sleep(DRAIN_LOOK).await;
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! A core's log as its sessions see it: append now, be woken when it is durable.
+//!
+//! ```text
+//!   session ── append ──▶ Appender ── next_write ──▶ ring or committer thread ── write_done ──▶ committed
+//!      ▲                                                                            │
+//!      └───────────── Threshold: gate reached ◀── Turnstile: room again ◀───────────┘
+//! ```
+//! One write is under way at a time; what is appended meanwhile goes out with the next one. The journal belongs to one
+//! core: cells, no locks.
+
+use std::cell::{Cell, Ref, RefCell};
+use std::collections::VecDeque;
+use std::task::Context;
+
+use inrush_log::{
+    AppendError, Appended, Appender, AppenderStats, ChunkRef, Completion, DiskFile, EnvelopeRef, NoSpace,
+    Poisoned, Sync, Write,
+};
+use inrush_metrics::{CoreWriter, Counter, Gauge, Histogram, LogRefusal, Phase};
+
+use crate::signal::{Signal, Threshold, Turnstile};
+
+/// A write of the log to a real file.
+pub(crate) type LogWrite = Write<DiskFile>;
+/// A sync of the log to a real file.
+pub(crate) type LogSync = Sync<DiskFile>;
+
+/// The log of one core.
+pub(crate) struct Journal {
+    appender: RefCell<Appender>,
+    metrics: CoreWriter,
+    /// There is something to write.
+    work: Signal,
+    /// There may be room again after [`AppendError::BatchFull`] or while a segment is prepared.
+    room: Turnstile,
+    gates: Threshold,
+    committed: Cell<u64>,
+    failed: Cell<bool>,
+    /// When each message that is not yet committed was appended, in order.
+    appended_at: RefCell<VecDeque<u64>>,
+    batches_at_last_tick: Cell<u64>,
+}
+
+impl Journal {
+    pub(crate) fn new(appender: Appender, metrics: CoreWriter) -> Self {
+        let committed = Cell::new(appender.committed().get());
+        Self {
+            appender: RefCell::new(appender),
+            metrics,
+            work: Signal::default(),
+            room: Turnstile::default(),
+            gates: Threshold::default(),
+            committed,
+            failed: Cell::new(false),
+            appended_at: RefCell::default(),
+            batches_at_last_tick: Cell::new(0),
+        }
+    }
+
+    /// Appends a message; `now` is the core's clock, `wall` the same in µs since 1970.
+    pub(crate) fn append_message<'a>(
+        &self,
+        envelope: &EnvelopeRef<'_>,
+        body: impl Iterator<Item = &'a [u8]>,
+        body_octets_max: usize,
+        now: u64,
+        wall: u64,
+    ) -> Result<Appended, AppendError> {
+        let appended = self.appender.borrow_mut().append_message(envelope, body, body_octets_max, wall)?;
+        self.appended_at.borrow_mut().push_back(now);
+        self.work.raise();
+        Ok(appended)
+    }
+
+    /// Appends a part of a message.
+    pub(crate) fn append_chunk<'a>(
+        &self,
+        body: impl Iterator<Item = &'a [u8]>,
+        body_octets_max: usize,
+        wall: u64,
+    ) -> Result<ChunkRef, AppendError> {
+        let chunk = self.appender.borrow_mut().append_chunk(body, body_octets_max, wall)?;
+        self.work.raise();
+        Ok(chunk)
+    }
+
+    /// Why new mail is not taken now, if so; for a refusal before the mail data.
+    pub(crate) fn admission(&self) -> Result<(), AppendError> {
+        self.appender.borrow().admission()
+    }
+
+    /// Counts a message that the log did not take.
+    pub(crate) fn count_refusal(&self, error: AppendError) {
+        self.metrics.count(match error {
+            AppendError::NoSpace(NoSpace::FreeSpaceLow) => LogRefusal::FreeSpaceLow,
+            AppendError::NoSpace(NoSpace::DiskFull) => LogRefusal::DiskFull,
+            AppendError::NoSpace(NoSpace::SegmentNotReady) => LogRefusal::SegmentNotReady,
+            AppendError::NoSpace(_) => LogRefusal::SegmentFailed,
+            AppendError::Poisoned | AppendError::Closed => LogRefusal::Poisoned,
+            // Sizes are checked before: a mistake of ours, and the peer keeps its mail.
+            error => return tracing::error!(%error, "the log did not take a message"),
+        });
+    }
+
+    /// Replies with a gate not above may leave.
+    pub(crate) fn committed(&self) -> u64 {
+        self.committed.get()
+    }
+
+    /// Whether a write or sync has failed: nothing more will be committed.
+    pub(crate) fn failed(&self) -> bool {
+        self.failed.get()
+    }
+
+    /// Wakes the task of `context` when `gate` is committed or the log has failed.
+    pub(crate) fn wake_at(&self, gate: u64, context: &Context<'_>) {
+        self.gates.wake_at(gate, context);
+    }
+
+    /// Waits until an append that found no room is worth another try.
+    pub(crate) async fn room(&self) {
+        self.room.wait().await;
+    }
+
+    /// Waits until there may be something to write.
+    pub(crate) async fn work(&self) {
+        self.work.wait().await;
+    }
+
+    /// The next write; `None` while one is under way or there is nothing to write.
+    pub(crate) fn next_write(&self) -> Option<LogWrite> {
+        self.appender.borrow_mut().next_write()
+    }
+
+    /// Takes back a write that was under way from `started` to `now`.
+    ///
+    /// # Errors
+    /// The write failed and the log takes nothing more.
+    pub(crate) fn write_done(
+        &self,
+        write: LogWrite,
+        result: std::io::Result<usize>,
+        started: u64,
+        now: u64,
+    ) -> Result<(), Poisoned> {
+        let done = self.appender.borrow_mut().write_done(write, result);
+        let completion = done.inspect_err(|_| self.fail())?;
+        self.record(&completion, started, now);
+        self.advance();
+        self.room.turn();
+        Ok(())
+    }
+
+    /// Under relaxed durability: the sync that is due.
+    pub(crate) fn next_sync(&self, wall: u64) -> Option<LogSync> {
+        self.appender.borrow_mut().next_sync(wall)
+    }
+
+    /// Takes back a sync.
+    ///
+    /// # Errors
+    /// The sync failed and the log takes nothing more.
+    pub(crate) fn sync_done(&self, sync: &LogSync, result: std::io::Result<()>) -> Result<(), Poisoned> {
+        let done = self.appender.borrow_mut().sync_done(sync, result);
+        if done.is_err() {
+            self.fail();
+        }
+        done
+    }
+
+    /// Once a second: lets those try again who wait for a segment, marks an idle log, shows its state.
+    pub(crate) fn tick(&self, wall: u64) {
+        self.room.turn();
+        let batches = self.stats().batches;
+        if self.batches_at_last_tick.replace(batches) == batches && !self.failed() {
+            // No room for a mark is no harm: the next tick tries again.
+            if self.appender.borrow_mut().append_mark(wall).is_ok() {
+                self.work.raise();
+            }
+        }
+        self.show();
+    }
+
+    /// Wakes those who wait for room, after a segment became ready or free space came back.
+    pub(crate) fn supplied(&self) {
+        self.room.turn();
+    }
+
+    /// Ends the log in order: what is open is written and the segment sealed.
+    pub(crate) fn close(&self) {
+        self.appender.borrow_mut().close();
+        self.work.raise();
+    }
+
+    /// Whether nothing waits to be written.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.failed() || self.appender.borrow().is_idle()
+    }
+
+    fn stats(&self) -> Ref<'_, AppenderStats> {
+        Ref::map(self.appender.borrow(), Appender::stats)
+    }
+
+    fn fail(&self) {
+        self.failed.set(true);
+        self.gates.reached(u64::MAX);
+        self.room.turn();
+        self.show();
+    }
+
+    fn advance(&self) {
+        let committed = self.appender.borrow().committed().get();
+        if committed > self.committed.get() {
+            self.committed.set(committed);
+            self.gates.reached(committed);
+        }
+    }
+
+    fn record(&self, completion: &Completion, started: u64, now: u64) {
+        let took = now.saturating_sub(started);
+        let mut appended_at = self.appended_at.borrow_mut();
+        for _ in 0..completion.messages {
+            let Some(at) = appended_at.pop_front() else { break };
+            self.metrics.record(Histogram::Phase(Phase::QueueWait), started.saturating_sub(at));
+            self.metrics.record(Histogram::Phase(Phase::Commit), took);
+        }
+        self.metrics.record(Histogram::LogCommit, took);
+        if completion.records > 0 {
+            self.metrics.record(Histogram::LogBatchBytes, completion.octets as u64);
+            self.metrics.record(Histogram::LogBatchRecords, completion.records);
+        }
+    }
+
+    /// Copies the log's own counters to where a scrape finds them.
+    pub(crate) fn show(&self) {
+        let appender = self.appender.borrow();
+        let stats = appender.stats();
+        let metrics = &self.metrics;
+        metrics.mirror(Counter::LogBatches, stats.batches);
+        metrics.mirror(Counter::LogRecords, stats.messages + stats.chunks + stats.marks);
+        metrics.mirror(Counter::LogWrittenBytes, stats.octets_written);
+        metrics.mirror(Counter::LogPaddingBytes, stats.pad_octets);
+        metrics.mirror(Counter::LogSegmentsOpened, stats.segments_opened);
+        metrics.mirror(Counter::FreshQueued, stats.fresh_published);
+        metrics.mirror(Counter::FreshSkipped, stats.fresh_skipped);
+        metrics.set(Gauge::LogSparesReady, appender.spares_ready() as u64);
+        metrics.set(Gauge::LogPoisoned, u64::from(self.failed.get()));
+        metrics
+            .set(Gauge::LogNoSpace, u64::from(matches!(appender.admission(), Err(AppendError::NoSpace(_)))));
+    }
+}

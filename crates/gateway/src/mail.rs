@@ -1,0 +1,249 @@
+//! A message on its way into the journal: parts that came before its end, and the envelope.
+//!
+//! Most messages lie whole in the receive buffer when their end is seen and go from there into the log's batch. Only two
+//! kinds come in parts: large ones, whose parts become chunk records while the rest is still arriving, and those in
+//! several small `BDAT` chunks, which are gathered in a buffer of the pool until they are a chunk or the message ends.
+
+use std::net::SocketAddr;
+
+use inrush_log::{
+    AppendError, Appended, BodyFindings, BodyType, CHUNK_OCTETS_MAX, ChunkRef, EnvelopeRef, NoSpace,
+    PhaseTimes, Protocol, Recipient, Ret, Span, Transfer, notify,
+};
+use inrush_proto::{AppendFailure, Body, Session, Transaction};
+
+use crate::buffers;
+use crate::core::Core;
+
+/// Gathered octets that are worth a chunk record of their own.
+const CHUNK_WORTH: usize = CHUNK_OCTETS_MAX / 2;
+
+/// How long a message waits for a segment that is being prepared, in microseconds, before it is refused.
+const SEGMENT_WAIT: u64 = 10_000_000;
+
+/// Why a part of a message was not taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Refused {
+    /// By the journal.
+    Log(AppendError),
+    /// The core's budget of mail data in memory is spent.
+    Memory,
+}
+
+impl Refused {
+    /// What the session core is told.
+    pub(crate) fn failure(self) -> AppendFailure {
+        match self {
+            Self::Log(AppendError::NoSpace(_)) => AppendFailure::StorageFull,
+            Self::Log(AppendError::TooLarge { .. }) => AppendFailure::TooLarge,
+            Self::Log(_) => AppendFailure::LocalError,
+            Self::Memory => AppendFailure::PendingFull,
+        }
+    }
+}
+
+/// What the connection knows beside the transaction.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts<'a> {
+    pub(crate) listener: &'a str,
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: SocketAddr,
+    pub(crate) times: PhaseTimes,
+    pub(crate) session: u64,
+}
+
+/// What has been stored of the open transaction's mail data.
+#[derive(Debug, Default)]
+pub(crate) struct Mail {
+    gathered: Vec<u8>,
+    chunks: Vec<ChunkRef>,
+}
+
+impl Mail {
+    /// Keeps a part that is not the last.
+    pub(crate) async fn store(&mut self, core: &Core, body: Body<'_>) -> Result<(), Refused> {
+        if self.gathered.is_empty() && body.octets_max() >= CHUNK_WORTH {
+            let chunk = append_chunk(core, body.pieces(), body.octets_max()).await?;
+            self.chunks.push(chunk);
+            return Ok(());
+        }
+        if self.gathered.len() + body.octets_max() > CHUNK_OCTETS_MAX {
+            self.flush(core).await?;
+        }
+        if self.gathered.capacity() == 0 {
+            let largest = buffers::SIZES[buffers::SIZES.len() - 1];
+            self.gathered = core.pool.take(largest).map_err(|_| core.refuse_for_memory())?;
+        }
+        // Within the capacity: a part is never larger than a chunk, and the buffer takes one.
+        body.pieces().for_each(|piece| self.gathered.extend_from_slice(piece));
+        Ok(())
+    }
+
+    /// Appends the message whose last part is `body`, and forgets its parts.
+    pub(crate) async fn finish(
+        &mut self,
+        core: &Core,
+        session: &Session,
+        facts: &Facts<'_>,
+        body: Body<'_>,
+    ) -> Result<Appended, Refused> {
+        let appended = self.append(core, session, facts, body).await;
+        self.discard(core);
+        appended
+    }
+
+    /// Forgets what was stored of a message that will not be completed. Chunk records without their message are
+    /// garbage that dies with its segment.
+    pub(crate) fn discard(&mut self, core: &Core) {
+        self.chunks.clear();
+        if self.gathered.capacity() > 0 {
+            core.pool.give_back(std::mem::take(&mut self.gathered));
+        }
+    }
+
+    async fn append(
+        &mut self,
+        core: &Core,
+        session: &Session,
+        facts: &Facts<'_>,
+        body: Body<'_>,
+    ) -> Result<Appended, Refused> {
+        if !self.gathered.is_empty() && self.gathered.len() + body.octets_max() > CHUNK_OCTETS_MAX {
+            self.flush(core).await?;
+        }
+        let transaction = session.transaction();
+        let recipients = core.list_recipients(transaction);
+        let envelope = envelope(core, session, facts, &recipients, &self.chunks);
+        let octets_max = self.gathered.len() + body.octets_max();
+        let appended = retry(core, |now, wall| {
+            let parts = std::iter::once(self.gathered.as_slice()).chain(body.pieces());
+            core.journal.append_message(&envelope, parts, octets_max, now, wall)
+        })
+        .await;
+        core.give_back_recipients(recipients);
+        appended
+    }
+
+    async fn flush(&mut self, core: &Core) -> Result<(), Refused> {
+        let chunk =
+            append_chunk(core, std::iter::once(self.gathered.as_slice()), self.gathered.len()).await?;
+        self.chunks.push(chunk);
+        self.gathered.clear();
+        Ok(())
+    }
+}
+
+async fn append_chunk<'a>(
+    core: &Core,
+    pieces: impl Iterator<Item = &'a [u8]> + Clone,
+    octets_max: usize,
+) -> Result<ChunkRef, Refused> {
+    retry(core, |_, wall| core.journal.append_chunk(pieces.clone(), octets_max, wall)).await
+}
+
+/// Tries to append; waits while all batches are on their way to the disk or the next segment is being prepared.
+async fn retry<T>(
+    core: &Core,
+    mut append: impl FnMut(u64, u64) -> Result<T, AppendError>,
+) -> Result<T, Refused> {
+    let mut waiting_since = None;
+    loop {
+        let now = core.clock.now();
+        let error = match append(now, core.clock.wall(now)) {
+            Ok(appended) => return Ok(appended),
+            Err(error) => error,
+        };
+        let since = *waiting_since.get_or_insert(now);
+        let worth_waiting = match error {
+            AppendError::BatchFull => true,
+            AppendError::NoSpace(NoSpace::SegmentNotReady) => now - since < SEGMENT_WAIT,
+            _ => false,
+        };
+        if !worth_waiting {
+            core.journal.count_refusal(error);
+            return Err(Refused::Log(error));
+        }
+        core.journal.room().await;
+    }
+}
+
+/// The envelope of the transaction that has just ended; everything is borrowed.
+fn envelope<'a>(
+    core: &'a Core,
+    session: &'a Session,
+    facts: &Facts<'a>,
+    recipients: &'a [Recipient],
+    chunks: &'a [ChunkRef],
+) -> EnvelopeRef<'a> {
+    let transaction = session.transaction();
+    let findings = transaction.findings();
+    let envelope_id = transaction.envelope_id();
+    EnvelopeRef {
+        text: transaction.text().as_bytes(),
+        recipients,
+        chunks,
+        hostname: core.hostname.as_bytes(),
+        listener: facts.listener.as_bytes(),
+        peer: Some(facts.peer),
+        local: Some(facts.local),
+        protocol: if session.protocol() == "SMTP" { Protocol::Smtp } else { Protocol::Esmtp },
+        transfer: if transaction.chunking() { Transfer::Bdat } else { Transfer::Data },
+        helo: session.hello_name().as_bytes(),
+        reverse_path: transaction.reverse_path().as_str().as_bytes(),
+        size_declared: transaction.size_declared(),
+        body_type: match transaction.body_type() {
+            inrush_proto::BodyType::SevenBit => BodyType::SevenBit,
+            inrush_proto::BodyType::EightBitMime => BodyType::EightBitMime,
+            inrush_proto::BodyType::BinaryMime => BodyType::BinaryMime,
+        },
+        ret: match transaction.ret() {
+            None => Ret::Unspecified,
+            Some(inrush_proto::Return::Full) => Ret::Full,
+            Some(inrush_proto::Return::Headers) => Ret::Headers,
+        },
+        smtputf8: transaction.smtputf8(),
+        envid: (!envelope_id.is_empty()).then_some(envelope_id.as_bytes()),
+        findings: BodyFindings {
+            octets_received: findings.octets,
+            lines: findings.lines,
+            dot_lines: findings.dot_lines,
+            longest_line: findings.longest_line,
+            header_octets: transaction.header_octets(),
+            received_count: transaction.hops(),
+            bare_cr: findings.bare_cr,
+            bare_lf: findings.bare_lf,
+            nul: findings.nul,
+            eight_bit: findings.eight_bit,
+            ends_with_crlf: findings.ends_with_crlf,
+            normalized: core.normalizes && !transaction.chunking() && (findings.bare_cr || findings.bare_lf),
+        },
+        times: facts.times,
+        session: facts.session,
+        transaction: session.transactions(),
+        ..EnvelopeRef::default()
+    }
+}
+
+/// Fills `list` with the recipients as the log keeps them.
+pub(crate) fn list_recipients(transaction: &Transaction, list: &mut Vec<Recipient>) {
+    let span = |span: inrush_proto::Span| Span::new(span.offset, span.octets);
+    list.extend(transaction.recipient_spans().iter().map(|recipient| Recipient {
+        path: span(recipient.path.mailbox),
+        orcpt: if recipient.original.octets == 0 { Span::ABSENT } else { span(recipient.original) },
+        notify: notify_bits(recipient.notify),
+        reserved: [0; 3],
+    }));
+}
+
+fn notify_bits(requested: inrush_proto::Notify) -> u8 {
+    use inrush_proto::Notify;
+    [
+        (Notify::NEVER, notify::NEVER),
+        (Notify::SUCCESS, notify::SUCCESS),
+        (Notify::FAILURE, notify::FAILURE),
+        (Notify::DELAY, notify::DELAY),
+    ]
+    .into_iter()
+    .filter_map(|(member, bit)| requested.contains(member).then_some(bit))
+    .sum()
+}

@@ -1,0 +1,98 @@
+//! What the session core reports while it works: counters, and which commands this input has brought.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use inrush_metrics::{CoreWriter, Phase};
+use inrush_proto::{Observe, Reply, Verb};
+
+/// The commands of the input that is being worked off. One session at a time is worked on, and it takes what it left.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    verbs: Cell<u32>,
+    commands: Cell<u32>,
+}
+
+impl Turn {
+    /// The commands since the last call.
+    pub(crate) fn take(&self) -> Commands {
+        Commands { verbs: self.verbs.take(), count: self.commands.take() }
+    }
+}
+
+/// A set of verbs, and how many commands there were.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Commands {
+    verbs: u32,
+    pub(crate) count: u32,
+}
+
+const _: () = assert!(Verb::ALL.len() <= 32);
+
+impl Commands {
+    pub(crate) fn has(self, verb: Verb) -> bool {
+        self.verbs & (1 << verb.index()) != 0
+    }
+
+    pub(crate) fn join(&mut self, other: Self) {
+        self.verbs |= other.verbs;
+        self.count += other.count;
+    }
+
+    /// The phases whose replies have left, each named once.
+    pub(crate) fn phases(self) -> impl Iterator<Item = Phase> {
+        let mut verbs = self.verbs;
+        std::iter::from_fn(move || {
+            if verbs == 0 {
+                return None;
+            }
+            let index = verbs.trailing_zeros();
+            verbs &= verbs - 1;
+            Some(match Verb::ALL[index as usize] {
+                Verb::Helo | Verb::Ehlo => Phase::Ehlo,
+                Verb::Mail => Phase::Mail,
+                Verb::Rcpt => Phase::Rcpt,
+                Verb::Data => Phase::Data,
+                Verb::Bdat => Phase::Bdat,
+                _ => Phase::Other,
+            })
+        })
+    }
+}
+
+/// Reports of the session core of one core.
+pub(crate) struct Observer {
+    pub(crate) metrics: CoreWriter,
+    pub(crate) turn: Rc<Turn>,
+}
+
+impl Observe for Observer {
+    fn reply(&self, reply: &'static Reply) {
+        self.metrics.reply(reply.index());
+    }
+
+    fn command(&self, verb: Verb) {
+        self.metrics.command(verb.index());
+        self.turn.verbs.set(self.turn.verbs.get() | 1 << verb.index());
+        self.turn.commands.set(self.turn.commands.get() + 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_taken_once_and_joined() {
+        let turn = Turn::default();
+        turn.verbs.set(1 << Verb::Mail.index() | 1 << Verb::Rcpt.index());
+        turn.commands.set(3);
+        let mut commands = turn.take();
+        assert_eq!(turn.take().count, 0);
+        assert!(commands.has(Verb::Mail) && commands.has(Verb::Rcpt) && !commands.has(Verb::Data));
+        commands.join(Commands { verbs: 1 << Verb::Quit.index(), count: 1 });
+        let phases: Vec<Phase> = commands.phases().collect();
+        assert_eq!(phases, [Phase::Mail, Phase::Rcpt, Phase::Other]);
+        assert_eq!(commands.count, 4);
+    }
+}

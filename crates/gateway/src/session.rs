@@ -1,0 +1,492 @@
+//! One connection: octets in, replies out, messages into the journal.
+//!
+//! ```text
+//!        ┌────────────── octets ───────────────┐
+//!        ▼                                     │
+//!   parse: session.advance ─▶ events      receive, or the log has committed
+//!        │   recipient → policy                ▲        │
+//!        │   body      → gathered or chunk     │        │ gated replies may leave
+//!        │   message   → journal               │        ▼
+//!        └─▶ flush: all replies of this input in one send ──▶ close?
+//! ```
+//!
+//! The session core knows SMTP and never waits; this task knows sockets, buffers and time. While a reply waits for the
+//! log, parsing goes on: a receive stays armed beside the wait. A receive is dropped only with its session.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use inrush_log::PhaseTimes;
+use inrush_metrics::{Counter, Histogram, Phase, SessionEnd};
+use inrush_proto::{Accepted, Event, Reply, Session, Verb};
+use monoio::buf::IoBufMut;
+use monoio::io::{
+    AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt, CancelHandle, CancelableAsyncReadRent, Splitable,
+};
+use monoio::net::TcpStream;
+use monoio::net::tcp::{TcpOwnedReadHalf, TcpOwnedWriteHalf};
+
+use crate::buffers::{self, COMMAND};
+use crate::core::{Core, Door};
+use crate::mail::{Facts, Mail};
+use crate::observe::Commands;
+use crate::watch::{Ending, Place, Slot, Stage};
+
+/// Octets that are read and dropped after the last reply, so that the peer's kernel does not throw that reply away.
+const FAREWELL_OCTETS_MAX: usize = 4 << 20;
+
+/// What [`Talk::parse`] has come to.
+enum Step {
+    /// All input is worked off; read more, with this many octets of buffer in all.
+    Read(usize),
+    /// Replies have piled up: send before going on.
+    Send,
+    /// The session core has said its last word.
+    Close,
+}
+
+/// What a receive has brought.
+enum Input {
+    Octets,
+    Closed,
+    Broken,
+    /// The watch wants the large buffer back.
+    SwapBuffer,
+}
+
+/// Serves one connection from the greeting to the end.
+pub(crate) async fn serve(core: Rc<Core>, stream: TcpStream, peer: SocketAddr, door: Rc<Door>) {
+    let local = door.local_address(&stream);
+    let slot = Slot::new(stream.as_raw_fd(), core.clock.now());
+    let (mut reader, mut writer) = stream.into_split();
+    // Behind the halves, so that it leaves the watch before the socket closes.
+    let place = core.watch.enter(slot);
+    let mut talk = Talk::new(&core, &door, &place, peer, local);
+    let end = talk.run(&mut reader, &mut writer).await;
+    talk.give_back();
+    core.metrics.count(end);
+}
+
+/// The state of one conversation.
+struct Talk<'c> {
+    core: &'c Core,
+    door: &'c Door,
+    place: &'c Place<'c>,
+    number: u64,
+    peer: SocketAddr,
+    local: SocketAddr,
+    session: Session,
+    buffer: Vec<u8>,
+    /// Octets at the front of `buffer` that are worked off.
+    start: usize,
+    mail: Mail,
+    /// The peer sends more at once than a command buffer takes: it gets a larger one from the start.
+    bulk: bool,
+    /// Commands whose replies have not left yet.
+    commands: Commands,
+    /// When the input that is being worked off arrived.
+    input_at: u64,
+    times: Times,
+    /// Messages whose `250` waits: its gate, and when their MAIL came.
+    unanswered: Vec<(u64, u64)>,
+    /// The gate that will wake this task.
+    woken_at: u64,
+}
+
+/// When the phases of the open transaction happened, on the core's clock; 0 = not yet.
+#[derive(Clone, Copy, Default)]
+struct Times {
+    hello: u64,
+    mail: u64,
+    rcpt: u64,
+    data: u64,
+}
+
+impl<'c> Talk<'c> {
+    fn new(
+        core: &'c Core,
+        door: &'c Door,
+        place: &'c Place<'c>,
+        peer: SocketAddr,
+        local: SocketAddr,
+    ) -> Self {
+        Self {
+            core,
+            door,
+            place,
+            number: core.next_session_number(),
+            peer,
+            local,
+            session: Session::new(Rc::clone(&door.context)),
+            buffer: Vec::new(),
+            start: 0,
+            mail: Mail::default(),
+            bulk: false,
+            commands: Commands::default(),
+            input_at: place.opened(),
+            times: Times::default(),
+            unanswered: Vec::new(),
+            woken_at: 0,
+        }
+    }
+
+    async fn run(&mut self, reader: &mut TcpOwnedReadHalf, writer: &mut TcpOwnedWriteHalf) -> SessionEnd {
+        self.session.greet();
+        if !self.send(writer).await {
+            return SessionEnd::PeerReset;
+        }
+        self.core.record(Phase::Banner, self.core.clock.now() - self.place.opened());
+        loop {
+            let step = self.parse().await;
+            let quit = self.note_commands();
+            if self.session.has_ready() && !self.send(writer).await {
+                return SessionEnd::PeerReset;
+            }
+            match step {
+                Step::Close => return self.finish(reader, writer, quit).await,
+                Step::Send => {
+                    if !self.session.has_ready() && !self.wait_for_gates(writer).await {
+                        return SessionEnd::LogFailure;
+                    }
+                }
+                Step::Read(hint) => {
+                    if !self.make_room(hint) {
+                        self.session.close_with(Reply::OVERLOADED);
+                        continue;
+                    }
+                    match self.receive(reader, writer).await {
+                        Input::Octets | Input::SwapBuffer => {}
+                        Input::Broken => return SessionEnd::PeerReset,
+                        Input::Closed => match self.place.ending() {
+                            Some(ending) => self.session.close_with(farewell_reply(ending)),
+                            None => {
+                                // What was accepted is still answered: the peer may have closed its own direction only.
+                                self.wait_for_gates(writer).await;
+                                return SessionEnd::PeerClosed;
+                            }
+                        },
+                    }
+                    if self.core.journal.failed() {
+                        self.session.fail_gated();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Works off the input until more is needed.
+    async fn parse(&mut self) -> Step {
+        loop {
+            let progress = self.session.advance(&self.buffer[self.start..]);
+            self.start += progress.consumed;
+            match progress.event {
+                Event::NeedInput { hint } => return Step::Read(hint),
+                Event::Output => return Step::Send,
+                Event::Close => return Step::Close,
+                Event::Recipient(recipient) => {
+                    let verdict = self.core.recipient_verdict(&recipient.path);
+                    self.session.verdict(verdict);
+                }
+                Event::Body(body) => {
+                    self.place.enter(Stage::Commit, self.input_at);
+                    let stored = self.mail.store(self.core, body).await;
+                    self.session.body_stored(stored.map_err(|refused| refused.failure()));
+                }
+                Event::Message(body) => {
+                    let commands = self.core.turn.take();
+                    self.times.note(commands, self.input_at);
+                    self.commands.join(commands);
+                    self.place.enter(Stage::Commit, self.input_at);
+                    let facts = Facts {
+                        listener: &self.door.name,
+                        peer: self.peer,
+                        local: self.local,
+                        times: self.times.on_the_wall(self.core, self.place.opened(), self.input_at),
+                        session: self.number,
+                    };
+                    let appended = self.mail.finish(self.core, &self.session, &facts, body).await;
+                    match appended {
+                        Ok(appended) => {
+                            self.core.count_accepted(self.session.transaction());
+                            self.core.record(Phase::Body, self.input_at.saturating_sub(self.times.data));
+                            let gate = appended.gate.get();
+                            self.unanswered.push((gate, self.times.mail));
+                            let id = appended.id.encode();
+                            // Hexadecimal digits only.
+                            let id = std::str::from_utf8(&id).unwrap_or_default();
+                            self.session.appended(Ok(Accepted { gate, id }));
+                        }
+                        Err(refused) => self.session.appended(Err(refused.failure())),
+                    }
+                }
+                Event::Aborted => self.mail.discard(self.core),
+            }
+        }
+    }
+
+    /// Takes note of the commands of this input; says whether the session was quit.
+    fn note_commands(&mut self) -> bool {
+        let commands = self.core.turn.take();
+        self.times.note(commands, self.input_at);
+        self.commands.join(commands);
+        if self.commands.count > 1 {
+            self.core.metrics.count(Counter::PipelinedInputs);
+        }
+        use inrush_proto::Phase as At;
+        let phase = self.session.phase();
+        let open = matches!(phase, At::Envelope | At::MailData);
+        self.place.set_transaction(open.then_some(self.times.mail));
+        self.place.set_data(phase == At::MailData, self.input_at);
+        self.commands.has(Verb::Quit)
+    }
+
+    /// Sends all replies that may leave, in one send; false when the peer is gone.
+    async fn send(&mut self, writer: &mut TcpOwnedWriteHalf) -> bool {
+        let core = self.core;
+        let mut out = core.take_output();
+        self.session.durable(core.journal.committed());
+        let octets = self.session.take_ready(&mut out);
+        self.place.enter(Stage::Output, core.clock.now());
+        let (result, out) = writer.write_all(out).await;
+        core.give_back_output(out);
+        if result.is_err() {
+            return false;
+        }
+        core.metrics.add(Counter::SentBytes, octets as u64);
+        let now = core.clock.now();
+        for phase in std::mem::take(&mut self.commands).phases() {
+            core.record(phase, now - self.input_at);
+        }
+        if !self.unanswered.is_empty() {
+            let open_gate = self.session.next_gate().unwrap_or(u64::MAX);
+            self.unanswered.retain(|&(gate, mail_at)| {
+                let answered = gate < open_gate;
+                if answered {
+                    core.record(Phase::Total, now - mail_at);
+                }
+                !answered
+            });
+        }
+        true
+    }
+
+    /// Sends gated replies as the log commits, until none is left; false when they never will or the peer is gone.
+    async fn wait_for_gates(&mut self, writer: &mut TcpOwnedWriteHalf) -> bool {
+        while self.session.has_gated() {
+            self.place.enter(Stage::Commit, self.core.clock.now());
+            poll_fn(|context| if self.gate_is_open(context) { Poll::Ready(()) } else { Poll::Pending }).await;
+            if self.core.journal.failed() {
+                self.session.fail_gated();
+            }
+            if !self.send(writer).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Whether the first gated reply may leave (or never will); if not, the task is woken when it may.
+    fn gate_is_open(&mut self, context: &mut std::task::Context<'_>) -> bool {
+        let Some(gate) = self.session.next_gate() else { return false };
+        let journal = &self.core.journal;
+        if journal.committed() >= gate || journal.failed() {
+            return true;
+        }
+        if self.woken_at != gate {
+            self.woken_at = gate;
+            journal.wake_at(gate, context);
+        }
+        false
+    }
+
+    /// Makes room for more input, so that the buffer holds `hint` octets in all; false when the budget is spent.
+    fn make_room(&mut self, hint: usize) -> bool {
+        let rest = self.buffer.len() - self.start;
+        let mut wanted = hint.max(rest + 1).min(buffers::SIZES[buffers::SIZES.len() - 1]);
+        if self.bulk {
+            wanted = wanted.max(COMMAND + 1);
+        }
+        let fits = self.buffer.capacity() >= wanted;
+        let too_large = wanted <= COMMAND && self.buffer.capacity() > COMMAND && rest <= COMMAND / 2;
+        if fits && !too_large {
+            if self.start > 0 && self.buffer.capacity() - self.buffer.len() < wanted - rest {
+                self.buffer.drain(..self.start);
+                self.start = 0;
+            } else if rest == 0 {
+                self.buffer.clear();
+                self.start = 0;
+            }
+            return true;
+        }
+        let Ok(mut next) = self.core.pool.take(wanted) else { return false };
+        next.extend_from_slice(&self.buffer[self.start..]);
+        self.start = 0;
+        let old = std::mem::replace(&mut self.buffer, next);
+        self.core.pool.give_back(old);
+        true
+    }
+
+    /// Receives into the free part of the buffer, and sends meanwhile what the log commits.
+    async fn receive(&mut self, reader: &mut TcpOwnedReadHalf, writer: &mut TcpOwnedWriteHalf) -> Input {
+        let core = self.core;
+        let buffer = std::mem::take(&mut self.buffer);
+        let (filled, capacity) = (buffer.len(), buffer.capacity());
+        let between_commands = self.session.phase() != inrush_proto::Phase::MailData;
+        let cancel = (capacity > COMMAND && between_commands).then(|| self.place.cancel_handle());
+        let mut read = pin!(read(reader, buffer, filled..capacity, cancel));
+        self.place
+            .enter(if self.session.has_gated() { Stage::Commit } else { Stage::Input }, core.clock.now());
+        let (result, buffer) = loop {
+            let arrived = poll_fn(|context| {
+                if let Poll::Ready(done) = read.as_mut().poll(context) {
+                    return Poll::Ready(Some(done));
+                }
+                if self.gate_is_open(context) { Poll::Ready(None) } else { Poll::Pending }
+            })
+            .await;
+            if let Some(done) = arrived {
+                break done;
+            }
+            if core.journal.failed() {
+                self.session.fail_gated();
+            }
+            if !self.send(writer).await {
+                return Input::Broken;
+            }
+            self.place
+                .enter(if self.session.has_gated() { Stage::Commit } else { Stage::Input }, core.clock.now());
+        };
+        self.buffer = buffer;
+        match result {
+            Ok(0) => Input::Closed,
+            Ok(octets) => {
+                self.input_at = core.clock.now();
+                self.place.received(octets, self.input_at);
+                core.metrics.add(Counter::ReceivedBytes, octets as u64);
+                // A command buffer that fills at once means pipelined data: a larger one saves a receive each time.
+                self.bulk |= between_commands && capacity == COMMAND && filled == 0 && octets == COMMAND;
+                Input::Octets
+            }
+            Err(error) if error.raw_os_error() == Some(CANCELED) => {
+                self.bulk = false;
+                Input::SwapBuffer
+            }
+            Err(_) => Input::Broken,
+        }
+    }
+
+    /// Gets the last replies out and closes in a way that lets the peer read them.
+    async fn finish(
+        &mut self,
+        reader: &mut TcpOwnedReadHalf,
+        writer: &mut TcpOwnedWriteHalf,
+        quit: bool,
+    ) -> SessionEnd {
+        self.wait_for_gates(writer).await;
+        let end = match self.place.ending() {
+            _ if self.core.journal.failed() => SessionEnd::LogFailure,
+            Some(Ending::Shutdown) => SessionEnd::Stopping,
+            Some(_) => SessionEnd::Timeout,
+            None if quit => return SessionEnd::Quit,
+            None => SessionEnd::Refused,
+        };
+        // Closing with unread input would make the kernel reset the connection and the peer lose the reply.
+        if writer.shutdown().await.is_err() || self.place.ending().is_some() {
+            return end;
+        }
+        self.place.enter(Stage::Farewell, self.core.clock.now());
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut drained = 0;
+        while drained < FAREWELL_OCTETS_MAX {
+            buffer.clear();
+            let (result, returned) = reader.read(buffer).await;
+            buffer = returned;
+            match result {
+                Ok(octets @ 1..) => drained += octets,
+                _ => break,
+            }
+        }
+        self.buffer = buffer;
+        end
+    }
+
+    fn give_back(self) {
+        let Self { core, buffer, mut mail, .. } = self;
+        mail.discard(core);
+        core.pool.give_back(buffer);
+    }
+}
+
+impl Times {
+    /// Takes over the time of the input that has brought `commands`.
+    fn note(&mut self, commands: Commands, input_at: u64) {
+        if commands.has(Verb::Ehlo) || commands.has(Verb::Helo) {
+            self.hello = input_at;
+        }
+        if commands.has(Verb::Mail) {
+            self.mail = input_at;
+            self.data = 0;
+        }
+        if commands.has(Verb::Rcpt) {
+            self.rcpt = input_at;
+        }
+        // Of several BDAT the first counts.
+        if commands.has(Verb::Data) || (commands.has(Verb::Bdat) && self.data == 0) {
+            self.data = input_at;
+        }
+    }
+
+    /// The times as the envelope keeps them.
+    fn on_the_wall(self, core: &Core, connected: u64, data_last: u64) -> PhaseTimes {
+        let wall = |at: u64| if at == 0 { 0 } else { core.clock.wall(at) };
+        PhaseTimes {
+            connected_us: core.clock.wall(connected),
+            helo_us: wall(self.hello),
+            mail_us: wall(self.mail),
+            rcpt_us: wall(self.rcpt),
+            data_first_us: wall(self.data),
+            data_last_us: wall(data_last),
+            ..PhaseTimes::default()
+        }
+    }
+}
+
+/// The error of a receive that was cancelled.
+const CANCELED: i32 = 125;
+
+/// Receives into `free`, the part of `buffer` behind what it holds.
+async fn read(
+    reader: &mut TcpOwnedReadHalf,
+    buffer: Vec<u8>,
+    free: std::ops::Range<usize>,
+    cancel: Option<CancelHandle>,
+) -> (std::io::Result<usize>, Vec<u8>) {
+    let slice = buffer.slice_mut(free);
+    let (result, slice) = match cancel {
+        None => reader.read(slice).await,
+        Some(cancel) => reader.cancelable_read(slice, cancel).await,
+    };
+    (result, slice.into_inner())
+}
+
+/// The last word to a session that the watch has ended.
+fn farewell_reply(ending: Ending) -> &'static Reply {
+    match ending {
+        Ending::Idle => Reply::IDLE_TIMEOUT,
+        Ending::Transaction => Reply::SESSION_TIMEOUT,
+        Ending::Session => Reply::SESSION_TIMEOUT,
+        Ending::DataRate => Reply::DATA_TOO_SLOW,
+        Ending::Shutdown => Reply::SHUTTING_DOWN,
+    }
+}
+
+/// Records `microseconds` of a phase.
+impl Core {
+    pub(crate) fn record(&self, phase: Phase, microseconds: u64) {
+        self.metrics.record(Histogram::Phase(phase), microseconds);
+    }
+}

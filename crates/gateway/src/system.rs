@@ -1,0 +1,68 @@
+//! The few things asked of the operating system beside the ring.
+
+use std::io;
+use std::os::fd::{BorrowedFd, RawFd};
+
+use rustix::net::Shutdown;
+use rustix::process::{Resource, Rlimit};
+use rustix::thread::CpuSet;
+
+/// Raises the soft limit of open files to the hard one and returns what holds now.
+pub(crate) fn raise_open_files_limit() -> u64 {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let hard = limit.maximum;
+    if limit.current < hard
+        && let Err(error) =
+            rustix::process::setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard })
+    {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+    // `None` is "unlimited".
+    rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// The processors this process may run on, in ascending order.
+pub(crate) fn usable_processors() -> Vec<usize> {
+    match rustix::thread::sched_getaffinity(None) {
+        Ok(set) => (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect(),
+        Err(_) => vec![0],
+    }
+}
+
+/// Pins the calling thread to one processor. A refusal (some containers) costs speed only and is said in the log.
+pub(crate) fn pin_to_processor(processor: usize) {
+    let mut set = CpuSet::new();
+    set.set(processor);
+    if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
+        tracing::warn!(processor, %error, "cannot pin the thread of a core to its processor");
+    }
+}
+
+/// Which directions of a connection to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// A receive under way ends with 0 octets; replies can still be sent.
+    Receive,
+    /// Sends and receives under way end.
+    Both,
+}
+
+/// Ends directions of the socket `fd` from outside the task that waits on it.
+///
+/// The caller owns a socket behind `fd` that is still open; an error (already closed by the peer) means that the goal is reached.
+#[expect(unsafe_code, reason = "a raw descriptor is borrowed for one call")]
+pub(crate) fn shut_down(fd: RawFd, direction: Direction) {
+    let how = match direction {
+        Direction::Receive => Shutdown::Read,
+        Direction::Both => Shutdown::Both,
+    };
+    // SAFETY: sessions leave the table of the watch before their socket closes, so `fd` is open and ours for this call.
+    let socket = unsafe { BorrowedFd::borrow_raw(fd) };
+    let _ = rustix::net::shutdown(socket, how);
+}
+
+/// Why an accept failed, as far as it matters for what to do next.
+pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error())
+        || error.raw_os_error() == Some(rustix::io::Errno::NFILE.raw_os_error())
+}

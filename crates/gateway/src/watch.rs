@@ -1,0 +1,405 @@
+//! Who has taken too long: one look over all sessions of a core, once a second.
+//!
+//! Sessions only note when something happened; no timer is armed for a read. A session that is due gets its [`Ending`]
+//! noted and its receive ended (`shutdown(SHUT_RD)`), so that its own task can say `421` and close. A session that
+//! does not even take our replies is cut off in both directions.
+//!
+//! A session that waits for the log is never due: that wait is ours, not the peer's.
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use monoio::io::{CancelHandle, Canceller};
+
+use crate::settings::Timeouts;
+use crate::system::{self, Direction};
+
+/// How long an ended session may take to get its last reply out and to hang up.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How long a session may lie idle with a large buffer before it has to swap it for a small one.
+const LARGE_BUFFER_IDLE: Duration = Duration::from_secs(2);
+
+/// What a session is waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The peer's next octets.
+    Input,
+    /// The peer's taking of our replies.
+    Output,
+    /// The log, or another part of this machine.
+    Commit,
+    /// The peer's hanging up after the last reply.
+    Farewell,
+}
+
+/// Why a session was ended from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Nothing came for `idle_timeout`.
+    Idle,
+    /// The mail transaction took longer than `transaction_timeout`.
+    Transaction,
+    /// The session took longer than `session_timeout`.
+    Session,
+    /// Mail data came slower than `min_data_rate`.
+    DataRate,
+    /// The gateway stops.
+    Shutdown,
+}
+
+/// What one session tells the watch. Times are microseconds of the core's clock.
+pub(crate) struct Slot {
+    fd: RawFd,
+    opened: u64,
+    /// When the stage was entered, and for [`Stage::Input`] renewed with each input.
+    since: Cell<u64>,
+    stage: Cell<Stage>,
+    transaction_since: Cell<Option<u64>>,
+    data: Cell<Option<DataWindow>>,
+    ending: Cell<Option<Ending>>,
+    ending_since: Cell<u64>,
+    large_buffer: RefCell<Option<Canceller>>,
+}
+
+/// Mail data received since the start of the current measurement of the rate.
+#[derive(Clone, Copy, Debug)]
+struct DataWindow {
+    since: u64,
+    octets: u64,
+}
+
+impl Slot {
+    /// The slot of a session on the socket `fd` that was accepted at `now`.
+    pub(crate) fn new(fd: RawFd, now: u64) -> Self {
+        Self {
+            fd,
+            opened: now,
+            since: Cell::new(now),
+            stage: Cell::new(Stage::Output),
+            transaction_since: Cell::new(None),
+            data: Cell::new(None),
+            ending: Cell::new(None),
+            ending_since: Cell::new(0),
+            large_buffer: RefCell::new(None),
+        }
+    }
+
+    /// When the session was accepted.
+    pub(crate) fn opened(&self) -> u64 {
+        self.opened
+    }
+
+    /// The session now waits for `stage`.
+    pub(crate) fn enter(&self, stage: Stage, now: u64) {
+        // While it waited for us nothing was read: that time does not count against the peer's rate.
+        if self.stage.get() == Stage::Commit && self.data.get().is_some() {
+            self.data.set(Some(DataWindow { since: now, octets: 0 }));
+        }
+        self.stage.set(stage);
+        self.since.set(now);
+    }
+
+    /// `octets` came in; while mail data is expected they count for its rate.
+    pub(crate) fn received(&self, octets: usize, now: u64) {
+        self.since.set(now);
+        if let Some(window) = self.data.get() {
+            self.data.set(Some(DataWindow { octets: window.octets + octets as u64, ..window }));
+        }
+    }
+
+    /// Since when a mail transaction is open.
+    pub(crate) fn set_transaction(&self, since: Option<u64>) {
+        self.transaction_since.set(since);
+    }
+
+    /// Whether mail data is expected; the rate is measured from the change on.
+    pub(crate) fn set_data(&self, expected: bool, now: u64) {
+        match (self.data.get(), expected) {
+            (None, true) => self.data.set(Some(DataWindow { since: now, octets: 0 })),
+            (Some(_), false) => self.data.set(None),
+            _ => {}
+        }
+    }
+
+    /// Why the session has to end, once that was decided.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        self.ending.get()
+    }
+
+    /// The handle for a receive into a large buffer, which the watch may cancel.
+    pub(crate) fn cancel_handle(&self) -> CancelHandle {
+        self.large_buffer.borrow_mut().get_or_insert_default().handle()
+    }
+
+    /// Notes that the session has to end, and wakes it.
+    fn end(&self, ending: Ending, now: u64) {
+        self.ending.set(Some(ending));
+        self.ending_since.set(now);
+        system::shut_down(self.fd, Direction::Receive);
+    }
+}
+
+/// What the watch has to do with a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    End(Ending),
+    CutOff,
+    SwapBuffer,
+}
+
+/// The sessions of one core.
+#[derive(Default)]
+pub(crate) struct Watch {
+    slots: RefCell<Vec<Option<Rc<Slot>>>>,
+    free: RefCell<Vec<usize>>,
+    open: Cell<usize>,
+}
+
+/// A session's place in the watch; leaving scope gives it up. Must be dropped before the session's socket.
+pub(crate) struct Place<'w> {
+    watch: &'w Watch,
+    index: usize,
+    slot: Rc<Slot>,
+}
+
+impl std::ops::Deref for Place<'_> {
+    type Target = Slot;
+
+    fn deref(&self) -> &Slot {
+        &self.slot
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.watch.slots.borrow_mut()[self.index] = None;
+        self.watch.free.borrow_mut().push(self.index);
+        self.watch.open.set(self.watch.open.get() - 1);
+    }
+}
+
+impl Watch {
+    /// Takes a session into the watch.
+    pub(crate) fn enter(&self, slot: Slot) -> Place<'_> {
+        let slot = Rc::new(slot);
+        let mut slots = self.slots.borrow_mut();
+        let index = self.free.borrow_mut().pop().unwrap_or_else(|| {
+            slots.push(None);
+            slots.len() - 1
+        });
+        slots[index] = Some(Rc::clone(&slot));
+        self.open.set(self.open.get() + 1);
+        Place { watch: self, index, slot }
+    }
+
+    /// Sessions in the watch.
+    pub(crate) fn open(&self) -> usize {
+        self.open.get()
+    }
+
+    /// Looks over all sessions and acts on those that are due; `on_ending` hears of each new ending.
+    pub(crate) fn look(
+        &self,
+        now: u64,
+        timeouts: &Timeouts,
+        pressure: bool,
+        mut on_ending: impl FnMut(Ending),
+    ) {
+        for slot in self.slots.borrow().iter().flatten() {
+            match due(slot, now, timeouts, pressure) {
+                None => {}
+                Some(Due::End(ending)) => {
+                    slot.end(ending, now);
+                    on_ending(ending);
+                }
+                Some(Due::CutOff) => system::shut_down(slot.fd, Direction::Both),
+                Some(Due::SwapBuffer) => {
+                    // `cancel` hands back a canceller for the next time; the session asks for a new one then.
+                    if let Some(canceller) = slot.large_buffer.take() {
+                        canceller.cancel();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends the sessions that have no transaction open, or all of them when `transactions_too`.
+    pub(crate) fn end_all(&self, now: u64, transactions_too: bool) {
+        for slot in self.slots.borrow().iter().flatten() {
+            if slot.ending.get().is_none()
+                && slot.stage.get() != Stage::Commit
+                && (transactions_too || slot.transaction_since.get().is_none())
+            {
+                slot.end(Ending::Shutdown, now);
+            }
+        }
+    }
+}
+
+/// Whether a session is due, by the first row that holds:
+///
+/// | state | more than | action |
+/// |---|---|---|
+/// | waits for us | – | nothing |
+/// | has its ending, or says farewell | [`FAREWELL`] ago | cut off |
+/// | does not take our replies | idle timeout | cut off |
+/// | session open | session timeout | end |
+/// | transaction open | transaction timeout | end |
+/// | mail data expected, window over | fewer octets than the rate asks for | end (else a new window) |
+/// | silent | idle timeout | end |
+/// | silent outside of mail data, large buffer | [`LARGE_BUFFER_IDLE`] | swap the buffer |
+fn due(slot: &Slot, now: u64, timeouts: &Timeouts, pressure: bool) -> Option<Due> {
+    let elapsed = |since: u64| Duration::from_micros(now.saturating_sub(since));
+    let idle_timeout = if pressure { timeouts.idle_timeout_under_pressure } else { timeouts.idle_timeout };
+    let in_stage = elapsed(slot.since.get());
+    match slot.stage.get() {
+        Stage::Commit => return None,
+        Stage::Farewell => return (in_stage > FAREWELL).then_some(Due::CutOff),
+        Stage::Output if in_stage > idle_timeout => return Some(Due::CutOff),
+        Stage::Output | Stage::Input => {}
+    }
+    if slot.ending.get().is_some() {
+        return (elapsed(slot.ending_since.get()) > FAREWELL).then_some(Due::CutOff);
+    }
+    if elapsed(slot.opened) > timeouts.session_timeout {
+        return Some(Due::End(Ending::Session));
+    }
+    if slot.transaction_since.get().is_some_and(|since| elapsed(since) > timeouts.transaction_timeout) {
+        return Some(Due::End(Ending::Transaction));
+    }
+    if let Some(window) = slot.data.get() {
+        let length = elapsed(window.since);
+        if length > timeouts.min_data_rate_window {
+            if window.octets < u64::from(timeouts.min_data_rate) * length.as_secs() {
+                return Some(Due::End(Ending::DataRate));
+            }
+            slot.data.set(Some(DataWindow { since: now, octets: 0 }));
+        }
+    }
+    if slot.stage.get() == Stage::Input {
+        if in_stage > idle_timeout {
+            return Some(Due::End(Ending::Idle));
+        }
+        if in_stage > LARGE_BUFFER_IDLE && slot.data.get().is_none() && slot.large_buffer.borrow().is_some() {
+            return Some(Due::SwapBuffer);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000;
+
+    fn timeouts() -> Timeouts {
+        Timeouts::default()
+    }
+
+    fn waiting_for_input() -> Slot {
+        let slot = Slot::new(-1, 0);
+        slot.enter(Stage::Input, 0);
+        slot
+    }
+
+    #[test]
+    fn a_silent_session_is_due_after_the_idle_timeout_only() {
+        let slot = waiting_for_input();
+        assert_eq!(due(&slot, 300 * SECOND, &timeouts(), false), None);
+        assert_eq!(due(&slot, 301 * SECOND, &timeouts(), false), Some(Due::End(Ending::Idle)));
+        slot.received(1, 200 * SECOND);
+        assert_eq!(due(&slot, 301 * SECOND, &timeouts(), false), None);
+    }
+
+    #[test]
+    fn pressure_shortens_the_idle_timeout() {
+        let slot = waiting_for_input();
+        assert_eq!(due(&slot, 11 * SECOND, &timeouts(), false), None);
+        assert_eq!(due(&slot, 11 * SECOND, &timeouts(), true), Some(Due::End(Ending::Idle)));
+    }
+
+    #[test]
+    fn waiting_for_the_log_is_never_the_peers_fault() {
+        let slot = waiting_for_input();
+        slot.set_transaction(Some(0));
+        slot.enter(Stage::Commit, 0);
+        assert_eq!(due(&slot, 100_000 * SECOND, &timeouts(), true), None);
+    }
+
+    #[test]
+    fn drops_of_data_do_not_keep_a_session_alive() {
+        let slot = waiting_for_input();
+        slot.set_data(true, 0);
+        for second in 1..=61 {
+            slot.received(499, second * SECOND);
+            let expected = (second == 61).then_some(Due::End(Ending::DataRate));
+            assert_eq!(due(&slot, second * SECOND, &timeouts(), false), expected, "second {second}");
+        }
+    }
+
+    #[test]
+    fn enough_data_starts_a_new_window() {
+        let slot = waiting_for_input();
+        slot.set_data(true, 0);
+        for second in 1..=200 {
+            slot.received(501, second * SECOND);
+            assert_eq!(due(&slot, second * SECOND, &timeouts(), false), None, "second {second}");
+        }
+        // The rate of the first minutes does not excuse silence in the last one.
+        assert_eq!(due(&slot, 260 * SECOND, &timeouts(), false), Some(Due::End(Ending::DataRate)));
+    }
+
+    #[test]
+    fn transactions_and_sessions_have_their_own_time() {
+        let slot = waiting_for_input();
+        slot.set_transaction(Some(10 * SECOND));
+        slot.received(1, 1_211 * SECOND);
+        assert_eq!(due(&slot, 1_211 * SECOND, &timeouts(), false), Some(Due::End(Ending::Transaction)));
+        slot.set_transaction(None);
+        assert_eq!(due(&slot, 1_211 * SECOND, &timeouts(), false), None);
+        slot.received(1, 1_801 * SECOND);
+        assert_eq!(due(&slot, 1_801 * SECOND, &timeouts(), false), Some(Due::End(Ending::Session)));
+    }
+
+    #[test]
+    fn a_peer_that_takes_no_replies_is_cut_off() {
+        let slot = Slot::new(-1, 0);
+        slot.enter(Stage::Output, 0);
+        assert_eq!(due(&slot, 299 * SECOND, &timeouts(), false), None);
+        assert_eq!(due(&slot, 301 * SECOND, &timeouts(), false), Some(Due::CutOff));
+    }
+
+    #[test]
+    fn an_ended_session_has_seconds_to_say_goodbye() {
+        let slot = waiting_for_input();
+        slot.ending.set(Some(Ending::Idle));
+        slot.ending_since.set(400 * SECOND);
+        assert_eq!(due(&slot, 405 * SECOND, &timeouts(), false), None);
+        assert_eq!(due(&slot, 406 * SECOND, &timeouts(), false), Some(Due::CutOff));
+    }
+
+    #[test]
+    fn an_idle_large_buffer_is_taken_back_but_not_during_data() {
+        let slot = waiting_for_input();
+        assert_eq!(due(&slot, 3 * SECOND, &timeouts(), false), None, "no large buffer");
+        let _handle = slot.cancel_handle();
+        assert_eq!(due(&slot, 3 * SECOND, &timeouts(), false), Some(Due::SwapBuffer));
+        slot.set_data(true, 0);
+        assert_eq!(due(&slot, 3 * SECOND, &timeouts(), false), None);
+    }
+
+    #[test]
+    fn places_are_given_up_and_used_again() {
+        let watch = Watch::default();
+        let first = watch.enter(Slot::new(-1, 0));
+        let second = watch.enter(Slot::new(-1, 0));
+        assert_eq!((watch.open(), second.index), (2, 1));
+        drop(first);
+        let third = watch.enter(Slot::new(-1, 0));
+        assert_eq!((watch.open(), third.index), (2, 0));
+    }
+}
