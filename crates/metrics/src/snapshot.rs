@@ -14,8 +14,8 @@ use crate::table::{Counter, CounterKey, Engine, Family, Gauge, Histogram, Phase}
 pub struct ReplyName {
     /// Reply code (RFC 5321 §4.2).
     pub code: u16,
-    /// Why it is sent; several replies may share a reason.
-    pub reason: &'static str,
+    /// Why it is sent; `None` for replies that only say that all is well.
+    pub reason: Option<&'static str>,
 }
 
 /// Label values that are known at start only.
@@ -151,7 +151,9 @@ impl<'a> Snapshot<'a> {
     pub fn refusals(&self) -> BTreeMap<&'static str, u64> {
         let mut by_reason = BTreeMap::new();
         for (reply, count) in self.by_reply().filter(|(reply, _)| reply.code >= 400) {
-            *by_reason.entry(reply.reason).or_default() += count;
+            if let Some(reason) = reply.reason {
+                *by_reason.entry(reason).or_default() += count;
+            }
         }
         by_reason
     }

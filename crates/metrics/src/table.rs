@@ -175,9 +175,12 @@ families! {
     }
     /// Why the log did not take a message.
     LogRefusal "inrush_log_refusals_total" "reason" "Messages that the log did not take, by reason; the peer got 4xx." {
-        FreeBytes "free_bytes_min" "The file system has less free space than it must keep: 452.";
-        NoSpare "no_spare" "No segment was ready in time: 452.";
+        SegmentNotReady "segment_not_ready" "No segment was ready in time: 452.";
+        FreeSpaceLow "free_space_low" "The file system has less free space than it must keep: 452.";
+        DiskFull "disk_full" "The file system is full: 452.";
+        SegmentFailed "segment_failed" "A segment cannot be prepared: 452.";
         Pending "pending_bytes_max" "The core's budget of memory is spent: 452.";
+        BatchFull "batch_full" "No batch had room in time: 452.";
         Poisoned "poisoned" "A write or sync failed earlier: 451.";
     }
 }

@@ -15,9 +15,9 @@ use inrush_metrics::{
 /// Two cores on which everything that is declared has moved.
 fn moved() -> Arc<Metrics> {
     let replies = vec![
-        ReplyName { code: 250, reason: "ok" },
-        ReplyName { code: 550, reason: "unknown_user" },
-        ReplyName { code: 550, reason: "relay_denied" },
+        ReplyName { code: 250, reason: Some("ok") },
+        ReplyName { code: 550, reason: Some("unknown_user") },
+        ReplyName { code: 550, reason: Some("relay_denied") },
     ];
     let names =
         Names { version: "1.2.3", listeners: vec!["m\"x".to_owned()], verbs: vec!["mail", "rcpt"], replies };
