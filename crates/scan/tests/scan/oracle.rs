@@ -39,10 +39,3 @@ pub(crate) fn findings_in(data: &[u8], complete: bool) -> Findings {
         ends_with_crlf: data.ends_with(b"\r\n"),
     }
 }
-
-/// Where the data in `input` ends, and what is in it, when `input` is DATA.
-pub(crate) fn data(input: &[u8], complete: bool) -> (Option<usize>, Findings) {
-    let end = end_of_data(input);
-    let data = end.map_or(input, |end| &input[..end - 3]);
-    (end, findings_in(data, complete))
-}
