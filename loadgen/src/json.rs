@@ -1,0 +1,141 @@
+//! The figures for programs: one JSON object, its layout versioned and described in the README.
+//!
+//! Times are microseconds; a field is never given another meaning: a change adds fields or raises `schema`.
+
+use std::fs;
+
+use serde_json::{Map, Value, json};
+
+use crate::record::{Counts, Phase};
+use crate::report::{QUANTILES, explain};
+use crate::run::{CpuShare, Outcome};
+
+/// Version of the layout.
+pub const SCHEMA: u32 = 1;
+
+/// What the JSON says beside the figures.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Words of the command line.
+    pub command: Vec<String>,
+    /// RFC 3339 time of the start.
+    pub started_at: String,
+    /// As in `X-Inrush-Load`.
+    pub run: u64,
+    /// What the process will end with.
+    pub exit_code: u8,
+}
+
+/// The whole object.
+#[must_use]
+pub fn object(outcome: &Outcome, context: &Context) -> Value {
+    let record = &outcome.record;
+    let seconds = outcome.elapsed.as_secs_f64();
+    let rate = |value: u64| if seconds > 0.0 { value as f64 / seconds } else { 0.0 };
+    let phases: Map<String, Value> =
+        Phase::ALL.into_iter().map(|phase| (phase.name().to_owned(), distribution(outcome, phase))).collect();
+    let causes: Vec<Value> = record
+        .causes
+        .iter()
+        .map(|(cause, occurrences)| {
+            json!({
+                "place": cause.place, "code": cause.code, "count": occurrences.count, "example": occurrences.example,
+            })
+        })
+        .collect();
+    json!({
+        "schema": SCHEMA,
+        "generator": format!("inrush-load {}", env!("CARGO_PKG_VERSION")),
+        "command": context.command,
+        "started_at": context.started_at,
+        "run": format!("{:016x}", context.run),
+        "exit_code": context.exit_code,
+        "ended_by": outcome.ended_by.as_ref().map(explain),
+        "machine": machine(),
+        "engine": outcome.engine,
+        "elapsed_s": seconds,
+        "messages_per_second": rate(record.counts.acknowledged),
+        "octets_per_second": rate(record.counts.octets),
+        "counts": counts(&record.counts),
+        "warmup_counts": counts(&record.warmup),
+        "errors": record.counts.errors() + record.warmup.errors(),
+        "causes": causes,
+        "open_loop": { "backlog_max": outcome.backlog_max, "not_sent": outcome.not_sent },
+        "latency_us": phases,
+        "server_cpu": match &outcome.server_cpu {
+            Some(Ok(share)) => cpu(share),
+            Some(Err(error)) => json!({ "error": error }),
+            None => Value::Null,
+        },
+        "generator_cpu": outcome.own_cpu.as_ref().map(cpu),
+    })
+}
+
+fn counts(counts: &Counts) -> Value {
+    json!({
+        "started": counts.started,
+        "acknowledged": counts.acknowledged,
+        "octets": counts.octets,
+        "refused": counts.refused,
+        "failed": counts.failed,
+        "unfinished": counts.unfinished,
+        "recipients_refused": counts.recipients_refused,
+        "connections": counts.connections,
+        "connections_failed": counts.connections_failed,
+    })
+}
+
+fn distribution(outcome: &Outcome, phase: Phase) -> Value {
+    let histogram = outcome.record.histogram(phase);
+    if histogram.is_empty() {
+        return Value::Null;
+    }
+    let us = |nanoseconds: u64| nanoseconds as f64 / 1e3;
+    let mut object = Map::new();
+    object.insert("count".to_owned(), json!(histogram.len()));
+    object.insert("min".to_owned(), json!(us(histogram.min())));
+    object.insert("mean".to_owned(), json!(histogram.mean() / 1e3));
+    object.insert("stdev".to_owned(), json!(histogram.stdev() / 1e3));
+    for (name, quantile) in QUANTILES {
+        object.insert(name.to_owned(), json!(us(histogram.value_at_quantile(quantile))));
+    }
+    object.insert("max".to_owned(), json!(us(histogram.max())));
+    Value::Object(object)
+}
+
+fn cpu(share: &CpuShare) -> Value {
+    let time = &share.time;
+    json!({
+        "messages": share.messages,
+        "total_us": time.total_us,
+        "us_per_message": share.per_message(time.total_us),
+        "user_us_per_message": share.per_message(time.user_us),
+        "system_us_per_message": share.per_message(time.system_us),
+        "threads": time.threads,
+        "source": if time.fine { "schedstat" } else { "stat" },
+    })
+}
+
+/// What can be told about the machine without asking anybody.
+fn machine() -> Value {
+    let system = rustix::system::uname();
+    let text = |value: &std::ffi::CStr| value.to_string_lossy().into_owned();
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let model = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
+        .map(|(_, name)| name.trim());
+    let memory_kib: Option<u64> = read("/proc/meminfo")
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.split_ascii_whitespace().next()?.parse().ok());
+    json!({
+        "host": text(system.nodename()),
+        "kernel": format!("{} {}", text(system.sysname()), text(system.release())),
+        "architecture": text(system.machine()),
+        "cpu": model,
+        "cpus": std::thread::available_parallelism().map(std::num::NonZero::get).ok(),
+        "memory_bytes": memory_kib.map(|kib| kib * 1024),
+        "tcp_congestion_control": read("/proc/sys/net/ipv4/tcp_congestion_control").trim(),
+    })
+}
