@@ -6,6 +6,7 @@
 mod admin;
 mod crash;
 mod curl;
+mod dialogs;
 mod disk_full;
 mod exactness;
 mod limits;

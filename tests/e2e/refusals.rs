@@ -10,7 +10,7 @@ use inrush_tests::client::Client;
 use inrush_tests::mount::SmallDisk;
 use inrush_tests::process::{self, Finished};
 use inrush_tests::server::{Server, write_config};
-use inrush_tests::settings::Settings;
+use inrush_tests::settings::{Settings, recipients_file};
 use inrush_tests::{binary, export};
 use tempfile::TempDir;
 
@@ -168,8 +168,8 @@ fn recipients_file_not_there() {
     let folder = folder();
     let settings = Settings::default().recipients(&["a@example.com"]);
     let config = write_config(folder.path(), &settings, &folder.path().join("data"));
-    fs::remove_file(folder.path().join("recipients")).unwrap();
+    fs::remove_file(recipients_file(folder.path(), "example.com")).unwrap();
     for command in ["check", "serve"] {
-        refused(command, &config, &["recipients"], &[folder.path()]);
+        refused(command, &config, &["recipients.example.com"], &[folder.path()]);
     }
 }

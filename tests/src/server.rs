@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::settings::Settings;
+use crate::settings::{Recipients, Settings, recipients_file};
 use crate::{binary, process};
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -195,16 +195,21 @@ impl Drop for Server {
     }
 }
 
-/// Writes the config file, and the recipients' file that it names, into `folder`.
+/// Writes the config file and the lists of recipients that it names into `folder`.
 ///
 /// # Panics
 /// The folder cannot be written.
 pub fn write_config(folder: &Path, settings: &Settings, data: &Path) -> PathBuf {
-    let recipients = folder.join("recipients");
     let config = folder.join("inrush.toml");
-    let list = settings.recipients.iter().map(|address| format!("{address}\n")).collect::<String>();
-    for (file, text) in [(&recipients, list), (&config, settings.text(data, &recipients))] {
-        fs::write(file, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
+    let mut files = vec![(config.clone(), settings.text(data, folder))];
+    for (domain, recipients) in &settings.domains {
+        if let Recipients::Listed(addresses) = recipients {
+            let list = addresses.iter().map(|address| format!("{address}\n")).collect();
+            files.push((recipients_file(folder, domain), list));
+        }
+    }
+    for (file, text) in files {
+        fs::write(&file, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
     }
     config
 }

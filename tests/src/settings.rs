@@ -16,8 +16,10 @@ pub struct Settings {
     pub listener: Vec<String>,
     /// Lines of the `[limits]` table.
     pub limits: Vec<String>,
-    /// Recipients of `example.com`, one address each; empty = any.
-    pub recipients: Vec<String>,
+    /// `hostname`.
+    pub hostname: String,
+    /// Domains by name; `"*"` is every other one.
+    pub domains: Vec<(String, Recipients)>,
     /// Where the log is; `None` = a fresh folder of its own.
     pub data: Option<PathBuf>,
     /// The gateway to run; `None` = [`crate::binary::inrush`].
@@ -35,7 +37,8 @@ impl Default for Settings {
             log: vec!["segment_bytes = \"4MiB\"".into(), "free_bytes_min = \"16MiB\"".into()],
             listener: Vec::new(),
             limits: Vec::new(),
-            recipients: Vec::new(),
+            hostname: "mx.test.example".into(),
+            domains: vec![("example.com".into(), Recipients::Any)],
             data: None,
             binary: None,
             launcher: Vec::new(),
@@ -54,7 +57,8 @@ impl Settings {
     /// The same with known recipients instead of any.
     #[must_use]
     pub fn recipients(mut self, addresses: &[&str]) -> Self {
-        self.recipients = addresses.iter().map(|address| (*address).to_owned()).collect();
+        let list = addresses.iter().map(|address| (*address).to_owned()).collect();
+        self.domains = vec![("example.com".into(), Recipients::Listed(list))];
         self
     }
 
@@ -79,18 +83,20 @@ impl Settings {
         self
     }
 
-    /// The text of the config file.
-    pub(crate) fn text(&self, data: &Path, recipients_file: &Path) -> String {
-        let recipients = match self.recipients.as_slice() {
-            [] => "any".to_owned(),
-            _ => format!("file:{}", recipients_file.display()),
-        };
-        let mut text = format!("hostname = \"mx.test.example\"\ndata_dir = \"{}\"\n", data.display());
+    /// The text of the config file. Lists of recipients lie in `folder`, each named after its domain.
+    pub(crate) fn text(&self, data: &Path, folder: &Path) -> String {
+        let mut text = format!("hostname = \"{}\"\ndata_dir = \"{}\"\n", self.hostname, data.display());
         lines(&mut text, &self.top);
         let address = &self.address;
         let _ = write!(text, "\n[[listener]]\nname = \"mx\"\naddress = [\"{address}\"]\nkind = \"mx\"\n");
         lines(&mut text, &self.listener);
-        let _ = write!(text, "\n[[domain]]\nname = \"example.com\"\nrecipients = \"{recipients}\"\n");
+        for (name, recipients) in &self.domains {
+            let recipients = match recipients {
+                Recipients::Any => "any".to_owned(),
+                Recipients::Listed(_) => format!("file:{}", recipients_file(folder, name).display()),
+            };
+            let _ = write!(text, "\n[[domain]]\nname = \"{name}\"\nrecipients = \"{recipients}\"\n");
+        }
         text.push_str("\n[log]\n");
         lines(&mut text, &self.log);
         if !self.limits.is_empty() {
@@ -100,6 +106,20 @@ impl Settings {
         text.push_str("\n[admin]\naddress = \"127.0.0.1:0\"\n");
         text
     }
+}
+
+/// Who gets mail in a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recipients {
+    /// Everybody.
+    Any,
+    /// These addresses.
+    Listed(Vec<String>),
+}
+
+/// The list of a domain.
+pub fn recipients_file(folder: &Path, domain: &str) -> PathBuf {
+    folder.join(format!("recipients.{domain}"))
 }
 
 fn lines(text: &mut String, lines: &[String]) {

@@ -1,0 +1,126 @@
+//! The dialogs of `tests/dialogs` over a socket: the same scripts that the session plays in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use inrush_dialog::{Script, Storage, Verdict};
+use inrush_tests::server::Server;
+use inrush_tests::settings::{Recipients, Settings};
+use inrush_tests::{binary, export};
+
+/// Settings that steer the session alone and that no operator can set: the size of its pieces and buffers, extensions that are
+/// always offered. A script about one of them is for memory only; a size of pieces makes no difference to what is seen.
+const MEMORY_ONLY: &[&str] = &["output_octets_max", "envelope_octets_max", "chunking", "smtputf8", "dsn"];
+const INVISIBLE: &[&str] = &["piece_octets_max"];
+
+/// What a server must be like for a script; scripts that need the same share one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Needs {
+    settings: Vec<(String, String)>,
+    recipients: Vec<(String, bool)>,
+}
+
+/// `None` when only the session in memory can play it: a failing log, a verdict that is not known yet, a setting of its own.
+fn needs(script: &Script) -> Option<Needs> {
+    let fails = script.storage.iter().any(|storage| *storage != Storage::Ok);
+    let later = script.recipients.iter().any(|(_, verdict)| *verdict == Verdict::Later);
+    let own = script.settings.iter().any(|(name, _)| MEMORY_ONLY.contains(&name.as_str()));
+    if fails || later || own {
+        return None;
+    }
+    let settings = script.settings.iter().filter(|(name, _)| !INVISIBLE.contains(&name.as_str()));
+    let recipients =
+        script.recipients.iter().map(|(address, verdict)| (address.clone(), *verdict == Verdict::Relay));
+    Some(Needs { settings: settings.cloned().collect(), recipients: recipients.collect() })
+}
+
+fn server(needs: &Needs, scripts: &[&Script]) -> Server {
+    let mut settings = Settings { hostname: "mx.example".into(), ..Settings::default() };
+    for (name, value) in &needs.settings {
+        match name.as_str() {
+            "bare_newline" => settings.listener.push(format!("bare_newline = \"{value}\"")),
+            name => settings.limits.push(format!("{name} = {value}")),
+        }
+    }
+    settings.domains = vec![("*".into(), Recipients::Any)];
+    if !needs.recipients.is_empty() {
+        // Who is not refused is listed; a domain that is refused as a whole is not named at all.
+        let mut domains: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        let named = needs.recipients.iter().map(|(address, _)| address.as_str());
+        let accepted =
+            scripts.iter().flat_map(|script| &script.messages).flat_map(|message| &message.recipients);
+        let accepted: BTreeSet<&str> = accepted.map(String::as_str).collect();
+        let foreign = |domain: &str| {
+            needs.recipients.iter().any(|(address, relay)| *relay && address.ends_with(domain))
+        };
+        for address in named.chain(accepted.iter().copied()) {
+            let domain = address.rsplit('@').next().unwrap_or_default();
+            let list = domains.entry(domain).or_default();
+            if accepted.contains(address) {
+                list.push(address.to_owned());
+            }
+        }
+        let domains = domains.into_iter().filter(|(domain, _)| !foreign(domain));
+        settings.domains =
+            domains.map(|(domain, list)| (domain.to_owned(), Recipients::Listed(list))).collect();
+    }
+    Server::with(settings)
+}
+
+#[test]
+fn over_a_socket() {
+    let scripts = Script::all(&binary::folder("dialogs")).unwrap();
+    let mut groups: BTreeMap<Needs, Vec<&Script>> = BTreeMap::new();
+    let mut in_memory_only = Vec::new();
+    for script in &scripts {
+        match needs(script) {
+            Some(needs) => groups.entry(needs).or_default().push(script),
+            None => in_memory_only.push(script.name.as_str()),
+        }
+    }
+    // Most can be played; should that change, it is to be seen.
+    assert!(in_memory_only.len() * 8 < scripts.len(), "{in_memory_only:?}");
+
+    let mut failures = Vec::new();
+    for (needs, scripts) in &groups {
+        let server = server(needs, scripts);
+        let mut failed = false;
+        for script in scripts {
+            let mut stream = TcpStream::connect(server.mx()).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            if let Err(error) = script.play(&mut stream) {
+                failures.push(format!("{}: {error}", script.name));
+                failed = true;
+            }
+        }
+        if !failed {
+            check_messages(&server, scripts, &mut failures);
+        }
+    }
+    assert!(failures.is_empty(), "{} of {} failed:\n{}", failures.len(), scripts.len(), failures.join("\n"));
+}
+
+/// As many messages as the scripts name, and each body that they name once.
+fn check_messages(server: &Server, scripts: &[&Script], failures: &mut Vec<String>) {
+    let mut stored = export::all(&server.data());
+    let expected = scripts.iter().map(|script| script.messages.len()).sum::<usize>();
+    if stored.len() != expected {
+        failures.push(format!(
+            "{} messages expected, {} stored: {:?}",
+            expected,
+            stored.len(),
+            scripts[0].settings
+        ));
+    }
+    for script in scripts {
+        for message in script.messages.iter().filter_map(|message| message.body.as_ref()) {
+            let found = stored.iter().find(|(_, stored)| export::split(stored, message).is_ok());
+            if let Some(id) = found.map(|(id, _)| id.clone()) {
+                stored.remove(&id);
+            } else {
+                failures.push(format!("{}: not stored as sent: {}", script.name, message.escape_ascii()));
+            }
+        }
+    }
+}
