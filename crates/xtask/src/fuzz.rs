@@ -2,6 +2,7 @@
 //!
 //! The ordinary tests replay the corpora with the stable compiler; this goes looking for new inputs with `cargo fuzz`.
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -25,11 +26,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if run::program("cargo-fuzz").is_none() {
         bail!("cargo-fuzz is not installed: cargo install cargo-fuzz");
     }
-    let folder = run::root().join("tests/fuzz");
+    let found = format!("tests/fuzz/corpus/{}", arguments.target);
+    let kept = format!("tests/corpus/fuzz/{}", arguments.target);
+    fs::create_dir_all(run::root().join(&found))?;
     let mut command = run::cargo();
     // Sanitizer and coverage flags are unstable; the variable lets the one installed toolchain take them.
-    command.current_dir(&folder).env("RUSTC_BOOTSTRAP", "1");
-    command.args(["fuzz", "run", "--fuzz-dir", ".", &arguments.target, "--"]);
-    command.arg(format!("-max_total_time={}", arguments.seconds));
+    command.env("RUSTC_BOOTSTRAP", "1").args(["fuzz", "run", "--fuzz-dir", "tests/fuzz", &arguments.target]);
+    // What is found on the way goes into the first folder, which is not kept in the tree.
+    command.args([&found, &kept]).args(["--", &format!("-max_total_time={}", arguments.seconds)]);
     run::must(&mut command, Duration::from_secs(arguments.seconds + 30 * 60))
 }

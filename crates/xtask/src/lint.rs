@@ -1,4 +1,4 @@
-//! Formatting and clippy over the whole workspace, and clippy over the fuzz targets' own workspace is left to their build.
+//! Formatting and clippy over the whole workspace. The fuzz targets are a workspace of their own and are not covered.
 
 use std::time::Duration;
 
