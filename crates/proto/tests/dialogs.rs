@@ -47,11 +47,11 @@ impl World for Scripted<'_> {
         }
     }
 
-    fn store(&mut self) -> Outcome {
+    fn store(&mut self, _: u32) -> Outcome {
         self.outcome()
     }
 
-    fn append(&mut self) -> Outcome {
+    fn append(&mut self, _: u32) -> Outcome {
         self.outcome()
     }
 }

@@ -51,8 +51,10 @@ pub enum Outcome {
 /// The decisions of the outside world.
 pub trait World {
     fn verdict(&mut self, recipient: Path<'_>) -> Verdict;
-    fn store(&mut self) -> Outcome;
-    fn append(&mut self) -> Outcome;
+    /// A piece of the transaction with this number.
+    fn store(&mut self, transaction: u32) -> Outcome;
+    /// The message of the transaction with this number.
+    fn append(&mut self, transaction: u32) -> Outcome;
 }
 
 /// How far one call of [`Caller::step`] got.
@@ -74,6 +76,8 @@ pub struct Caller {
     pub input: Vec<u8>,
     pub output: Vec<u8>,
     pub messages: Vec<Message>,
+    /// Octets of buffer that the session has asked for last.
+    pub hint: usize,
     /// Position in the log behind the last message.
     pub lsn: u64,
     /// Pieces of the message under way.
@@ -90,6 +94,7 @@ impl Caller {
             input: Vec::new(),
             output: Vec::new(),
             messages: Vec::new(),
+            hint: 1,
             lsn: 0,
             spilled: Vec::new(),
             handed_out: false,
@@ -105,6 +110,7 @@ impl Caller {
             Event::NeedInput { hint } => {
                 let left = self.input.len() - consumed;
                 assert!(hint > left && hint <= INPUT_OCTETS_MAX, "hint {hint} with {left} octets left");
+                self.hint = hint;
                 Step::NeedInput
             }
             Event::Recipient(recipient) => {
@@ -116,7 +122,7 @@ impl Caller {
             Event::Body(body) => {
                 self.handed_out = true;
                 collect(body, &mut self.spilled);
-                let outcome = world.store();
+                let outcome = world.store(self.session.transactions());
                 self.session.body_stored(match outcome {
                     Outcome::Failed(failure) => Err(failure),
                     Outcome::Taken | Outcome::Lost => Ok(()),
@@ -127,7 +133,7 @@ impl Caller {
                 let mut all = std::mem::take(&mut self.spilled);
                 self.handed_out = false;
                 collect(body, &mut all);
-                match world.append() {
+                match world.append(self.session.transactions()) {
                     Outcome::Failed(failure) => self.session.appended(Err(failure)),
                     outcome => {
                         self.messages.push(message(&self.session, all));
