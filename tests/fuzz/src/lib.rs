@@ -3,4 +3,7 @@
 //! They need nothing of libFuzzer, so that ordinary tests of the workspace take a body's file in by `#[path]` and replay
 //! the corpus of its target through it.
 
+pub mod parameters;
+pub mod path;
 pub mod scan;
+pub mod session;
