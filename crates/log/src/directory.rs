@@ -204,6 +204,23 @@ impl<S: Storage> DataDirectory<S> {
         Self::with_lock(storage, settings, node, lock)
     }
 
+    /// As [`on`](Self::on), but without the helper thread: segments are prepared by [`prepare_segments`](Self::prepare_segments) only. For simulations,
+    /// where nothing may happen by chance.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn on_without_helper(storage: S, settings: &LogSettings, node: u16) -> Result<Self, OpenError> {
+        settings.check()?;
+        let lock = take_lock(&storage)?;
+        let helper = Helper::inline();
+        Ok(Self { storage, settings: settings.clone(), node, opened: Vec::new(), helper, _lock: lock })
+    }
+
+    /// Prepares the segments that are wanted, in the calling thread; nothing when there is a helper thread.
+    pub fn prepare_segments(&mut self) {
+        self.helper.work();
+    }
+
     fn with_lock(storage: S, settings: &LogSettings, node: u16, lock: S::Lock) -> Result<Self, OpenError> {
         let helper = Helper::start(settings.spare_fill_bytes_per_second)
             .map_err(|error| Place::new(&storage, "").io("starting the helper thread", error))?;

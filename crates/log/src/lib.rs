@@ -1,6 +1,7 @@
 //! Segmented append log with group commit: what a 250 stands on.
 //!
 //! A [`DataDirectory`] holds the lock and opens logs. An [`Appender`] takes messages for one core and says what to write; it does no I/O of its own.
+//! A [`Reader`] walks through a log, live or stopped, without the lock.
 //!
 //! Bounds: a record has at most [`RECORD_OCTETS_MAX`] octets, a batch 1 MiB, an appender [`LogSettings::batch_buffers`] batches.
 
@@ -16,6 +17,7 @@ mod id;
 mod layout;
 mod lsn;
 mod meta;
+mod reader;
 mod record;
 mod recovery;
 mod segment;
@@ -33,7 +35,7 @@ pub use directory::{DataDirectory, OpenError, log_directory, parse_log_directory
 pub use envelope::{
     Attribute, Attributes, BodyFindings, BodyType, ChunkRef, Chunks, ENVELOPE_VERSION, Envelope,
     EnvelopeAttribute, EnvelopeError, EnvelopeRecipient, EnvelopeRef, PhaseTimes, Protocol, Recipient,
-    Recipients, Ret, Span, Transfer, attribute_kind, notify,
+    Recipients, Ret, Span, Transfer, attribute_kind, notify, received,
 };
 pub use error::{AppendError, NoSpace, Poisoned};
 pub use fresh::{Fresh, FreshReceiver};
@@ -44,6 +46,10 @@ pub use layout::{
 };
 pub use lsn::Lsn;
 pub use meta::LogMeta;
+pub use reader::{
+    BadReason, BadRecord, BodyEnd, Entry, Message, ReadError, Reader, Record, SegmentInfo, Verified,
+    VerifyEvent,
+};
 pub use record::{HeaderError, RECORD_HEADER_OCTETS, RecordFlags, RecordHeader, RecordKind};
 pub use recovery::{CutTail, Damage, DamageKind, RecoveryReport};
 pub use segment::{

@@ -149,20 +149,35 @@ struct Shared<S: Storage> {
     incoming: Mutex<Vec<Served<S>>>,
 }
 
-/// The helper thread. Stops in order when dropped.
+/// The helper. Its thread stops in order when it is dropped.
 pub(crate) struct Helper<S: Storage> {
     shared: Arc<Shared<S>>,
     thread: Option<JoinHandle<()>>,
+    /// The work itself, when there is no thread for it.
+    inline: Option<Work<S>>,
 }
 
 impl<S: Storage> Helper<S> {
+    /// A helper with a thread of its own.
     pub(crate) fn start(bytes_per_second: u64) -> io::Result<Self> {
-        let shared = Arc::new(Shared { stop: AtomicBool::new(false), incoming: Mutex::new(Vec::new()) });
-        let inside = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("inrush-spares".to_owned())
-            .spawn(move || Work { shared: inside, logs: Vec::new(), bytes_per_second }.run())?;
-        Ok(Self { shared, thread: Some(thread) })
+        let work = Work::new(bytes_per_second, LOOK_INTERVAL);
+        let shared = Arc::clone(&work.shared);
+        let thread =
+            std::thread::Builder::new().name("inrush-spares".to_owned()).spawn(move || work.run())?;
+        Ok(Self { shared, thread: Some(thread), inline: None })
+    }
+
+    /// A helper that works when it is told to: nothing happens by chance or by the clock.
+    pub(crate) fn inline() -> Self {
+        let work = Work::new(u64::MAX, Duration::ZERO);
+        Self { shared: Arc::clone(&work.shared), thread: None, inline: Some(work) }
+    }
+
+    /// Does what there is to do, without a thread.
+    pub(crate) fn work(&mut self) {
+        if let Some(work) = &mut self.inline {
+            while work.round() {}
+        }
     }
 
     pub(crate) fn serve(&self, maker: SegmentMaker<S>, supply: Arc<Supply<S::File>>) {
@@ -186,31 +201,46 @@ impl<S: Storage> Drop for Helper<S> {
             // A panic in there has been printed; there is nothing left to stop.
             let _ = thread.join();
         }
+        if let Some(work) = &mut self.inline {
+            work.take_back();
+        }
     }
 }
 
-/// State inside the thread.
+/// What the helper does.
 struct Work<S: Storage> {
     shared: Arc<Shared<S>>,
     logs: Vec<Served<S>>,
     bytes_per_second: u64,
+    interval: Duration,
 }
 
 impl<S: Storage> Work<S> {
+    fn new(bytes_per_second: u64, interval: Duration) -> Self {
+        let shared = Arc::new(Shared { stop: AtomicBool::new(false), incoming: Mutex::new(Vec::new()) });
+        Self { shared, logs: Vec::new(), bytes_per_second, interval }
+    }
+
     fn run(mut self) {
         while !self.stopped() {
-            let incoming =
-                std::mem::take(&mut *self.shared.incoming.lock().unwrap_or_else(PoisonError::into_inner));
-            self.logs.extend(incoming);
-            let mut made = false;
-            for index in 0..self.logs.len() {
-                made |= self.serve(index);
-            }
-            if !made && !self.stopped() {
-                std::thread::park_timeout(LOOK_INTERVAL);
+            if !self.round() && !self.stopped() {
+                std::thread::park_timeout(self.interval);
             }
         }
-        // Segments without records are spares again: the next start finds nothing to look through.
+        self.take_back();
+    }
+
+    /// Looks after every log once; whether a segment was made.
+    fn round(&mut self) -> bool {
+        let incoming =
+            std::mem::take(&mut *self.shared.incoming.lock().unwrap_or_else(PoisonError::into_inner));
+        self.logs.extend(incoming);
+        let made = (0..self.logs.len()).filter(|index| self.serve(*index)).count();
+        made > 0
+    }
+
+    /// Segments without records are spares again: the next start finds nothing to look through.
+    fn take_back(&mut self) {
         for log in &mut self.logs {
             while let Some(segment) = log.supply.take_back() {
                 if log.maker.unpublish(segment.header.number).is_err() {
@@ -227,14 +257,14 @@ impl<S: Storage> Work<S> {
     /// Looks after one log; whether it made a segment.
     fn serve(&mut self, index: usize) -> bool {
         let stop = &self.shared.stop;
-        let rate = self.bytes_per_second;
+        let (rate, interval) = (self.bytes_per_second, self.interval);
         let log = &mut self.logs[index];
         let now = Instant::now();
-        if log.looked_at.is_none_or(|at| now.duration_since(at) >= LOOK_INTERVAL) {
+        if log.looked_at.is_none_or(|at| now.duration_since(at) >= interval) {
             log.looked_at = Some(now);
             look(log);
         }
-        let again = log.failed_at.is_none_or(|at| now.duration_since(at) >= LOOK_INTERVAL);
+        let again = log.failed_at.is_none_or(|at| now.duration_since(at) >= interval);
         if !log.supply.wanted() || !again {
             return false;
         }

@@ -4,11 +4,13 @@
 //! checked view on the stored form. All text is octets as received: nothing here is trusted to be UTF-8 or free of control characters.
 
 mod read;
+mod trace;
 mod v1;
 
 pub use read::{
     Attributes, Chunks, Envelope, EnvelopeAttribute, EnvelopeError, EnvelopeRecipient, Recipients,
 };
+pub use trace::received;
 pub(crate) use v1::{encode, envelope_octets_max};
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};

@@ -1,0 +1,268 @@
+//! Reading logs: live and stopped, whole and damaged.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod common;
+
+use std::path::Path;
+
+use common::{append, append_chunk, body, open, settings, write_all};
+use inrush_log::{
+    BadReason, BadRecord, DamageKind, DataDirectory, Entry, LogSettings, MessageId, ReadError, Reader,
+    RecordKind, VerifyEvent,
+};
+
+fn reader(dir: &Path) -> Reader {
+    Reader::open(&dir.join("arrival-00")).unwrap()
+}
+
+fn kinds(reader: &mut Reader) -> Vec<Result<RecordKind, BadReason>> {
+    let mut kinds = Vec::new();
+    while let Some(entry) = reader.next().unwrap() {
+        kinds.push(match entry {
+            Entry::Record(record) => Ok(record.header.kind),
+            Entry::Bad(bad) => Err(bad.reason),
+        });
+    }
+    kinds
+}
+
+fn bad_records(reader: &mut Reader) -> (u64, Vec<BadRecord>) {
+    let mut bad = Vec::new();
+    let verified = reader
+        .verify(|event| {
+            if let VerifyEvent::Bad(record) = event {
+                bad.push(record);
+            }
+        })
+        .unwrap();
+    assert_eq!(verified.bad, bad.len() as u64);
+    (verified.messages, bad)
+}
+
+#[test]
+fn a_live_log_shows_what_is_written_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_data, mut log) = open(dir.path());
+    let mut reader = reader(dir.path());
+    assert!(kinds(&mut reader).is_empty());
+    append(&mut log, b"not yet written", &[]);
+    assert!(kinds(&mut reader).is_empty());
+    write_all(&mut log);
+    assert_eq!(kinds(&mut reader), [Ok(RecordKind::Message)]);
+    // Over several segments, with the position kept.
+    for number in 0..40 {
+        let chunk = append_chunk(&mut log, &body(number, 100_000));
+        append(&mut log, b"", &[chunk]);
+        if number % 3 == 0 {
+            write_all(&mut log);
+        }
+    }
+    write_all(&mut log);
+    assert!(log.stats().segments_sealed > 2);
+    let seen = kinds(&mut reader);
+    assert_eq!(seen.iter().filter(|kind| **kind == Ok(RecordKind::Message)).count(), 40);
+    assert_eq!(seen.len(), 80);
+    let (messages, bad) = bad_records(&mut reader);
+    assert_eq!((messages, bad.len()), (41, 0));
+}
+
+#[test]
+fn bodies_come_whole_by_id() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_data, mut log) = open(dir.path());
+    let parts = [body(1, 252 * 1024), body(2, 252 * 1024), body(3, 1000)];
+    let chunks: Vec<_> = parts[..2].iter().map(|part| append_chunk(&mut log, part)).collect();
+    let appended = append(&mut log, &parts[2], &chunks);
+    write_all(&mut log);
+    let mut reader = reader(dir.path());
+    let message = reader.message(appended.id).unwrap();
+    let mut whole = Vec::new();
+    let end = reader
+        .read_body(&message, |part| {
+            assert!(part.len() <= 256 * 1024);
+            whole.extend_from_slice(part);
+            Ok(())
+        })
+        .unwrap();
+    assert!(whole == parts.concat());
+    assert_eq!((end.octets, end.crc), (whole.len() as u64, crc_fast::crc32_iscsi(&whole)));
+    assert_eq!(message.body_octets().unwrap(), end.octets);
+    let other = MessageId { lsn: appended.lsn.plus(16), ..appended.id };
+    assert!(matches!(reader.message(other), Err(ReadError::NotFound(_))));
+    let chunk = MessageId { lsn: chunks[0].lsn(), ..appended.id };
+    assert!(matches!(reader.message(chunk), Err(ReadError::NotFound(_))));
+    let elsewhere = MessageId { log: 3, ..appended.id };
+    assert!(matches!(reader.message(elsewhere), Err(ReadError::AnotherLog { .. })));
+}
+
+/// Flips one bit of the body of a message in the file.
+fn rot(dir: &Path, lsn: u64, in_record: u64) {
+    let path = dir.join("arrival-00").join(inrush_log::segment_name(lsn >> 20));
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = usize::try_from((lsn & 0xF_FFFF) + in_record).unwrap();
+    bytes[at] ^= 4;
+    std::fs::write(&path, bytes).unwrap();
+}
+
+#[test]
+fn bit_rot_in_a_sealed_segment_is_reported_and_skipped() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, mut log) = open(dir.path());
+    let all: Vec<_> = (0..6)
+        .map(|number| {
+            let appended = append(&mut log, &body(number, 5000), &[]);
+            write_all(&mut log);
+            appended
+        })
+        .collect();
+    log.close();
+    write_all(&mut log);
+    drop((log, data));
+    rot(dir.path(), all[1].lsn.get(), 700);
+    rot(dir.path(), all[3].lsn.get(), 9);
+    let mut reader = reader(dir.path());
+    let (messages, bad) = bad_records(&mut reader);
+    assert_eq!(messages, 4);
+    assert_eq!((bad[0].id, bad[0].reason), (Some(all[1].id), BadReason::Content));
+    assert_eq!(bad[0].offset, all[1].lsn.get() & 0xF_FFFF);
+    assert_eq!(bad[1].id, None);
+    assert!(matches!(bad[1].reason, BadReason::Header(_)));
+    assert!(matches!(reader.message(all[1].id), Err(ReadError::Damaged(_))));
+    assert_eq!(reader.message(all[4].id).unwrap().own_body(), body(4, 5000));
+    // Recovery trusts the seal.
+    let mut data = DataDirectory::open(dir.path(), &settings(), 7).unwrap();
+    let (_log, report) = data.open_log(0, || {}).unwrap();
+    assert_eq!((report.segments_sealed, report.damage.len()), (1, 0));
+}
+
+#[test]
+fn bit_rot_of_acknowledged_mail_in_the_open_segment_is_damage() {
+    for in_record in [8, 700] {
+        let dir = tempfile::tempdir().unwrap();
+        let (data, mut log) = open(dir.path());
+        let all: Vec<_> = (0..4)
+            .map(|number| {
+                let appended = append(&mut log, &body(number, 5000), &[]);
+                write_all(&mut log);
+                appended
+            })
+            .collect();
+        drop((log, data));
+        rot(dir.path(), all[1].lsn.get(), in_record);
+        let mut data = DataDirectory::open(dir.path(), &settings(), 7).unwrap();
+        let (_log, report) = data.open_log(0, || {}).unwrap();
+        assert_eq!((report.messages, report.damage.len(), report.cut.len()), (3, 1, 0), "{report:?}");
+        let damage = &report.damage[0];
+        assert_eq!(damage.offset, all[1].lsn.get() & 0xF_FFFF);
+        let expected = if in_record == 8 { DamageKind::RecordHeader } else { DamageKind::RecordContent };
+        assert_eq!(damage.kind, expected);
+        assert_eq!(damage.id, (in_record != 8).then_some(all[1].id));
+        let kept = std::fs::read(dir.path().join(damage.kept_as.as_ref().unwrap())).unwrap();
+        assert!(kept.windows(64).any(|window| window == &body(1, 5000)[4000..4064]));
+        let (messages, bad) = bad_records(&mut reader(dir.path()));
+        assert_eq!((messages, bad.len()), (3, 1));
+    }
+}
+
+#[test]
+fn a_torn_tail_is_cut_kept_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, mut log) = open(dir.path());
+    append(&mut log, &body(1, 5000), &[]);
+    write_all(&mut log);
+    let torn = append(&mut log, &body(2, 50_000), &[]);
+    let write = log.next_write().unwrap();
+    // A crash in the middle of the write: the first two blocks are there.
+    inrush_log::StorageFile::write_at(&**write.file(), &write.bytes()[..8192], write.offset()).unwrap();
+    drop((write, log, data));
+    let mut reader_before = reader(dir.path());
+    assert_eq!(kinds(&mut reader_before), [Ok(RecordKind::Message)]);
+    let mut data = DataDirectory::open(dir.path(), &settings(), 7).unwrap();
+    let (_log, report) = data.open_log(0, || {}).unwrap();
+    assert_eq!((report.messages, report.damage.len(), report.cut.len()), (1, 0, 1));
+    let cut = &report.cut[0];
+    assert_eq!(cut.offset, torn.lsn.get() & 0xF_FFFF);
+    assert!((8000..=8192).contains(&cut.octets), "{cut:?}");
+    assert!(dir.path().join(cut.kept_as.as_ref().unwrap()).exists());
+    let mut reader = reader(dir.path());
+    assert_eq!(kinds(&mut reader), [Ok(RecordKind::Message)]);
+    assert!(matches!(reader.message(torn.id), Err(ReadError::NotFound(_))));
+}
+
+#[test]
+fn a_damaged_chunk_names_the_message() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, mut log) = open(dir.path());
+    let chunk = append_chunk(&mut log, &body(1, 9000));
+    let orphan = append_chunk(&mut log, &body(2, 9000));
+    let appended = append(&mut log, b"tail", &[chunk]);
+    log.close();
+    write_all(&mut log);
+    drop((log, data, orphan));
+    rot(dir.path(), chunk.lsn, 500);
+    let mut reader = reader(dir.path());
+    let (messages, bad) = bad_records(&mut reader);
+    assert_eq!((messages, bad.len()), (0, 2));
+    assert_eq!((bad[1].id, bad[1].reason), (Some(appended.id), BadReason::Chunk(chunk.lsn())));
+    let message = reader.message(appended.id).unwrap();
+    assert!(matches!(reader.read_body(&message, |_| Ok(())), Err(ReadError::Damaged(_))));
+}
+
+#[test]
+fn damaged_foreign_and_truncated_segments() {
+    let dir = tempfile::tempdir().unwrap();
+    for number in 0..4 {
+        let (_data, mut log) = open(dir.path());
+        append(&mut log, &body(number, 5000), &[]);
+        write_all(&mut log);
+    }
+    let segment = |number: u64| dir.path().join("arrival-00").join(inrush_log::segment_name(number));
+    let numbers: Vec<u64> = reader(dir.path()).segments().iter().map(|segment| segment.number).collect();
+    assert_eq!(numbers.len(), 4);
+    // The last one is still open, and stays as it is: the newest may be.
+    rot(dir.path(), numbers[0] << 20, 20);
+    std::fs::copy(segment(numbers[2]), segment(numbers[1])).unwrap();
+    std::fs::File::options().write(true).open(segment(numbers[2])).unwrap().set_len(600_000).unwrap();
+    let (messages, bad) = bad_records(&mut reader(dir.path()));
+    assert_eq!(messages, 2);
+    assert!(matches!(bad[0].reason, BadReason::SegmentHeader(_)), "{bad:?}");
+    assert_eq!(bad[1].reason, BadReason::ForeignSegment);
+    let mut data = DataDirectory::open(dir.path(), &settings(), 7).unwrap();
+    let (_log, report) = data.open_log(0, || {}).unwrap();
+    let kinds: Vec<_> = report.damage.iter().map(|damage| damage.kind).collect();
+    use DamageKind::{ForeignSegment, Seal, SegmentHeader, SegmentLength};
+    assert_eq!(kinds, [SegmentHeader, ForeignSegment, SegmentLength, Seal], "{report:?}");
+    assert!(!segment(numbers[0]).exists() && !segment(numbers[1]).exists());
+    // What could be read before can be read after.
+    assert_eq!(bad_records(&mut reader(dir.path())).0, 2);
+}
+
+#[test]
+fn time_and_position_narrow_the_search() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = LogSettings { segment_bytes: 1 << 20, ..settings() };
+    let mut data = DataDirectory::open(dir.path(), &settings, 7).unwrap();
+    let (mut log, _) = data.open_log(0, || {}).unwrap();
+    let mail = body(1, 200_000);
+    for at in 1..=20_u64 {
+        let envelope = inrush_log::EnvelopeRef::default();
+        common::until_taken(&mut log, |log| {
+            log.append_message(&envelope, std::iter::once(&mail[..]), mail.len(), at * 1000)
+        });
+    }
+    write_all(&mut log);
+    let mut reader = reader(dir.path());
+    reader.seek_time(15_000);
+    let mut times = Vec::new();
+    while let Some(entry) = reader.next().unwrap() {
+        if let Entry::Record(record) = entry {
+            times.push(record.header.accepted_at_us / 1000);
+        }
+    }
+    assert!(times.contains(&15) && times.contains(&20) && !times.contains(&5), "{times:?}");
+    let end = reader.position();
+    reader.seek(inrush_log::Lsn::ZERO);
+    reader.set_limit(end);
+    assert_eq!(kinds(&mut reader).len(), 20);
+    assert_eq!(Reader::open_all(dir.path()).unwrap().len(), 1);
+}
