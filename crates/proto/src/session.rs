@@ -286,7 +286,9 @@ impl Session {
     pub fn fail_gated(&mut self) {
         if self.output.next_gate().is_some() {
             self.output.drop_gated();
-            self.close_with(Reply::STORAGE_FAILED);
+            // Also behind a QUIT whose 221 has just been taken back.
+            self.say(Reply::STORAGE_FAILED);
+            self.close();
         }
     }
 
