@@ -7,13 +7,14 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 #[derive(Debug)]
 pub(crate) struct Clock {
     start: Instant,
+    recent: Cell<u64>,
     wall_at_start: Cell<u64>,
 }
 
 impl Clock {
     /// A clock that starts now.
     pub(crate) fn start() -> Self {
-        let clock = Self { start: Instant::now(), wall_at_start: Cell::new(0) };
+        let clock = Self { start: Instant::now(), recent: Cell::new(0), wall_at_start: Cell::new(0) };
         clock.follow_wall();
         clock
     }
@@ -21,7 +22,14 @@ impl Clock {
     /// Microseconds since the start.
     pub(crate) fn now(&self) -> u64 {
         // 2^64 µs are 584,000 years.
-        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
+        let now = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.recent.set(now);
+        now
+    }
+
+    /// The last reading: good enough where seconds count, and free.
+    pub(crate) fn recent(&self) -> u64 {
+        self.recent.get()
     }
 
     /// `now` in microseconds since 1970, UTC.

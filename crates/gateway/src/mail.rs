@@ -148,7 +148,7 @@ async fn retry<T>(
 ) -> Result<T, Refused> {
     let mut waiting_since = None;
     loop {
-        let now = core.clock.now();
+        let now = core.clock.recent();
         let error = match append(now, core.clock.wall(now)) {
             Ok(appended) => return Ok(appended),
             Err(error) => error,

@@ -250,7 +250,7 @@ impl<'c> Talk<'c> {
         let mut out = core.take_output();
         self.session.durable(core.journal.committed());
         let octets = self.session.take_ready(&mut out);
-        self.place.enter(Stage::Output, core.clock.now());
+        self.place.enter(Stage::Output, core.clock.recent());
         let (result, out) = writer.write_all(out).await;
         core.give_back_output(out);
         if result.is_err() {
@@ -277,7 +277,7 @@ impl<'c> Talk<'c> {
     /// Sends gated replies as the log commits, until none is left; false when they never will or the peer is gone.
     async fn wait_for_gates(&mut self, writer: &mut TcpOwnedWriteHalf) -> bool {
         while self.session.has_gated() {
-            self.place.enter(Stage::Commit, self.core.clock.now());
+            self.place.enter(Stage::Commit, self.core.clock.recent());
             poll_fn(|context| if self.gate_is_open(context) { Poll::Ready(()) } else { Poll::Pending }).await;
             if self.core.journal.failed() {
                 self.session.fail_gated();
@@ -339,7 +339,7 @@ impl<'c> Talk<'c> {
         let cancel = (capacity > COMMAND && between_commands).then(|| self.place.cancel_handle());
         let mut read = pin!(read(reader, buffer, filled..capacity, cancel));
         self.place
-            .enter(if self.session.has_gated() { Stage::Commit } else { Stage::Input }, core.clock.now());
+            .enter(if self.session.has_gated() { Stage::Commit } else { Stage::Input }, core.clock.recent());
         let (result, buffer) = loop {
             let arrived = poll_fn(|context| {
                 if let Poll::Ready(done) = read.as_mut().poll(context) {
@@ -357,8 +357,10 @@ impl<'c> Talk<'c> {
             if !self.send(writer).await {
                 return Input::Broken;
             }
-            self.place
-                .enter(if self.session.has_gated() { Stage::Commit } else { Stage::Input }, core.clock.now());
+            self.place.enter(
+                if self.session.has_gated() { Stage::Commit } else { Stage::Input },
+                core.clock.recent(),
+            );
         };
         self.buffer = buffer;
         match result {
