@@ -497,7 +497,8 @@ impl<S: Storage> Appender<S> {
         let pad_to = to_seal.then(|| seal_offset(self.identity.segment_bytes));
         let mut write = batch.close(pad_to, self.durable, &self.active.file, &mut self.stats);
         // Under relaxed durability only the end of a segment waits for the disk: its seal may not get ahead of its records.
-        write.sync_after &= self.strict || to_seal;
+        let at_seal = write.end >= self.active.header.base().plus(seal_offset(self.identity.segment_bytes));
+        write.sync_after &= self.strict || at_seal;
         self.active.tail = write.offset + write.octets as u64;
         self.active.summary.merge(&write.summary);
         self.queue.push_back(write);

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::report::{CutTail, Damage, DamageKind, RecoveryReport};
-use crate::MessageId;
 use crate::buffer::AlignedBuffer;
 use crate::directory::{OpenError, Place};
 use crate::layout::{BATCH_OCTETS, BLOCK, BLOCK_OCTETS, seal_offset, to_usize};
@@ -17,6 +16,7 @@ use crate::spares::SegmentMaker;
 use crate::storage::{OpenMode, Storage, StorageFile, read_full, write_full};
 use crate::walk::{Bad, Walk};
 use crate::window::Window;
+use crate::{Lsn, MessageId};
 
 /// Directory for what must not stay among the segments, below the log's own.
 pub(crate) const DAMAGED: &str = "damaged";
@@ -29,6 +29,15 @@ struct Found<F> {
     file: F,
     octets: u64,
     seal: Result<Seal, BlockError>,
+}
+
+/// What a walk through a segment found.
+struct Walked {
+    /// Offset one past the last record.
+    end: u64,
+    summary: SegmentSummary,
+    /// Highest durable LSN that a record tells.
+    durable: Lsn,
 }
 
 /// Recovers one log; leaves in `maker` which spares there are and which number comes next.
@@ -157,6 +166,9 @@ impl<S: Storage> Recovery<S> {
         let mut records_after = false;
         for (number, segment) in found.into_iter().rev() {
             if let Ok(seal) = segment.seal {
+                if !records_after {
+                    self.renew_seal(&segment, &seal)?;
+                }
                 self.report.segments_sealed += 1;
                 self.report.end = self.report.end.max(seal.end);
                 records_after = true;
@@ -174,6 +186,39 @@ impl<S: Storage> Recovery<S> {
         Ok(())
     }
 
+    /// Writes the newest seal once more where it was read from the page cache: the sync after it may have failed, and the pages then still show
+    /// what the disk lacks. Older seals were durable before their successor was written.
+    fn renew_seal(&self, segment: &Found<S::File>, seal: &Seal) -> Result<(), OpenError> {
+        if segment.file.direct() {
+            return Ok(());
+        }
+        let path = self.path(&segment_name(segment.header.number));
+        self.write_seal(&segment.file, &segment.header, seal)
+            .map_err(|error| Place::new(&self.storage, &path).io("sealing a segment", error))
+    }
+
+    fn write_seal(&self, file: &S::File, header: &SegmentHeader, seal: &Seal) -> io::Result<()> {
+        let mut block = AlignedBuffer::new(BLOCK_OCTETS);
+        seal.encode(header, &mut block);
+        write_full(file, &block, seal_offset(self.identity.segment_bytes))?;
+        file.sync()
+    }
+
+    /// Writes once more what nothing proves to be on the disk, for the same reason as in [`renew_seal`](Self::renew_seal).
+    fn renew(&mut self, file: &S::File, number: u64, from: u64, end: u64) -> io::Result<()> {
+        if file.direct() {
+            return Ok(());
+        }
+        let mut block = AlignedBuffer::new(BLOCK_OCTETS);
+        for offset in (from / BLOCK * BLOCK..end).step_by(BLOCK_OCTETS) {
+            let bytes = self.window.get(file, number, offset, BLOCK_OCTETS)?;
+            block.fill(0);
+            block[..bytes.len()].copy_from_slice(bytes);
+            write_full(file, &block, offset)?;
+        }
+        file.sync()
+    }
+
     /// Finds the end of an unsealed segment and seals it there; false: it has no records and is a spare again.
     fn recover_segment(
         &mut self,
@@ -188,7 +233,7 @@ impl<S: Storage> Recovery<S> {
         let Found { header, file, octets, .. } = segment;
         // The page cache may hold what a failed sync has not brought to the disk.
         file.sync().map_err(|error| place.io("syncing a segment", error))?;
-        let (end, summary) =
+        let Walked { end, summary, durable } =
             self.walk(&file, header, limit).map_err(|error| place.io("reading a segment", error))?;
         if summary.records == 0 && !records_after && octets == self.identity.segment_bytes {
             drop(file);
@@ -217,30 +262,25 @@ impl<S: Storage> Recovery<S> {
                 summary,
                 sealed_at_us: self.storage.now_us(),
             };
-            let mut block = AlignedBuffer::new(BLOCK_OCTETS);
-            seal.encode(&header, &mut block);
-            let seal_at = seal_offset(self.identity.segment_bytes);
-            write_full(&file, &block, seal_at)
-                .and_then(|()| file.sync())
+            let from = durable.get().saturating_sub(header.base().get()).max(BLOCK);
+            self.renew(&file, header.number, from, end)
+                .and_then(|()| self.write_seal(&file, &header, &seal))
                 .map_err(|error| place.io("sealing a segment", error))?;
         }
         Ok(true)
     }
 
-    /// The offset one past the last record, and what is before it.
-    fn walk(
-        &mut self,
-        file: &S::File,
-        header: SegmentHeader,
-        limit: u64,
-    ) -> io::Result<(u64, SegmentSummary)> {
+    /// Goes through the records of a segment by the table.
+    fn walk(&mut self, file: &S::File, header: SegmentHeader, limit: u64) -> io::Result<Walked> {
         let walk = Walk { file, header };
         let mut window = std::mem::replace(&mut self.window, Window::new());
         let mut summary = SegmentSummary::default();
+        let mut durable = header.base();
         let mut at = BLOCK;
         while at < walk.limit() {
             let bad = match walk.record_at(&mut window, at)? {
                 Ok(record) => {
+                    durable = durable.max(record.durable);
                     if record.kind != RecordKind::Pad {
                         summary.add(record.kind, record.accepted_at_us);
                     }
@@ -265,7 +305,7 @@ impl<S: Storage> Recovery<S> {
         }
         self.report.octets_scanned += at;
         self.window = window;
-        Ok((at, summary))
+        Ok(Walked { end: at, summary, durable })
     }
 
     fn note_damage(

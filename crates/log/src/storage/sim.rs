@@ -278,13 +278,16 @@ impl Disk {
         inode.durable.resize(inode.live.len(), 0);
     }
 
-    /// A failed sync or write: the kernel marks the pages clean, and part of them never reached the disk.
+    /// A failed sync or write: part of it never reached the disk. With a page cache, the pages are clean now and still show all of it.
     fn fail(&mut self, inode: usize) -> io::Error {
         let dirty = std::mem::take(&mut self.inodes[inode].dirty);
         for (offset, sector) in dirty {
             if self.chance(2) == 0 {
                 put(&mut self.inodes[inode].durable, offset, &sector);
             }
+        }
+        if self.direct {
+            self.inodes[inode].live = self.inodes[inode].durable.clone();
         }
         io::Error::from_raw_os_error(5)
     }
@@ -479,7 +482,7 @@ impl StorageFile for SimFile {
     }
 
     fn direct(&self) -> bool {
-        self.durable
+        self.storage.disk().direct
     }
 
     fn writes_are_durable(&self) -> bool {

@@ -70,13 +70,15 @@ pub(crate) fn append_chunk<S: Storage>(log: &mut Appender<S>, body: &[u8]) -> Ch
 /// Octets that differ from message to message.
 pub(crate) fn body(seed: u64, octets: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut next = || {
+    let mut body = Vec::with_capacity(octets + 8);
+    while body.len() < octets {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        state.to_le_bytes()[0]
-    };
-    (0..octets).map(|_| next()).collect()
+        body.extend_from_slice(&state.to_le_bytes());
+    }
+    body.truncate(octets);
+    body
 }
 
 /// Storage on a directory.
