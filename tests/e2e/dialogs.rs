@@ -14,6 +14,10 @@ use inrush_tests::{binary, export};
 const MEMORY_ONLY: &[&str] = &["output_octets_max", "envelope_octets_max", "chunking", "smtputf8", "dsn"];
 const INVISIBLE: &[&str] = &["piece_octets_max"];
 
+/// An operator cannot set these lower: below it a script is for memory only.
+const LEAST: &[(&str, u64)] =
+    &[("message_bytes_max", 1024), ("header_bytes_max", 4096), ("hops_max", 100), ("errors_max", 1)];
+
 /// What a server must be like for a script; scripts that need the same share one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Needs {
@@ -25,7 +29,14 @@ struct Needs {
 fn needs(script: &Script) -> Option<Needs> {
     let fails = script.storage.iter().any(|storage| *storage != Storage::Ok);
     let later = script.recipients.iter().any(|(_, verdict)| *verdict == Verdict::Later);
-    let own = script.settings.iter().any(|(name, _)| MEMORY_ONLY.contains(&name.as_str()));
+    let too_low = |name: &str, value: &str| {
+        let least = LEAST.iter().find(|(least, _)| *least == name);
+        least.is_some_and(|(_, least)| value.parse::<u64>().is_ok_and(|value| value < *least))
+    };
+    let own = script
+        .settings
+        .iter()
+        .any(|(name, value)| MEMORY_ONLY.contains(&name.as_str()) || too_low(name, value));
     if fails || later || own {
         return None;
     }

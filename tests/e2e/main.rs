@@ -4,12 +4,14 @@
 #![allow(clippy::print_stderr, reason = "what a test has to say goes to standard error")]
 
 mod admin;
+mod command_line;
 mod crash;
 mod curl;
 mod dialogs;
 mod disk_full;
 mod exactness;
 mod limits;
+mod load;
 mod metrics;
 mod postfix;
 mod refusals;

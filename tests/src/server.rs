@@ -157,6 +157,8 @@ impl Server {
             }
         };
         command.arg("serve").arg("--config").arg(self.config());
+        // What the person who runs the tests has set for a gateway of their own is not meant for this one.
+        command.env_remove("INRUSH_LOG").env_remove("INRUSH_CONFIG").env_remove("INRUSH_DATA_DIR");
         command.current_dir(self.folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.child =
             Some(command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}")));

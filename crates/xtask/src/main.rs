@@ -39,7 +39,7 @@ enum Task {
     Tidy,
     /// Runs one fuzz target of tests/fuzz
     Fuzz(fuzz::Arguments),
-    /// Measurements against other servers
+    /// Measurements, alone and against other servers
     #[command(subcommand)]
     Bench(bench::Task),
 }

@@ -1,7 +1,9 @@
-//! Measurements against other servers. They want a quiet machine and are no part of the tests.
+//! Measurements, alone and against other servers. They want a quiet machine and are no part of the tests.
 
 mod compare;
 mod cpu;
+mod idle;
+mod latency;
 mod report;
 mod servers;
 
@@ -10,6 +12,10 @@ mod servers;
 pub(crate) enum Task {
     /// Postfix's smtp-sink and smtpd and inrush, side by side under the same load
     Compare(compare::Arguments),
+    /// Memory of idle connections
+    Idle(idle::Arguments),
+    /// Time to the 250 at half of the maximum rate, against the disk's own
+    Latency(latency::Arguments),
 }
 
 /// Runs it.
@@ -19,5 +25,7 @@ pub(crate) enum Task {
 pub(crate) fn run(task: &Task) -> anyhow::Result<()> {
     match task {
         Task::Compare(arguments) => compare::run(arguments),
+        Task::Idle(arguments) => idle::run(arguments),
+        Task::Latency(arguments) => latency::run(arguments),
     }
 }
