@@ -21,6 +21,8 @@
 //! A rest of fewer than 64 octets stands at the top of its masks, as if the octets below had been scanned before: then
 //! what it leaves over for the next block is found where a whole block has it.
 
+use std::hint::cold_path;
+
 use crate::state::State;
 
 /// Octets in a block.
@@ -199,7 +201,9 @@ impl<I: InstructionSet, const DATA: bool> Pass<I, DATA> {
             }
         }
         if bare != 0 {
-            self.bare_line_ends(group);
+            let (bare_cr, bare_lf) = bare_line_ends(group, self.cr == 1);
+            self.bare_cr |= bare_cr;
+            self.bare_lf |= bare_lf;
         }
         if self.longest < INNER_LINE_MAX {
             for crlf in crlfs {
@@ -211,6 +215,7 @@ impl<I: InstructionSet, const DATA: bool> Pass<I, DATA> {
             // since new records soon become rare.
             let line = self.open_line + u64::from(crlf.trailing_zeros()) - 1;
             if line > self.longest {
+                cold_path();
                 self.longest = line;
             }
             self.lines_of_block(crlf, BLOCK as u64);
@@ -220,22 +225,6 @@ impl<I: InstructionSet, const DATA: bool> Pass<I, DATA> {
         self.crlf = crlf_before;
         self.dots = line_dots[3] >> 62;
         true
-    }
-
-    /// Says which line ends in a group are bare. Reads it again, so that the masks need not be kept for this.
-    #[cold]
-    #[inline(always)]
-    fn bare_line_ends(&mut self, group: &[u8; GROUP]) {
-        let mut cr = self.cr;
-        for block in group.as_chunks::<BLOCK>().0 {
-            let block = self.set.load(block);
-            let crs = self.set.equal(block, b'\r');
-            let lf = self.set.equal(block, b'\n');
-            let after_cr = crs << 1 | cr;
-            cr = crs >> 63;
-            self.bare_cr |= after_cr & !lf != 0;
-            self.bare_lf |= lf & !after_cr != 0;
-        }
     }
 
     /// Scans the octets of `block` from number `skip` on. `Some(n)`: the data ends in them with the n-th octet behind
@@ -309,4 +298,19 @@ fn longest_inner_line(crlf: u64) -> u64 {
         to &= to - 1;
     }
     u64::from(longest)
+}
+
+/// Whether there is a bare CR and a bare LF in a group, and in the CR before it. They are rare, so the group is read
+/// again, and the pass need not keep its masks for this; out of line, so that the compiler does not keep them either.
+/// Plain enough to be vectorized without being told.
+#[cold]
+#[inline(never)]
+fn bare_line_ends(group: &[u8; GROUP], cr_before: bool) -> (bool, bool) {
+    let mut bare_cr = cr_before && group[0] != b'\n';
+    let mut bare_lf = !cr_before && group[0] == b'\n';
+    for (before, octet) in group.iter().zip(&group[1..]) {
+        bare_cr |= (*before == b'\r') & (*octet != b'\n');
+        bare_lf |= (*before != b'\r') & (*octet == b'\n');
+    }
+    (bare_cr, bare_lf)
 }

@@ -141,6 +141,31 @@ fn every_sequence_at_every_offset_and_split() {
     }
 }
 
+#[test]
+fn the_longest_line_wherever_it_stands_in_a_block() {
+    let implementations = implementations();
+    for first in 0..64 {
+        for second in 0..64 {
+            for third in 60..64 {
+                // A group of blocks with a line of 60, then line ends at every place of a block, and behind them enough
+                // for one more group.
+                let mut input = Vec::new();
+                for len in [60].into_iter().chain([0; 97]).chain([first, second, third]).chain([0; 128]) {
+                    input.extend_from_slice(&[b'a'; 64][..len]);
+                    input.extend_from_slice(b"\r\n");
+                }
+                let longest = u32::try_from(60.max(first).max(second).max(third)).expect("less than 64");
+                for implementation in &implementations {
+                    let mut scanner = Scanner::new();
+                    implementation.scan_opaque(&mut scanner, &input);
+                    let found = scanner.findings().longest_line;
+                    assert_eq!(found, longest, "{} {first} {second} {third}", implementation.name());
+                }
+            }
+        }
+    }
+}
+
 /// Octets as in bad mail: often a special one, long runs in between.
 fn rough() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
