@@ -38,9 +38,12 @@ pub(crate) struct Arguments {
     /// Octets of a message
     #[arg(long, default_value_t = 4096)]
     octets: u32,
-    /// How many smtp-source to run at a time
+    /// How many generators to run at a time
     #[arg(long, default_value_t = 1)]
     sources: u32,
+    /// Who sends; inrush-load uses PIPELINING where it is offered
+    #[arg(long, value_enum, default_value = "smtp-source")]
+    generator: Generator,
     /// Where the queue and the log lie; both on one disk
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     folder: PathBuf,
@@ -53,6 +56,31 @@ pub(crate) struct Arguments {
     /// Write the result as Markdown here
     #[arg(long)]
     markdown: Option<PathBuf>,
+}
+
+/// Which program sends the load. Both take the same short options.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Generator {
+    SmtpSource,
+    InrushLoad,
+}
+
+impl Generator {
+    fn name(self) -> &'static str {
+        match self {
+            Self::SmtpSource => "smtp-source",
+            Self::InrushLoad => "inrush-load",
+        }
+    }
+
+    fn command(self, program: &Path, address: &str) -> Command {
+        let mut command = Command::new(program);
+        match self {
+            Self::SmtpSource => command.arg(format!("inet:{address}")),
+            Self::InrushLoad => command.args(["run", "--quiet", address]),
+        };
+        command
+    }
 }
 
 /// Measures and prints.

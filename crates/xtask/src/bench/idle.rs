@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use inrush_tests::server::Server;
@@ -49,7 +49,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         after_ehlo.push(ehlo);
         after_message.push(message);
     }
-    println!("\n{} idle connections, anonymous resident memory of the gateway for each:\n", arguments.connections);
+    println!(
+        "\n{} idle connections, anonymous resident memory of the gateway for each:\n",
+        arguments.connections
+    );
     println!("| state | median | least | most |\n|---|---|---|---|");
     for (state, mut values) in [("after EHLO", after_ehlo), ("after EHLO and one message", after_message)] {
         values.sort_unstable();
@@ -59,7 +62,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn measure(binary: &PathBuf, connections: u32) -> anyhow::Result<(u64, u64)> {
+fn measure(binary: &Path, connections: u32) -> anyhow::Result<(u64, u64)> {
     let server = Server::with(Settings { binary: Some(binary.clone()), ..Settings::default() });
     // One of each before the count: buffers that are made once are no cost of a connection.
     let mut first = Client::connect(server.mx())?;

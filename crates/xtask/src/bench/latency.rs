@@ -75,7 +75,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let row = |name: &str, value: &dyn Fn(&Round) -> f64| {
         let mut values: Vec<f64> = rounds.iter().map(value).collect();
         values.sort_unstable_by(f64::total_cmp);
-        println!("| {name} | {:.2} | {:.2} | {:.2} |", values[values.len() / 2], values[0], values[values.len() - 1]);
+        println!(
+            "| {name} | {:.2} | {:.2} | {:.2} |",
+            values[values.len() / 2],
+            values[0],
+            values[values.len() - 1]
+        );
     };
     row("disk, synced write of 4 KiB, p99 µs", &|round| round.disk_p99);
     row("maximum rate, messages/s", &|round| round.rate_max);
