@@ -1,7 +1,7 @@
 //! Segmented append log with group commit: what a 250 stands on.
 //!
 //! A [`DataDirectory`] holds the lock and opens logs. An [`Appender`] takes messages for one core and says what to write; it does no I/O of its own.
-//! A [`Reader`] walks through a log, live or stopped, without the lock.
+//! A [`Reader`] walks through a log, live or stopped, without the lock. The format to the byte stands in `FORMAT.md` beside this crate.
 //!
 //! Bounds: a record has at most [`RECORD_OCTETS_MAX`] octets, a batch 1 MiB, an appender [`LogSettings::batch_buffers`] batches.
 

@@ -88,7 +88,16 @@ pub(super) struct EnvelopeV1<'a> {
 }
 
 const _: () = assert!(size_of::<ArchivedEnvelopeV1<'static>>() == 368);
-const _: () = assert!(size_of::<ArchivedEnvelopeV1<'static>>().is_multiple_of(8));
+const _: () = {
+    use std::mem::offset_of;
+    assert!(offset_of!(ArchivedEnvelopeV1<'static>, size_declared) == 72);
+    assert!(offset_of!(ArchivedEnvelopeV1<'static>, flags) == 116);
+    assert!(offset_of!(ArchivedEnvelopeV1<'static>, transfer) == 127);
+    assert!(offset_of!(ArchivedEnvelopeV1<'static>, peer) == 128);
+    assert!(offset_of!(ArchivedEnvelopeV1<'static>, texts) == 208);
+    assert!(offset_of!(ArchivedEnvelopeV1<'static>, recipients) == 320);
+    assert!(offset_of!(ArchivedEnvelopeV1<'static>, text) == 344);
+};
 const _: () = assert!(size_of::<<Recipient as Archive>::Archived>() == 20);
 const _: () = assert!(size_of::<<ChunkRef as Archive>::Archived>() == 16);
 const _: () = assert!(size_of::<<Attribute as Archive>::Archived>() == 24);
