@@ -73,12 +73,12 @@ impl Generator {
         }
     }
 
-    fn command(self, program: &Path, address: &str) -> Command {
+    /// Which sends what the options behind say to the address behind them.
+    fn command(self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        match self {
-            Self::SmtpSource => command.arg(format!("inet:{address}")),
-            Self::InrushLoad => command.args(["run", "--quiet", address]),
-        };
+        if let Self::InrushLoad = self {
+            command.args(["run", "--quiet"]);
+        }
         command
     }
 }
@@ -93,12 +93,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         "at least one session a source"
     );
     packages::ensure()?;
-    let binary = match &arguments.binary {
-        Some(binary) => binary.clone(),
-        None => {
-            let [(_, binary), _] = test::release_binaries()?;
-            binary
-        }
+    let [(_, built), (_, load)] = test::release_binaries()?;
+    let binary = arguments.binary.as_ref().unwrap_or(&built);
+    let program = match arguments.generator {
+        Generator::SmtpSource => inrush_tests::process::program("smtp-source"),
+        Generator::InrushLoad => load,
     };
     let folder = tempfile::Builder::new().prefix("inrush-compare-").tempdir_in(&arguments.folder)?;
     // Postfix's own user must get through to its queue.
@@ -106,7 +105,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let subjects = [
         Subject::smtp_sink(arguments.messages)?,
         Subject::smtpd(folder.path(), arguments.smtpd_messages),
-        Subject::inrush(&binary, folder.path(), arguments.messages),
+        Subject::inrush(binary, folder.path(), arguments.messages),
     ];
 
     let mut series: Vec<Series> = Vec::new();
@@ -118,7 +117,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             // Another one begins each round, so that none always runs behind the same neighbour.
             for turn in 0..subjects.len() {
                 let subject = &subjects[(turn + round as usize) % subjects.len()];
-                let done = measure(subject, flags, arguments)?;
+                let done = measure(subject, &program, flags, arguments)?;
                 println!(
                     "   round {} {mode}: {} {:.1} µs/message, {:.0} messages/s",
                     round + 1,
@@ -146,12 +145,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 /// A short unmeasured run, then the measured one.
-fn measure(subject: &Subject, flags: &[&str], arguments: &Arguments) -> anyhow::Result<Run> {
-    load(subject, flags, subject.messages / 10, arguments)?;
+fn measure(subject: &Subject, program: &Path, flags: &[&str], arguments: &Arguments) -> anyhow::Result<Run> {
+    load(subject, program, flags, subject.messages / 10, arguments)?;
     let accepted = subject.accepted();
     let cpu = subject.meter.read()?;
     let begin = Instant::now();
-    let sent = load(subject, flags, subject.messages, arguments)?;
+    let sent = load(subject, program, flags, subject.messages, arguments)?;
     let took = begin.elapsed();
     let cpu = subject.meter.read()?.saturating_sub(cpu);
     if let (Some(before), Some(after)) = (accepted, subject.accepted()) {
@@ -162,15 +161,21 @@ fn measure(subject: &Subject, flags: &[&str], arguments: &Arguments) -> anyhow::
 }
 
 /// Runs the sources to their end; how many messages they sent in all.
-fn load(subject: &Subject, flags: &[&str], messages: u32, arguments: &Arguments) -> anyhow::Result<u32> {
+fn load(
+    subject: &Subject,
+    program: &Path,
+    flags: &[&str],
+    messages: u32,
+    arguments: &Arguments,
+) -> anyhow::Result<u32> {
     let each = (messages / arguments.sources).max(1);
     let mut sources = Vec::new();
     for _ in 0..arguments.sources {
-        let mut command = Command::new(inrush_tests::process::program("smtp-source"));
+        let mut command = arguments.generator.command(program);
         command.args(flags).args(["-s", &(arguments.sessions / arguments.sources).to_string()]);
         command.args(["-l", &arguments.octets.to_string(), "-m", &each.to_string()]);
         command.args(["-f", "sender@client.example", "-t", "recipient@example.com"]);
-        command.arg(format!("inet:{}", subject.address)).stdin(Stdio::null()).stdout(Stdio::null());
+        command.arg(&subject.address).stdin(Stdio::null()).stdout(Stdio::null());
         sources.push(command.spawn()?);
     }
     let deadline = Instant::now() + RUN_LIMIT;
@@ -183,7 +188,7 @@ fn load(subject: &Subject, flags: &[&str], messages: u32, arguments: &Arguments)
         }
     }
     if !failed.is_empty() {
-        bail!("smtp-source against {}: {}", subject.name, failed.join(", "));
+        bail!("{} against {}: {}", arguments.generator.name(), subject.name, failed.join(", "));
     }
     Ok(each * arguments.sources)
 }
@@ -210,7 +215,7 @@ fn facts(arguments: &Arguments, method: &str, folder: &Path) -> anyhow::Result<V
         (
             "load",
             format!(
-                "{} × smtp-source, {} sessions in all, {} octets, {} messages a run (smtpd: {})",
+                "{} × {}, {} sessions in all, {} octets, {} messages a run (smtpd: {})",
                 arguments.sources,
                 arguments.sessions,
                 arguments.octets,
