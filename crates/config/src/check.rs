@@ -1,0 +1,205 @@
+//! What only all files together show, and the files that the configuration names.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use inrush_admin::Token;
+use inrush_gateway::settings::ListenerSettings;
+use inrush_policy::{AddressList, DomainError, Recipients};
+use inrush_proto::Path as MailPath;
+
+use crate::error::{ConfigErrors, Place};
+use crate::read::{Entry, Reader};
+use crate::schema::{DomainTable, ListenerTable};
+use crate::{Config, sorted};
+
+/// Checks what was read and composes the settings.
+pub(crate) fn finish(mut reader: Reader) -> Result<Config, ConfigErrors> {
+    listeners(&mut reader);
+    domains(&mut reader);
+    gateway(&mut reader);
+    log(&mut reader);
+    admin(&mut reader);
+    let Reader { config, errors, .. } = reader;
+    if errors.is_empty() { Ok(config) } else { Err(sorted(errors, &config.files)) }
+}
+
+fn listeners(reader: &mut Reader) {
+    let entries = std::mem::take(&mut reader.listeners);
+    let mut names = HashMap::new();
+    let mut addresses: HashMap<SocketAddr, Place> = HashMap::new();
+    for entry in &entries {
+        let ListenerTable { name, address, bare_newline, .. } = &entry.table;
+        let at = entry.place("name");
+        // The name is a label of metrics and a word of log lines.
+        let word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(word) {
+            let what = "must be 1 to 64 letters, digits, '-', '_' or '.'";
+            reader.error(at.clone(), "listener.name", what.to_owned());
+        }
+        if let Some(first) = names.insert(name.clone(), at.clone()) {
+            reader.error(at, "listener.name", format!("there is a listener {name:?} already, at {first}"));
+        }
+        if address.is_empty() {
+            reader.error(entry.place("address"), "listener.address", "is empty".to_owned());
+        }
+        for one in address.iter().filter(|one| one.port() != 0) {
+            let at = entry.place("address");
+            if let Some(first) = addresses.insert(*one, at.clone()) {
+                reader.error(at, "listener.address", format!("{one} is listened on already, at {first}"));
+            }
+        }
+        if *bare_newline != entries[0].table.bare_newline {
+            let what = "not supported by this version: all listeners must have the same";
+            reader.error(entry.place("bare_newline"), "listener.bare_newline", what.to_owned());
+        }
+    }
+    if !entries.is_empty() {
+        reader.config.listeners = entries.into_iter().map(|entry| entry.table).collect();
+    }
+    let listener = |table: &ListenerTable| ListenerSettings {
+        name: table.name.clone(),
+        addresses: table.address.clone(),
+    };
+    let Config { gateway, session, listeners, .. } = &mut reader.config;
+    gateway.listeners = listeners.iter().map(listener).collect();
+    session.bare_newline = listeners.first().map(|table| table.bare_newline).unwrap_or_default();
+}
+
+fn domains(reader: &mut Reader) {
+    let entries = std::mem::take(&mut reader.domains);
+    let mut recipients = Recipients::new();
+    for entry in &entries {
+        if !entry.places.contains_key("name") {
+            continue;
+        }
+        let list = match list_of(reader, entry) {
+            Ok(list) => list,
+            Err(()) => continue,
+        };
+        let name = &entry.table.name;
+        let what = match recipients.add(name, list) {
+            Ok(()) => continue,
+            Err(DomainError::Invalid) => format!("{name:?} is not a domain name"),
+            Err(DomainError::Twice) => format!("there is a domain {name:?} already"),
+            Err(DomainError::ListedWildcard) => "\"*\" cannot have a list: name each domain".to_owned(),
+        };
+        reader.error(entry.place("name"), "domain.name", what);
+    }
+    let public = public_address(&reader.config);
+    if entries.is_empty() {
+        recipients = Recipients::catch_all();
+        if let Some(address) = public {
+            let what =
+                format!("{address} is not on loopback: name the domains whose mail is taken in [[domain]]");
+            let place = Place::file(reader.config.files.first().cloned().unwrap_or_default());
+            reader.error(place, "domain", what);
+        }
+    } else {
+        let wildcard = entries.iter().find(|entry| entry.table.name == "*" && !entry.table.allow_open);
+        if let (Some(entry), Some(address)) = (wildcard, public) {
+            let what = format!(
+                "\"*\" takes mail for every domain, but {address} is not on loopback; allow_open = true lets it stand"
+            );
+            reader.error(entry.place("name"), "domain.name", what);
+        }
+        reader.config.domains = entries.into_iter().map(|entry| entry.table).collect();
+    }
+    reader.config.recipients = Arc::new(recipients);
+}
+
+/// The first address on which the internet may come in.
+fn public_address(config: &Config) -> Option<SocketAddr> {
+    config
+        .gateway
+        .listeners
+        .iter()
+        .flat_map(|listener| &listener.addresses)
+        .find(|one| !one.ip().is_loopback())
+        .copied()
+}
+
+/// The recipients of a domain: `None` for every local part.
+fn list_of(reader: &mut Reader, entry: &Entry<DomainTable>) -> Result<Option<AddressList>, ()> {
+    let DomainTable { name, recipients, case_sensitive, .. } = &entry.table;
+    let place = entry.place("recipients");
+    if recipients == "any" {
+        return Ok(None);
+    }
+    let Some(named) = recipients.strip_prefix("file:").filter(|path| !path.is_empty()) else {
+        let what = "expected \"any\" or \"file:PATH\"".to_owned();
+        reader.error(place, "domain.recipients", what);
+        return Err(());
+    };
+    let path = beside(&place.file, Path::new(named));
+    let file = match fs::read(&path) {
+        Ok(file) => file,
+        Err(error) => {
+            reader.error(place, "domain.recipients", format!("{} cannot be read: {error}", path.display()));
+            return Err(());
+        }
+    };
+    AddressList::parse(&file, name, *case_sensitive).map(Some).map_err(|errors| {
+        for error in errors {
+            let place = Place { file: path.clone(), line: error.line, column: 0 };
+            reader.error(place, "", format!("{} (recipients of {name:?})", error.what));
+        }
+    })
+}
+
+/// `path`, relative to the directory of `file`.
+fn beside(file: &Path, path: &Path) -> PathBuf {
+    file.parent().map_or_else(|| path.to_owned(), |directory| directory.join(path))
+}
+
+fn gateway(reader: &mut Reader) {
+    let hostname = reader.config.gateway.hostname.clone();
+    // RFC 5321 §4.1.2: a domain or an address literal, as behind the @ of a mailbox. The greeting is US-ASCII.
+    if !hostname.is_ascii() || MailPath::mailbox(&format!("postmaster@{hostname}")).is_err() {
+        let place = place(reader, &["hostname"]);
+        reader.error(place, "hostname", format!("{hostname:?} is not a domain name or an address literal"));
+    }
+    reader.config.session.hostname = hostname;
+}
+
+fn log(reader: &mut Reader) {
+    // The ranges of the single keys are checked as they are read; the rest is known to the log alone.
+    if let Err(error) = reader.config.log.check() {
+        let key = format!("log.{}", error.name);
+        if !reader.errors.iter().any(|known| known.key == key) {
+            let place = place(reader, &[&key]);
+            reader.error(place, &key, format!("must be {}", error.rule));
+        }
+    }
+}
+
+fn admin(reader: &mut Reader) {
+    if let Some(named) = reader.config.token_file.clone() {
+        let place = place(reader, &["admin.token_file"]);
+        let path = beside(&place.file, &named);
+        // Bounded: a token is one line, and what the path leads to may be endless.
+        let text = fs::File::open(&path).and_then(|file| io::read_to_string(io::Read::take(file, 64 << 10)));
+        match text.map_err(|error| format!("{} cannot be read: {error}", path.display())) {
+            Ok(text) => match Token::new(&text) {
+                Ok(token) => reader.config.admin.token = Some(token),
+                Err(what) => reader.error(place, "admin.token_file", format!("{}: {what}", path.display())),
+            },
+            Err(what) => reader.error(place, "admin.token_file", what),
+        }
+    } else if !reader.config.admin.address.ip().is_loopback() {
+        let place = place(reader, &["admin.address"]);
+        let address = reader.config.admin.address;
+        let what = format!("{address} is not on loopback: set token_file, or everybody may read");
+        reader.error(place, "admin.address", what);
+    }
+}
+
+/// The place of the first of `keys` that was written, else the first file.
+fn place(reader: &Reader, keys: &[&str]) -> Place {
+    let file = || Place::file(reader.config.files.first().cloned().unwrap_or_default());
+    reader.places.find(keys).cloned().unwrap_or_else(file)
+}

@@ -1,0 +1,204 @@
+//! Every key of the configuration file: one row each, from which reading, suggestions, dumps and `docs/configuration.md` are made.
+
+use std::net::SocketAddr;
+
+use inrush_gateway::settings::ListenerSettings;
+use inrush_proto::BareNewline;
+
+use crate::Config;
+use crate::field::{Field, OnlyFirst};
+use crate::units::Unit;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const SECOND: u64 = 1_000_000;
+const DAY: u64 = 86_400 * SECOND;
+
+/// A key.
+pub(crate) struct Row<T> {
+    /// Its name.
+    pub(crate) key: &'static str,
+    /// One line of explanation.
+    pub(crate) help: &'static str,
+    /// Where its value is kept.
+    pub(crate) field: fn(&mut T) -> Field<'_>,
+}
+
+/// A table of keys: `[name]`, or the top of the file when the name is empty.
+pub(crate) struct Table {
+    pub(crate) name: &'static str,
+    pub(crate) help: &'static str,
+    pub(crate) rows: &'static [Row<Config>],
+}
+
+/// One `[[listener]]` as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListenerTable {
+    pub(crate) name: String,
+    pub(crate) address: Vec<SocketAddr>,
+    kind: OnlyFirst,
+    tls: OnlyFirst,
+    pub(crate) bare_newline: BareNewline,
+}
+
+impl Default for ListenerTable {
+    fn default() -> Self {
+        let ListenerSettings { name, addresses } = ListenerSettings::default();
+        Self {
+            name,
+            address: addresses,
+            kind: OnlyFirst(&["mx", "submission", "lmtp"]),
+            tls: OnlyFirst(&["off", "starttls", "required", "implicit"]),
+            bare_newline: BareNewline::default(),
+        }
+    }
+}
+
+/// One `[[domain]]` as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DomainTable {
+    pub(crate) name: String,
+    pub(crate) recipients: String,
+    pub(crate) case_sensitive: bool,
+    pub(crate) allow_open: bool,
+}
+
+impl Default for DomainTable {
+    fn default() -> Self {
+        Self { name: "*".to_owned(), recipients: "any".to_owned(), case_sensitive: false, allow_open: false }
+    }
+}
+
+/// Keys and tables of later versions: refused by name, so that nobody believes them to be in force.
+pub(crate) const LATER: &[&str] =
+    &["tls", "submission", "route", "queue", "relay", "listener.proxy_protocol_from", "domain.route"];
+
+macro_rules! rows {
+    ($($key:literal $help:literal $field:expr;)+) => {
+        &[$(Row { key: $key, help: $help, field: $field }),+]
+    };
+}
+
+pub(crate) const TABLES: &[Table] = &[
+    Table {
+        name: "",
+        help: "The gateway as a whole.",
+        rows: rows! {
+            "hostname" "The name in the greeting, in EHLO and in Received: a domain name or an address literal (RFC 5321 §4.1.1.1)."
+                |config| Field::Text(&mut config.gateway.hostname);
+            "data_dir" "Where the logs lie; relative to the working directory."
+                |config| Field::Path(&mut config.data_dir);
+            "node" "Number of this machine, the first part of every message id; different on every machine."
+                |config| Field::Number(&mut config.node, Unit::Count, 0..=65_535);
+            "cores" "Cores that take connections; 0 = all that the process may use."
+                |config| Field::Number(&mut config.gateway.cores, Unit::Count, 0..=256);
+            "engine" "Kernel interface for sockets and disk; auto = io_uring where the kernel grants it, else epoll."
+                |config| Field::Choice(&mut config.gateway.engine);
+        },
+    },
+    Table {
+        name: "limits",
+        help: "What one session may ask for and what all of them may use; beyond it the reply is 4xx or 5xx.",
+        rows: rows! {
+            "message_bytes_max" "Octets of one message, announced by SIZE; then 552 5.3.4 (RFC 1870)."
+                |config| Field::Number(&mut config.session.limits.message_bytes_max, Unit::Bytes, KIB..=64 * GIB);
+            "recipients_max" "Recipients of one message; then 452 4.5.3 (RFC 5321 §4.5.3.1.8: at least 100)."
+                |config| Field::Number(&mut config.session.limits.recipients_max, Unit::Count, 100..=100_000);
+            "transactions_max" "Mail transactions of one session; then 421 4.7.0 (RFC 9422)."
+                |config| Field::Number(&mut config.session.limits.transactions_max, Unit::Count, 1..=1_000_000_000);
+            "command_octets_max" "Octets of one command line with its CRLF; then 500 5.5.2 (RFC 5321 §4.5.3.1.4: at least 512)."
+                |config| Field::Number(&mut config.session.limits.command_octets_max, Unit::Bytes, 512..=64 * KIB);
+            "text_line_octets_max" "Octets of one line of DATA without its CRLF (RFC 5321 §4.5.3.1.6: at least 998)."
+                |config| Field::Number(&mut config.session.limits.text_line_octets_max, Unit::Bytes, 998..=63 * KIB);
+            "header_bytes_max" "Octets of the header section."
+                |config| Field::Number(&mut config.session.limits.header_bytes_max, Unit::Bytes, 4 * KIB..=16 * MIB);
+            "hops_max" "Received fields of one message; then 554 5.4.6 (RFC 5321 §6.3: at least 100)."
+                |config| Field::Number(&mut config.session.limits.hops_max, Unit::Count, 100..=10_000);
+            "errors_max" "Errors of one session; then 421 4.7.0."
+                |config| Field::Number(&mut config.session.limits.errors_max, Unit::Count, 1..=1_000_000);
+            "idle_timeout" "Silence between two inputs; then 421 4.4.2 (RFC 5321 §4.5.3.2.7 asks for 5m)."
+                |config| Field::Number(&mut config.gateway.timeouts.idle_timeout, Unit::Duration, SECOND..=DAY);
+            "idle_timeout_under_pressure" "The same while a budget of the core is nearly spent."
+                |config| Field::Number(&mut config.gateway.timeouts.idle_timeout_under_pressure, Unit::Duration, SECOND..=DAY);
+            "transaction_timeout" "From MAIL to the final reply of one message; then 421 4.4.2."
+                |config| Field::Number(&mut config.gateway.timeouts.transaction_timeout, Unit::Duration, SECOND..=DAY);
+            "session_timeout" "From the accept to the end of one session; then 421 4.4.2."
+                |config| Field::Number(&mut config.gateway.timeouts.session_timeout, Unit::Duration, SECOND..=DAY);
+            "min_data_rate" "Mail data slower than this over min_data_rate_window ends the session; 0 = no check."
+                |config| Field::Number(&mut config.gateway.timeouts.min_data_rate, Unit::BytesPerSecond, 0..=GIB);
+            "min_data_rate_window" "Time over which min_data_rate is measured."
+                |config| Field::Number(&mut config.gateway.timeouts.min_data_rate_window, Unit::Duration, SECOND..=DAY);
+            "drain_deadline" "How long running transactions may go on after the request to stop."
+                |config| Field::Number(&mut config.gateway.timeouts.drain_deadline, Unit::Duration, 0..=DAY);
+            "connections_max" "Sessions of one core; then 421 4.3.2; 0 = derived from the limit of file descriptors."
+                |config| Field::Number(&mut config.gateway.budgets.connections_max, Unit::Count, 0..=10_000_000);
+            "connections_per_address_max" "Sessions of one address (IPv6: one /64) on one core; then 421 4.7.0; 0 = no limit of its own."
+                |config| Field::Number(&mut config.gateway.budgets.connections_per_address_max, Unit::Count, 0..=10_000_000);
+            "pending_bytes_max" "Octets of mail data that the sessions of one core hold in memory; then 452 4.3.1."
+                |config| Field::Number(&mut config.gateway.budgets.pending_bytes_max, Unit::Bytes, MIB..=1024 * GIB);
+        },
+    },
+    Table {
+        name: "log",
+        help: "The log that makes messages durable before they are answered with 250.",
+        rows: rows! {
+            "durability" "strict = 250 after the durable write; relaxed = 250 after the write is issued: a power cut loses acknowledged mail."
+                |config| Field::Choice(&mut config.log.durability);
+            "relaxed_sync_interval" "Interval between syncs under durability = \"relaxed\"."
+                |config| Field::Number(&mut config.log.relaxed_sync_interval, Unit::Duration, 1_000..=60 * SECOND);
+            "commit_delay" "Wait for more messages before a commit; 0 = the load makes the group."
+                |config| Field::Number(&mut config.log.commit_delay, Unit::Duration, 0..=1_000);
+            "segment_bytes" "Size of a segment file, a power of two; fixed for the life of a log."
+                |config| Field::Number(&mut config.log.segment_bytes, Unit::Bytes, MIB..=16 * GIB);
+            "spares" "Segments kept ready ahead of the one in use, for each log."
+                |config| Field::Number(&mut config.log.spares, Unit::Count, 1..=64);
+            "spare_fill_bytes_per_second" "Rate at which spares are written ahead while one is ready."
+                |config| Field::Number(&mut config.log.spare_fill_bytes_per_second, Unit::BytesPerSecond, MIB..=1024 * GIB);
+            "free_bytes_min" "Free space that the file system must keep; below it 452 4.3.1."
+                |config| Field::Number(&mut config.log.free_bytes_min, Unit::Bytes, 0..=1024 * 1024 * GIB);
+            "batch_buffers" "Buffers of 1MiB for batches, for each log: one fills, one is in flight, the others wait."
+                |config| Field::Number(&mut config.log.batch_buffers, Unit::Count, 2..=64);
+            "direct_io" "Use O_DIRECT where the file system allows it."
+                |config| Field::Switch(&mut config.log.direct_io);
+        },
+    },
+    Table {
+        name: "admin",
+        help: "HTTP for the operator: metrics, health, status.",
+        rows: rows! {
+            "address" "Where to listen; beyond loopback only with token_file."
+                |config| Field::Address(&mut config.admin.address);
+            "token_file" "File whose first line is the bearer token that every request but /healthz and /readyz must carry; relative to this file."
+                |config| Field::OptionalPath(&mut config.token_file);
+        },
+    },
+];
+
+pub(crate) const LISTENER: &[Row<ListenerTable>] = rows! {
+    "name" "Label in logs and metrics."
+        |listener| Field::Text(&mut listener.name);
+    "address" "Addresses to listen on; port 0 lets the kernel choose one."
+        |listener| Field::Addresses(&mut listener.address);
+    "kind" "What the listener is for."
+        |listener| Field::Choice(&mut listener.kind);
+    "tls" "Whether the listener speaks TLS."
+        |listener| Field::Choice(&mut listener.tls);
+    "bare_newline" "A bare CR or LF in DATA: refused with 550 5.6.11, made into CRLF, or kept; the same for all listeners in this version."
+        |listener| Field::Choice(&mut listener.bare_newline);
+};
+
+pub(crate) const DOMAIN: &[Row<DomainTable>] = rows! {
+    "name" "A domain whose mail is taken; \"*\" = every domain, for listeners on loopback only unless allow_open is set."
+        |domain| Field::Text(&mut domain.name);
+    "recipients" "\"any\", or \"file:PATH\" with one address a line (# begins a comment); PATH is relative to this file."
+        |domain| Field::Text(&mut domain.recipients);
+    "case_sensitive" "Whether upper and lower case make different local parts."
+        |domain| Field::Switch(&mut domain.case_sensitive);
+    "allow_open" "Lets \"*\" stand although a listener is not on loopback: mail for every domain is then taken from everybody."
+        |domain| Field::Switch(&mut domain.allow_open);
+};
+
+pub(crate) const LISTENER_HELP: &str =
+    "Where mail comes in; the table may be repeated. Without any there is one on 127.0.0.1:2525.";
+pub(crate) const DOMAIN_HELP: &str = "Whose mail is taken; the table may be repeated. postmaster and abuse of each domain are always taken (RFC 5321 §4.5.1, RFC 2142).";
