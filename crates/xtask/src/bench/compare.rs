@@ -217,6 +217,7 @@ fn facts(arguments: &Arguments, method: &str, folder: &Path) -> anyhow::Result<V
             format!(
                 "{} × {}, {} sessions in all, {} octets, {} messages a run (smtpd: {})",
                 arguments.sources,
+                arguments.generator.name(),
                 arguments.sessions,
                 arguments.octets,
                 arguments.messages,

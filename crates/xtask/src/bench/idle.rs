@@ -63,7 +63,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 fn measure(binary: &Path, connections: u32) -> anyhow::Result<(u64, u64)> {
-    let server = Server::with(Settings { binary: Some(binary.clone()), ..Settings::default() });
+    let server = Server::with(Settings { binary: Some(binary.to_path_buf()), ..Settings::default() });
     // One of each before the count: buffers that are made once are no cost of a connection.
     let mut first = Client::connect(server.mx())?;
     first.hand_in()?;
