@@ -349,7 +349,7 @@ impl Session {
         &self.hello_name
     }
 
-    // RFC 3848, RFC 6531 §4.3: the `with` of the trace field.
+    // RFC 3848 §2, RFC 6531 §4.3: the `with` of the trace field.
     /// The protocol of the session and its open transaction: `SMTP`, `ESMTP` or `UTF8SMTP`.
     pub fn protocol(&self) -> &'static str {
         if self.transaction().smtputf8() {
