@@ -150,7 +150,11 @@ impl Connection {
             self.fill(stream, first).await?;
             self.flush(stream).await?;
             self.slot.busy_since.set(Some(self.flights.now));
-            let received = std::mem::take(&mut self.received);
+            let mut received = std::mem::take(&mut self.received);
+            if received.capacity() == 0 {
+                // A read that the watchdog ended took its buffer with it.
+                received.reserve(RECEIVE_OCTETS);
+            }
             let (result, received) = self.slot.guarded(stream.read(received)).await?;
             self.received = received;
             let octets = result?;

@@ -106,6 +106,12 @@ impl Content {
         }
     }
 
+    /// What the payloads follow from.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// Lines may begin with a dot, so DATA needs transparency.
     #[must_use]
     pub fn has_dot_lines(&self) -> bool {

@@ -67,6 +67,22 @@ pub fn object(outcome: &Outcome, context: &Context) -> Value {
             Some(Err(error)) => json!({ "error": error }),
             None => Value::Null,
         },
+        "verification": match &outcome.verification {
+            Some(Ok(found)) => json!({
+                "holds": found.holds(),
+                "acknowledged": found.acknowledged,
+                "found": found.found,
+                "missing": found.missing,
+                "altered": found.altered,
+                "duplicated": found.duplicated,
+                "unacknowledged": found.unacknowledged,
+                "without_id": found.without_id,
+                "damaged": found.damaged,
+                "examples": found.examples,
+            }),
+            Some(Err(error)) => json!({ "error": error }),
+            None => Value::Null,
+        },
         "generator_cpu": outcome.own_cpu.as_ref().map(cpu),
     })
 }

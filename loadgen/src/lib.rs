@@ -23,4 +23,5 @@ pub mod sizes;
 pub mod template;
 pub mod timer;
 pub mod units;
+pub mod verify;
 pub mod worker;

@@ -15,6 +15,7 @@ use inrush_load::record::Phase;
 use inrush_load::report::{Table, write_hgrm};
 use inrush_load::run::{self, Outcome, Setting};
 use inrush_load::server_cpu::Processes;
+use inrush_load::verify::{Sought, Verification, verify};
 use inrush_load::worker::{Ending, Shared};
 use jiff::Zoned;
 
@@ -25,6 +26,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const EXIT_ERRORS: u8 = 1;
 /// Wrong usage, or a file that cannot be opened.
 const EXIT_USAGE: u8 = 2;
+/// An acknowledged message was not found as it should be, or the log could not be read.
+const EXIT_NOT_VERIFIED: u8 = 4;
 /// The target cannot be reached.
 const EXIT_UNREACHABLE: u8 = 3;
 
@@ -67,7 +70,13 @@ fn command(options: &RunOptions) -> Result<u8, String> {
     let json_file = options.json.as_deref().filter(|path| *path != Path::new("-")).map(create).transpose()?;
     let hgrm_file = options.hgrm.as_deref().map(create).transpose()?;
     let errors_max = plan.errors_max;
-    let outcome = run::run(plan, setting).map_err(|error| error.to_string())?;
+    let content = plan.content.clone();
+    let mut outcome = run::run(plan, setting).map_err(|error| error.to_string())?;
+    if let Some(directory) = &options.verify {
+        let started_us = u64::try_from(started.timestamp().as_microsecond()).unwrap_or(0);
+        let sought = Sought { content: &content, run, started_us, acknowledged: &outcome.acknowledged };
+        outcome.verification = Some(verify(directory, &sought));
+    }
     let code = exit_code(&outcome, errors_max);
     let failed = |error: io::Error| format!("cannot write the report: {error}");
     if let Some(file) = hgrm_file {
@@ -118,6 +127,9 @@ fn interrupts() -> io::Result<Arc<AtomicUsize>> {
 
 fn exit_code(outcome: &Outcome, errors_max: u64) -> u8 {
     let record = &outcome.record;
+    if outcome.verification.as_ref().is_some_and(|found| !found.as_ref().is_ok_and(Verification::holds)) {
+        return EXIT_NOT_VERIFIED;
+    }
     match &outcome.ended_by {
         Some(Ending::Unreachable(_)) => EXIT_UNREACHABLE,
         Some(Ending::Lost(_) | Ending::Acks(_) | Ending::NotOffered(_)) => EXIT_ERRORS,

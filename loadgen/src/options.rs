@@ -177,6 +177,9 @@ pub struct RunOptions {
     /// Append a line `ID N CRC32C OCTETS` for each acknowledged message, as soon as its reply came.
     #[arg(long, value_name = "FILE")]
     pub acks: Option<PathBuf>,
+    /// After the run, find every acknowledged message in the logs of this data directory of the gateway: whole, under its id, once.
+    #[arg(long, value_name = "DIR")]
+    pub verify: Option<PathBuf>,
     /// Report the CPU time of this process per message; may be given several times.
     #[arg(long, value_name = "PID")]
     pub server_pid: Vec<u32>,
@@ -256,7 +259,7 @@ impl RunOptions {
             grace: self.grace,
             errors_max: self.errors_max,
             fail_fast: self.fail_fast,
-            keep_ids: false,
+            keep_ids: self.verify.is_some(),
         })
     }
 
@@ -296,7 +299,7 @@ mod tests {
         let plan = options("-s 50 -m 1000 -l 4096 -r 3 -d -f a@b -t c@d -M me 127.0.0.1:25").unwrap();
         assert_eq!((plan.sessions, plan.messages, plan.recipients), (50, Some(1000), 3));
         assert_eq!(plan.messages_per_connection, None);
-        assert_eq!(plan.targets, ["127.0.0.1:25".parse().unwrap()]);
+        assert_eq!(plan.targets, [SocketAddr::from(([127, 0, 0, 1], 25))]);
         assert_eq!(plan.pace, Pace::Closed);
     }
 
@@ -328,6 +331,7 @@ mod tests {
             "-m 1 -l 1..5",
             "-m 1 nowhere",
             "-m 1 --server-children",
+            "-m 1 -t a<b@c",
         ] {
             assert!(options(line).is_err(), "{line}");
         }

@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 
 use crate::record::{Phase, Record};
 use crate::run::{CpuShare, Outcome};
+use crate::verify::Verification;
 use crate::worker::Ending;
 
 /// Quantiles of the table.
@@ -65,9 +66,13 @@ impl Display for Table<'_> {
             let code = if cause.code == 0 { String::new() } else { format!(" {}", cause.code) };
             writeln!(f, "  {:>8} x {}{code} {}", occurrences.count, cause.place, occurrences.example)?;
         }
-        match &self.0.ended_by {
-            Some(ending) => writeln!(f, "ended early: {}", explain(ending)),
+        if let Some(ending) = &self.0.ended_by {
+            writeln!(f, "ended early: {}", explain(ending))?;
+        }
+        match &self.0.verification {
             None => Ok(()),
+            Some(Err(error)) => writeln!(f, "verification: not possible: {error}"),
+            Some(Ok(verification)) => verified(f, verification),
         }
     }
 }
@@ -103,6 +108,18 @@ fn latencies(f: &mut Formatter<'_>, record: &Record) -> fmt::Result {
         writeln!(f, "{:>10.3}", histogram.max() as f64 / 1e6)?;
     }
     Ok(())
+}
+
+fn verified(f: &mut Formatter<'_>, verification: &Verification) -> fmt::Result {
+    let Verification { acknowledged, found, missing, altered, duplicated, unacknowledged, damaged, .. } =
+        verification;
+    writeln!(
+        f,
+        "verification: {}: {found} of {acknowledged} found whole, {missing} missing, {altered} altered, {duplicated} duplicated, \
+         {damaged} damaged records; {unacknowledged} more not acknowledged",
+        if verification.holds() { "every promise kept" } else { "FAILED" },
+    )?;
+    verification.examples.iter().try_for_each(|example| writeln!(f, "  {example}"))
 }
 
 fn cpu(f: &mut Formatter<'_>, who: &str, share: &CpuShare) -> fmt::Result {

@@ -11,6 +11,7 @@ use crate::acks::Acknowledged;
 use crate::plan::{Pace, Plan};
 use crate::record::Record;
 use crate::server_cpu::{CpuTime, Processes, Sample, tick_us};
+use crate::verify::Verification;
 use crate::worker::{self, Ending, Harvest, Live, Shared, Task};
 
 /// How often the progress line is written.
@@ -54,6 +55,8 @@ pub struct Outcome {
     pub server_cpu: Option<Result<CpuShare, String>>,
     /// The generator's own.
     pub own_cpu: Option<CpuShare>,
+    /// What a verification after the run found, or why it could not be done.
+    pub verification: Option<Result<Verification, String>>,
 }
 
 /// What the main thread lends to a run.
@@ -163,6 +166,7 @@ fn gather(
         ended_by: shared.ended_by.get().cloned(),
         server_cpu,
         own_cpu,
+        verification: None,
     };
     for harvest in harvests {
         outcome.record.merge(&harvest.record);

@@ -211,7 +211,7 @@ impl Worker {
         let pacer = match plan.pace {
             Pace::Closed => None,
             Pace::Open(rate, arrivals) => {
-                Some(Pacer::new(task.start, end, rate, arrivals, task.start_seed(), (core, cores)))
+                Some(Pacer::new(task.start, end, rate, arrivals, plan.content.seed(), (core, cores)))
             }
         };
         // The first cores take what does not divide evenly.
@@ -375,13 +375,6 @@ impl Worker {
                 Next::At(planned) => timer.sleep(planned.saturating_duration_since(now)).await,
             }
         }
-    }
-}
-
-impl Task {
-    /// Arrivals differ from core to core but not from run to run.
-    fn start_seed(&self) -> u64 {
-        0x1_0ad
     }
 }
 

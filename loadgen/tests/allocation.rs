@@ -1,0 +1,72 @@
+//! The client session allocates nothing per message once it has met its largest group.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(unsafe_code, reason = "counting allocations takes an allocator")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use inrush_proto::client::{Event, Pipelining, Protocol, Session, Step, Transfer, write_chunk, write_verb};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call goes on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: `pointer` came from `alloc` above, hence from the system's allocator.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn messages(session: &mut Session, out: &mut Vec<u8>, transfer: Transfer, groups: u32) {
+    for _ in 0..groups {
+        session.begin(1, transfer);
+        out.clear();
+        let mut input: &[u8] = match transfer {
+            Transfer::Data => b"250 ok\r\n250 ok\r\n354 go\r\n250 2.0.0 queued as 00\r\n",
+            Transfer::Chunks => b"250 ok\r\n250 ok\r\n250 2.0.0 queued as 00\r\n",
+        };
+        while session.in_flight() > 0 {
+            while let Some(step) = session.take_step() {
+                match step {
+                    Step::Chunk(_) => {
+                        write_chunk(out, 4096, true);
+                        session.chunk_sent(true);
+                    }
+                    Step::Data => write_verb(out, "DATA"),
+                    _ => out.extend_from_slice(b"octets\r\n"),
+                }
+            }
+            let progress = session.advance(input);
+            assert!(matches!(progress.event, Event::Answer(_)), "{progress:?}");
+            input = &input[progress.consumed..];
+        }
+    }
+}
+
+#[test]
+fn no_allocation_per_message() {
+    let mut session = Session::new(Protocol::Smtp, Pipelining::Auto);
+    let mut out = Vec::with_capacity(1024);
+    session.advance(b"220 a\r\n");
+    session.take_step().unwrap();
+    session.advance(b"250-a\r\n250-CHUNKING\r\n250 PIPELINING\r\n");
+    for transfer in [Transfer::Data, Transfer::Chunks] {
+        messages(&mut session, &mut out, transfer, 4);
+        let before = ALLOCATIONS.with(Cell::get);
+        messages(&mut session, &mut out, transfer, 1000);
+        assert_eq!(ALLOCATIONS.with(Cell::get) - before, 0, "{transfer:?}");
+    }
+}

@@ -1,0 +1,75 @@
+//! Against a server that is not ours: Postfix's smtp-sink.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+#[allow(dead_code, reason = "the scripted server is for the other tests")]
+mod support;
+
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use support::run;
+
+struct Sink {
+    process: Child,
+    address: String,
+}
+
+impl Sink {
+    fn start(options: &[&str]) -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut command = Command::new("smtp-sink");
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        if rustix::process::geteuid().is_root() {
+            // It refuses to run with privileges.
+            command.args(["-u", "nobody"]);
+        }
+        let process = command
+            .args(options)
+            .arg(free.to_string())
+            .arg("100")
+            .spawn()
+            .expect("smtp-sink of Debian's postfix");
+        let sink = Self { process, address: free.to_string() };
+        let begun = Instant::now();
+        while TcpStream::connect(free).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "smtp-sink does not listen");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        sink
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn smtp_sink_takes_everything() {
+    let sink = Sink::start(&[]);
+    for words in ["-s 10 -m 500", "-s 10 -m 500 -d --in-flight 4", "-s 10 -m 500 -d -r 5 --pipelining off"] {
+        let pid = sink.process.id();
+        let run = run(&format!("{} {words} --server-pid {pid}", sink.address));
+        assert_eq!((run.code, run.count("acknowledged")), (0, 500), "{words}: {:?}", run.output);
+        assert!(run.json["server_cpu"]["us_per_message"].as_f64().unwrap() > 0.0);
+    }
+}
+
+#[test]
+fn smtp_sink_speaks_lmtp() {
+    let sink = Sink::start(&["-L"]);
+    let run = run(&format!("{} -s 4 -m 200 -d -L -r 3", sink.address));
+    assert_eq!((run.code, run.count("acknowledged")), (0, 200), "{:?}", run.output);
+}
+
+#[test]
+fn smtp_sink_that_refuses() {
+    // -r: soft error on these commands; -e: no EHLO, so HELO must do.
+    let sink = Sink::start(&["-e", "-r", "RCPT"]);
+    let run = run(&format!("{} -m 20 -d", sink.address));
+    assert_eq!((run.code, run.count("refused")), (1, 20), "{:?}", run.output);
+}
