@@ -5,7 +5,7 @@
 //! each step nothing gated may have left; in the end the replies are those of the model, in its order, and the log
 //! holds exactly its messages.
 //!
-//! `INRUSH_SEED=n` replays one seed.
+//! `INRUSH_SEED=n` replays one seed; `INRUSH_SEEDS=n` plays so many.
 #![allow(
     missing_docs,
     unreachable_pub,
@@ -30,8 +30,9 @@ fn sessions() {
     if let Ok(seed) = std::env::var("INRUSH_SEED") {
         return session(seed.parse().unwrap(), &Counts::default());
     }
+    let seeds = std::env::var("INRUSH_SEEDS").map_or(SEEDS, |seeds| seeds.parse().unwrap());
     let counts = Counts::default();
-    for seed in 0..SEEDS {
+    for seed in 0..seeds {
         if catch_unwind(AssertUnwindSafe(|| session(seed, &counts))).is_err() {
             panic!("replay with INRUSH_SEED={seed}");
         }
