@@ -240,6 +240,8 @@ type OpenSegment<S> = (Arc<<S as Storage>::File>, crate::segment::SegmentHeader)
 
 impl BodyEnd {
     fn then(self, octets: u64, crc: u32) -> Self {
-        Self { octets: self.octets + octets, crc: crc32c_combine(self.crc, crc, octets) }
+        // Most bodies are in one piece.
+        let crc = if self.octets == 0 { crc } else { crc32c_combine(self.crc, crc, octets) };
+        Self { octets: self.octets + octets, crc }
     }
 }

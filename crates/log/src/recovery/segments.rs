@@ -22,6 +22,7 @@ use crate::{Lsn, MessageId};
 pub(crate) const DAMAGED: &str = "damaged";
 /// Octets of a cut tail that are kept at most. Strict durability has one batch in flight; relaxed has 100 ms of them.
 const TAIL_OCTETS_MAX: u64 = 64 << 20;
+static ZEROS: [u8; BLOCK_OCTETS] = [0; BLOCK_OCTETS];
 
 /// A segment whose header holds.
 struct Found<F> {
@@ -237,7 +238,10 @@ impl<S: Storage> Recovery<S> {
             self.walk(&file, header, limit).map_err(|error| place.io("reading a segment", error))?;
         if summary.records == 0 && !records_after && octets == self.identity.segment_bytes {
             drop(file);
-            maker.unpublish(header.number).map_err(|error| place.io("turning into a spare", error))?;
+            // A torn first batch must not turn up again as a tail of the file's next life.
+            let torn = self.report.cut.last().is_some_and(|cut| cut.file == name);
+            let freed = if torn { self.storage.unlink(&path) } else { maker.unpublish(header.number) };
+            freed.map_err(|error| place.io("turning into a spare", error))?;
             self.report.segments_unused += 1;
             return Ok(false);
         }
@@ -345,7 +349,10 @@ impl<S: Storage> Recovery<S> {
         while block < limit && block - end <= BATCH_OCTETS as u64 {
             let octets = (BLOCK - block % BLOCK).min(limit - block);
             let bytes = window.get(walk.file, walk.header.number, block, to_usize(octets))?;
-            if let Some(last) = bytes.iter().rposition(|octet| *octet != 0) {
+            // Most blocks are zero, and comparing whole blocks is quick.
+            if *bytes != ZEROS[..bytes.len()]
+                && let Some(last) = bytes.iter().rposition(|octet| *octet != 0)
+            {
                 end = block + last as u64 + 1;
             }
             block += octets;

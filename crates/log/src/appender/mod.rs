@@ -10,22 +10,22 @@
 //!
 //! Bounds: [`LogSettings::batch_buffers`] of 1 MiB; nothing is allocated for a message.
 
+mod rolling;
+
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::Thread;
 
-use bytes::Bytes;
-
 use crate::batch::Batch;
-use crate::buffer::{AlignedBuffer, Pool};
+use crate::buffer::Pool;
 use crate::envelope::{ChunkRef, EnvelopeRef, encode, envelope_octets_max};
 use crate::error::{AppendError, NoSpace, Poisoned};
-use crate::fresh::{Fresh, FreshReceiver, FreshSender};
-use crate::layout::{BATCH_OCTETS, BLOCK, BLOCK_OCTETS, CHUNK_OCTETS_MAX, RECORD_OCTETS_MAX, seal_offset};
+use crate::fresh::{FreshReceiver, FreshSender};
+use crate::layout::{BLOCK, CHUNK_OCTETS_MAX, RECORD_OCTETS_MAX};
 use crate::record::{RECORD_HEADER_OCTETS, RecordFlags, RecordHeader, RecordKind, record_octets};
-use crate::segment::{LogIdentity, Seal, SealReason, SegmentHeader, SegmentSummary};
+use crate::segment::{LogIdentity, SealReason, SegmentHeader, SegmentSummary};
 use crate::settings::{Durability, LogSettings};
 use crate::stats::AppenderStats;
 use crate::storage::disk::DiskStorage;
@@ -318,7 +318,10 @@ impl<S: Storage> Appender<S> {
             return;
         }
         self.closed = true;
-        self.end_segment(SealReason::Closed);
+        // A segment without records is a spare again at the next start.
+        if self.active.tail > BLOCK || self.open.as_ref().is_some_and(|batch| !batch.is_empty()) {
+            self.end_segment(SealReason::Closed);
+        }
     }
 
     /// Whether nothing is in flight and nothing waits to be written.
@@ -458,131 +461,6 @@ impl<S: Storage> Appender<S> {
         Ok(Appended { lsn, gate, id })
     }
 
-    /// Makes sure that the open batch takes a record of `octets`, by closing it or rolling over to the next segment.
-    fn make_room(&mut self, octets: usize) -> Result<(), AppendError> {
-        loop {
-            let offset = self.open.as_ref().map_or(self.active.tail, Batch::offset);
-            if !fits(octets as u64, seal_offset(self.identity.segment_bytes) - offset) {
-                self.roll()?;
-            } else if let Some(batch) = &self.open {
-                if fits(octets as u64, (BATCH_OCTETS - batch.used()) as u64) {
-                    return Ok(());
-                }
-                self.close_batch(false);
-            } else {
-                let Some(buffer) = self.pool.take() else { return Err(self.count(AppendError::BatchFull)) };
-                self.open = Some(Batch::new(buffer, &self.active.header, self.active.tail));
-            }
-        }
-    }
-
-    fn roll(&mut self) -> Result<(), AppendError> {
-        let Some(next) = self.supply.take(self.helper.as_ref()) else {
-            let reason = self.supply.trouble().unwrap_or(NoSpace::SegmentNotReady);
-            return Err(self.count(AppendError::NoSpace(reason)));
-        };
-        self.end_segment(SealReason::Full);
-        self.active = Active::new(next);
-        self.stats.segments_opened += 1;
-        Ok(())
-    }
-
-    /// Closes the open batch. `to_seal`: its pad reaches over the rest of the segment.
-    fn close_batch(&mut self, to_seal: bool) {
-        let Some(batch) = self.open.take() else { return };
-        if batch.is_empty() {
-            self.pool.put(batch.into_buffer());
-            return;
-        }
-        let pad_to = to_seal.then(|| seal_offset(self.identity.segment_bytes));
-        let mut write = batch.close(pad_to, self.durable, &self.active.file, &mut self.stats);
-        // Under relaxed durability only the end of a segment waits for the disk: its seal may not get ahead of its records.
-        let at_seal = write.end >= self.active.header.base().plus(seal_offset(self.identity.segment_bytes));
-        write.sync_after &= self.strict || at_seal;
-        self.active.tail = write.offset + write.octets as u64;
-        self.active.summary.merge(&write.summary);
-        self.queue.push_back(write);
-    }
-
-    /// Pads the segment to its end and seals it.
-    fn end_segment(&mut self, reason: SealReason) {
-        let header = self.active.header;
-        let seal_at = seal_offset(header.identity.segment_bytes);
-        let batch_open = self.open.as_ref().is_some_and(|batch| !batch.is_empty());
-        self.close_batch(true);
-        if !batch_open && self.active.tail < seal_at {
-            self.queue.push_back(self.pad_block(seal_at));
-        }
-        let mut block = AlignedBuffer::new(BLOCK_OCTETS);
-        let seal = Seal {
-            reason,
-            end: header.base().plus(seal_at),
-            summary: self.active.summary,
-            sealed_at_us: self.storage.now_us(),
-        };
-        seal.encode(&header, &mut block);
-        let end = header.base().plus(header.identity.segment_bytes);
-        self.queue.push_back(self.block_write(WriteKind::Seal, block, seal_at, end));
-    }
-
-    /// A block that declares everything from the tail to the seal void.
-    fn pad_block(&self, seal_at: u64) -> Write<S::File> {
-        let mut block = AlignedBuffer::new(BLOCK_OCTETS);
-        let header = self.active.header;
-        let pad =
-            RecordHeader::pad(header.base().plus(self.active.tail), seal_at - self.active.tail, self.durable);
-        block[..RECORD_HEADER_OCTETS].copy_from_slice(&pad.encode(header.salt));
-        let end = header.base().plus(seal_at);
-        self.block_write(WriteKind::Pad, block, self.active.tail, end)
-    }
-
-    fn block_write(&self, kind: WriteKind, buffer: AlignedBuffer, offset: u64, end: Lsn) -> Write<S::File> {
-        Write {
-            kind,
-            buffer,
-            file: Arc::clone(&self.active.file),
-            segment: self.active.header.number,
-            salt: self.active.header.salt,
-            offset,
-            octets: BLOCK_OCTETS,
-            done: 0,
-            stuck: 0,
-            sync_after: !self.active.file.writes_are_durable(),
-            end,
-            summary: SegmentSummary::default(),
-        }
-    }
-
-    /// Gives the buffer of a finished batch to the consumers or back to the pool.
-    fn hand_on(&mut self, write: Write<S::File>) {
-        let Write { buffer, segment, salt, offset, octets, summary, .. } = write;
-        if summary.messages == 0 || !self.fresh.attached() {
-            return self.pool.put(buffer);
-        }
-        let shared = if self.fresh.is_full() { Err(buffer) } else { self.pool.share(buffer) };
-        match shared {
-            Err(buffer) => {
-                self.stats.fresh_skipped += summary.messages;
-                self.pool.put(buffer);
-            }
-            Ok(shared) => {
-                let bytes = Bytes::from_owner(shared);
-                let base = Lsn::new(segment * self.identity.segment_bytes).plus(offset);
-                for (header, range) in crate::batch::records(&bytes, octets, base, salt) {
-                    if header.kind != RecordKind::Message {
-                        continue;
-                    }
-                    let id = MessageId::unpack(self.identity.node, header.message_id);
-                    if self.fresh.push(Fresh::new(id, header, bytes.slice(range))) {
-                        self.stats.fresh_published += 1;
-                    } else {
-                        self.stats.fresh_skipped += 1;
-                    }
-                }
-            }
-        }
-    }
-
     fn completion(&self, summary: SegmentSummary, octets: usize) -> Completion {
         Completion {
             durable: self.durable,
@@ -619,11 +497,6 @@ impl<F> Active<F> {
     fn new(ready: ReadySegment<F>) -> Self {
         Self { header: ready.header, file: ready.file, tail: BLOCK, summary: SegmentSummary::default() }
     }
-}
-
-/// Whether a record fits into what is left and either fills it or leaves room for the header of a pad.
-fn fits(octets: u64, left: u64) -> bool {
-    octets == left || octets + RECORD_HEADER_OCTETS as u64 <= left
 }
 
 fn flags(envelope: &EnvelopeRef<'_>, chunked: bool) -> RecordFlags {
