@@ -56,6 +56,8 @@ enum Input {
     Broken,
     /// The watch wants the large buffer back.
     SwapBuffer,
+    /// The log has failed, and the session has said so.
+    LogFailed,
 }
 
 /// Serves one connection from the greeting to the end.
@@ -161,6 +163,7 @@ impl<'c> Talk<'c> {
                     match self.receive(reader, writer).await {
                         Input::Octets | Input::SwapBuffer => {}
                         Input::Broken => return SessionEnd::PeerReset,
+                        Input::LogFailed => return SessionEnd::LogFailure,
                         Input::Closed => match self.place.ending() {
                             Some(ending) => self.session.close_with(farewell_reply(ending)),
                             None => {
@@ -351,11 +354,15 @@ impl<'c> Talk<'c> {
             if let Some(done) = arrived {
                 break done;
             }
-            if core.journal.failed() {
+            let failed = core.journal.failed();
+            if failed {
                 self.session.fail_gated();
             }
             if !self.send(writer).await {
                 return Input::Broken;
+            }
+            if failed {
+                return Input::LogFailed;
             }
             self.place.enter(
                 if self.session.has_gated() { Stage::Commit } else { Stage::Input },
@@ -479,7 +486,7 @@ async fn read(
 fn farewell_reply(ending: Ending) -> &'static Reply {
     match ending {
         Ending::Idle => Reply::IDLE_TIMEOUT,
-        Ending::Transaction => Reply::SESSION_TIMEOUT,
+        Ending::Transaction => Reply::TRANSACTION_TIMEOUT,
         Ending::Session => Reply::SESSION_TIMEOUT,
         Ending::DataRate => Reply::DATA_TOO_SLOW,
         Ending::Shutdown => Reply::SHUTTING_DOWN,

@@ -1,2 +1,41 @@
-//! The `inrush` command.
-fn main() {}
+//! The `inrush` command: the gateway and everything an operator does with it.
+//!
+//! Exit codes: 0 done; 1 something was found or went wrong (a bad config, a port in use, a damaged record); 2 the command
+//! line is wrong.
+
+mod cli;
+mod config;
+mod log;
+mod output;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Version of the program.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Check(arguments) => config::check(&arguments),
+        Command::Config(command) => config::run(&command),
+        Command::Log(command) => log::run(&command),
+        Command::Version { json } => output::version(json),
+    };
+    match result {
+        Ok(code) => code,
+        // Somebody has closed our standard output, as `head` does: enough was read.
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The command line, as one definition for the parser and its help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use inrush_log::MessageId;
+
+use crate::log::time::Since;
+
+/// SMTP ingress gateway: takes mail in on every core and makes it durable before it says 250.
+#[derive(Debug, Parser)]
+#[command(name = "inrush", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the gateway until SIGTERM or SIGINT
+    Serve(ConfigFile),
+    /// Check the config and all files it names; say every mistake with file and line
+    Check(ConfigFile),
+    /// Show settings
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Look into the log of accepted mail, of a running or a stopped gateway
+    #[command(subcommand)]
+    Log(LogCommand),
+    /// Show the version
+    Version {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ConfigFile {
+    /// Config file; without one the built-in defaults hold (SMTP on 127.0.0.1:2525, admin on 127.0.0.1:9925, data in ./inrush-data)
+    #[arg(short, long, value_name = "FILE", env = "INRUSH_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print the settings that hold, as a config file; secrets are left out
+    Dump {
+        #[command(flatten)]
+        file: ConfigFile,
+        /// Print every key with its default, unit and meaning instead
+        #[arg(long, conflicts_with = "config")]
+        defaults: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogCommand {
+    /// Segments, messages and octets of each log
+    Stat {
+        #[command(flatten)]
+        data: DataDir,
+        /// One JSON object per log
+        #[arg(long)]
+        json: bool,
+    },
+    /// One line for each message
+    List {
+        #[command(flatten)]
+        data: DataDir,
+        #[command(flatten)]
+        filter: Filter,
+        /// One JSON object per message
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write one message to standard output: the trace header, then the mail data as it was sent
+    Cat {
+        #[command(flatten)]
+        data: DataDir,
+        /// Id of the message, as the 250 has named it
+        id: MessageId,
+        /// Leave out the trace header
+        #[arg(long)]
+        no_trace: bool,
+    },
+    /// Write each message to a file ID.eml: the trace header, then the mail data as it was sent
+    Export {
+        #[command(flatten)]
+        data: DataDir,
+        /// Directory for the files; made if need be
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+        #[command(flatten)]
+        filter: Filter,
+    },
+    /// Read everything and check every checksum; exit code 1 when a record does not hold
+    Verify {
+        #[command(flatten)]
+        data: DataDir,
+        /// One JSON object per bad record and one per log
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DataDir {
+    /// Data directory of the gateway
+    #[arg(long, value_name = "DIR", default_value = "inrush-data", env = "INRUSH_DATA_DIR")]
+    pub(crate) data_dir: PathBuf,
+}
+
+#[derive(Args, Debug, Default)]
+pub(crate) struct Filter {
+    /// Only messages accepted since then: RFC 3339 (2026-03-01T12:00:00Z) or an age (25s, 2h, 3d)
+    #[arg(long, value_name = "T")]
+    pub(crate) since: Option<Since>,
+    /// Only messages with a recipient in this domain
+    #[arg(long, value_name = "DOMAIN")]
+    pub(crate) rcpt_domain: Option<String>,
+    /// Only the message with this id
+    #[arg(long, value_name = "ID")]
+    pub(crate) id: Option<MessageId>,
+}

@@ -1,0 +1,134 @@
+//! `inrush serve`: start everything, wait for a reason to end, end in order.
+
+use std::io::{self, IsTerminal as _};
+use std::process::ExitCode;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+
+use anyhow::Context as _;
+use inrush_config::Config;
+use inrush_gateway::{CoreError, Gateway, Start};
+use inrush_log::RecoveryReport;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::ConfigFile;
+
+/// Environment variable with the levels of the log, by module where wanted: `info`, `warn,inrush_gateway=debug`.
+const LOG_VARIABLE: &str = "INRUSH_LOG";
+
+/// Why the gateway ends.
+enum End {
+    /// A signal asked for it.
+    Signal(i32),
+    /// A core has ended, before it was asked to when there is an error.
+    Core(Result<(), CoreError>),
+}
+
+/// Runs the gateway until a signal or a failed log ends it.
+pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
+    let config = Config::load(arguments.config.as_deref())?;
+    start_log();
+    let (ends, end) = mpsc::channel();
+    // Before anything is started, so that no signal finds a half-started gateway without a handler.
+    forward_signals(ends.clone())?;
+    let Config { gateway, session, log, data_dir, node, recipients, admin, .. } = config;
+    let gateway = Gateway::start(
+        Start { gateway, session, log, data_dir: &data_dir, node, recipients, version: crate::VERSION },
+        move |ended| {
+            // Nobody listens any more when the end has been reached.
+            let _ = ends.send(End::Core(ended));
+        },
+    )?;
+    for (core, report) in gateway.recovered().iter().enumerate() {
+        say_recovered(core, report);
+    }
+    let admin = inrush_admin::Server::start(admin, gateway.metrics().clone(), gateway.accepting())
+        .context("admin server")?;
+    tracing::info!(
+        version = crate::VERSION,
+        cores = gateway.cores(),
+        engine = gateway.engine().name(),
+        data_dir = %data_dir.display(),
+        "started"
+    );
+    for (listener, address) in gateway.addresses() {
+        tracing::info!(%listener, %address, "listening");
+    }
+    tracing::info!(listener = %"admin", address = %admin.address(), "listening");
+
+    let result = match end.recv() {
+        Ok(End::Signal(signal)) => {
+            tracing::info!(signal, "stopping: running transactions finish, idle sessions are closed");
+            gateway.stop();
+            forget_further_cores(gateway, &end)
+        }
+        Ok(End::Core(ended)) => {
+            gateway.stop();
+            gateway.join();
+            ended.map_err(anyhow::Error::from)
+        }
+        Err(_) => Ok(()),
+    };
+    admin.stop();
+    match &result {
+        Ok(()) => tracing::info!("stopped"),
+        Err(error) => tracing::error!("{error:#}"),
+    }
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Waits for all cores; the first error of one is the error of all.
+fn forget_further_cores(gateway: Gateway, end: &mpsc::Receiver<End>) -> anyhow::Result<()> {
+    gateway.join();
+    let mut result = Ok(());
+    while let Ok(ended) = end.try_recv() {
+        if let End::Core(Err(error)) = ended {
+            result = result.and(Err(error.into()));
+        }
+    }
+    result
+}
+
+fn forward_signals(ends: Sender<End>) -> anyhow::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT]).context("signal handlers")?;
+    thread::Builder::new().name("inrush-signals".to_owned()).spawn(move || {
+        for signal in signals.forever() {
+            if ends.send(End::Signal(signal)).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+fn start_log() {
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}
+
+fn say_recovered(core: usize, report: &RecoveryReport) {
+    if report.created {
+        return;
+    }
+    tracing::info!(core, messages = report.messages, octets = report.octets_scanned, "log recovered");
+    for cut in &report.cut {
+        tracing::warn!(
+            core,
+            file = cut.file,
+            offset = cut.offset,
+            octets = cut.octets,
+            kept_as = cut.kept_as,
+            "a torn batch that was never acknowledged was cut off"
+        );
+    }
+    for damage in &report.damage {
+        tracing::error!(core, %damage, "acknowledged mail is damaged; see inrush log verify");
+    }
+}
