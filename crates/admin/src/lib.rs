@@ -1,6 +1,25 @@
-//! HTTP for the operator: metrics, health.
+//! HTTP for the operator: metrics, health, status.
+//!
+//! ```text
+//! GET /metrics         OpenMetrics, or the classic text format when Accept prefers text/plain
+//! GET /healthz         200: the process lives
+//! GET /readyz          200, or 503 with the reasons, one a line
+//! GET /api/v1/status   JSON: what a person wants to know
+//! ```
+//! [`Server`] runs on a thread of its own with its own runtime, away from the cores; it only reads their cells. Each connection carries
+//! one request and has a deadline, so that a slow client costs one of [`AdminSettings::connections_max`] places for a bounded time.
+//! Loopback by default; with a token every request but the two health checks must carry it.
+//!
+//! Standards: RFC 9110, RFC 9112 (HTTP/1.1); RFC 6750 §2.1 (bearer token).
 #![forbid(unsafe_code)]
 
+mod negotiate;
+mod readiness;
+mod routes;
+mod server;
 mod settings;
+mod status;
 
+pub use readiness::Readiness;
+pub use server::{Server, StartError};
 pub use settings::{AdminSettings, Token};

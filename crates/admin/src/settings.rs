@@ -51,9 +51,9 @@ pub struct AdminSettings {
     pub token: Option<Token>,
     /// Connections at a time; more wait in the kernel.
     pub connections_max: usize,
-    /// Octets of a request with its header.
+    /// Octets of the header of a request, at least 8 KiB; then 431.
     pub request_octets_max: usize,
-    /// From the accept of a connection, or the answer before, to the end of the next request's header; also for the whole answer.
+    /// From the accept of a connection to the end of the header; as long again for the answer.
     pub request_timeout: Duration,
 }
 

@@ -6,16 +6,16 @@ use crate::Config;
 use crate::field::Field;
 use crate::schema::{DOMAIN, DOMAIN_HELP, LISTENER, LISTENER_HELP, Row, TABLES};
 
-impl Config {
-    /// Every key with its default, its range and a line of explanation, as a file that gives exactly the defaults.
-    #[must_use]
-    pub fn dump_defaults() -> String {
-        let text = Self::default().write(true);
-        format!(
-            "# Every key of inrush with its default. What is left out keeps its default; unknown keys are errors.\n\n{text}"
-        )
-    }
+/// Every key with its default, its range and a line of explanation, as a file that gives exactly the defaults.
+#[must_use]
+pub fn dump_defaults() -> String {
+    let text = Config::default().write(true);
+    format!(
+        "# Every key of inrush with its default. What is left out keeps its default; unknown keys are errors.\n\n{text}"
+    )
+}
 
+impl Config {
     /// What is in force, as a file that gives the same again. It names the file of the token and never the token.
     #[must_use]
     pub fn dump(&self) -> String {

@@ -8,7 +8,7 @@
 //! mistakes are told at once, each with file, line, column, key and what may have been meant. Secrets come from files of their own and
 //! appear in no message and no dump.
 //!
-//! The settings belong to the parts; this crate composes them. `schema.rs` lists every key once; reading, [`Config::dump_defaults`]
+//! The settings belong to the parts; this crate composes them. `schema.rs` lists every key once; reading, [`dump_defaults`]
 //! and `docs/configuration.md` all follow it.
 #![forbid(unsafe_code)]
 
@@ -31,7 +31,7 @@ use inrush_log::LogSettings;
 use inrush_policy::Recipients;
 use inrush_proto::Settings as SessionSettings;
 
-pub use dump::documentation;
+pub use dump::{documentation, dump_defaults};
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use units::Unit;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use inrush_admin::AdminSettings;
-use inrush_config::{Config, documentation};
+use inrush_config::{Config, documentation, dump_defaults};
 use inrush_gateway::settings::{Engine, GatewaySettings};
 use inrush_log::{Durability, LogSettings};
 use inrush_proto::{BareNewline, Limits};
@@ -39,7 +39,7 @@ fn without_a_file_the_defaults_of_the_parts_are_in_force() {
 
 #[test]
 fn the_dump_of_the_defaults_gives_exactly_the_defaults() {
-    let text = Config::dump_defaults();
+    let text = dump_defaults();
     assert_defaults(&parse(&text));
     assert_eq!(parse(&text).dump(), Config::default().dump());
     // Each key stands there below its explanation.

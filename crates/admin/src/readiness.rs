@@ -1,0 +1,73 @@
+//! Whether the gateway takes mail, and why not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use inrush_metrics::{Gauge, Metrics};
+
+/// Switches of the cores: each says whether its core takes connections.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness {
+    cores: Vec<Arc<AtomicBool>>,
+}
+
+impl From<Vec<Arc<AtomicBool>>> for Readiness {
+    fn from(cores: Vec<Arc<AtomicBool>>) -> Self {
+        Self { cores }
+    }
+}
+
+impl Readiness {
+    /// Why new mail would be refused; empty when it is taken.
+    #[must_use]
+    pub fn reasons(&self, metrics: &Metrics) -> Vec<String> {
+        let mut reasons = Vec::new();
+        let closed = self.cores.iter().filter(|core| !core.load(Ordering::Acquire)).count();
+        if closed > 0 {
+            reasons.push(format!("{closed} of {} cores take no connections", self.cores.len()));
+        }
+        let snapshot = metrics.snapshot();
+        for (gauge, why) in [
+            (Gauge::LogPoisoned, "logs are poisoned by a failed write"),
+            (Gauge::LogNoSpace, "logs have no space for new mail"),
+        ] {
+            let logs = snapshot.gauge(gauge);
+            if logs > 0 {
+                reasons.push(format!("{logs} of {} {why}", snapshot.cores()));
+            }
+        }
+        reasons
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use inrush_metrics::Names;
+
+    use super::*;
+
+    #[test]
+    fn each_reason_is_told_and_goes_away() {
+        let metrics = Metrics::new(Names::default(), 2);
+        let cores = vec![Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(true))];
+        let readiness = Readiness::from(cores.clone());
+        assert!(readiness.reasons(&metrics).is_empty());
+        cores[1].store(false, Ordering::Release);
+        let writer = metrics.core(0).writer().unwrap();
+        writer.set(Gauge::LogPoisoned, 1);
+        writer.set(Gauge::LogNoSpace, 1);
+        assert_eq!(
+            readiness.reasons(&metrics),
+            [
+                "1 of 2 cores take no connections",
+                "1 of 2 logs are poisoned by a failed write",
+                "1 of 2 logs have no space for new mail"
+            ]
+        );
+        cores[1].store(true, Ordering::Release);
+        writer.set(Gauge::LogPoisoned, 0);
+        writer.set(Gauge::LogNoSpace, 0);
+        assert!(readiness.reasons(&metrics).is_empty());
+    }
+}

@@ -1,0 +1,96 @@
+//! From a request to its response.
+
+use std::sync::Arc;
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{
+    ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE,
+};
+use hyper::{Method, Request, Response, StatusCode};
+use inrush_metrics::Metrics;
+
+use crate::{Readiness, Token, negotiate, status};
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What the routes read.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) readiness: Readiness,
+    pub(crate) token: Option<Token>,
+}
+
+impl State {
+    /// Answers one request; its body is not read.
+    pub(crate) fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        let path = request.uri().path();
+        let open = matches!(path, "/healthz" | "/readyz");
+        if !open && !self.allows(request) {
+            let refusal = respond(StatusCode::UNAUTHORIZED, TEXT, "a bearer token is needed\n");
+            // RFC 9110 §11.6.1, RFC 6750 §3.
+            return with(refusal, WWW_AUTHENTICATE, "Bearer");
+        }
+        let known = open || matches!(path, "/metrics" | "/api/v1/status");
+        if !known {
+            return respond(
+                StatusCode::NOT_FOUND,
+                TEXT,
+                "there is nothing here: /metrics, /healthz, /readyz, /api/v1/status\n",
+            );
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            // RFC 9110 §15.5.6: the response names what is allowed.
+            return with(
+                respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n"),
+                ALLOW,
+                "GET, HEAD",
+            );
+        }
+        match path {
+            "/healthz" => respond(StatusCode::OK, TEXT, "ok\n"),
+            "/readyz" => self.ready(),
+            "/metrics" => self.metrics(request),
+            _ => {
+                let document = format!("{:#}\n", status::status(&self.metrics, &self.readiness));
+                respond(StatusCode::OK, "application/json", document)
+            }
+        }
+    }
+
+    fn allows<B>(&self, request: &Request<B>) -> bool {
+        let Some(token) = &self.token else { return true };
+        let sent = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let Some((scheme, sent)) = sent.and_then(|sent| sent.split_once(' ')) else { return false };
+        scheme.eq_ignore_ascii_case("Bearer") && token.matches(sent.trim())
+    }
+
+    fn ready(&self) -> Response<Full<Bytes>> {
+        let mut reasons = self.readiness.reasons(&self.metrics);
+        if reasons.is_empty() {
+            return respond(StatusCode::OK, TEXT, "ready\n");
+        }
+        reasons.push(String::new());
+        respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, reasons.join("\n"))
+    }
+
+    fn metrics<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        let accept = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let format = negotiate::format(&accept.collect::<Vec<_>>().join(","));
+        respond(StatusCode::OK, format.content_type(), self.metrics.render(format))
+    }
+}
+
+fn respond(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let response = with(response, CONTENT_TYPE, content_type);
+    let response = with(response, CACHE_CONTROL, "no-store");
+    with(response, HeaderName::from_static("x-content-type-options"), "nosniff")
+}
+
+fn with(mut response: Response<Full<Bytes>>, name: HeaderName, value: &'static str) -> Response<Full<Bytes>> {
+    response.headers_mut().insert(name, HeaderValue::from_static(value));
+    response
+}

@@ -1,0 +1,179 @@
+//! The listener, its thread and its connections.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use inrush_metrics::Metrics;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinSet;
+
+use crate::routes::State;
+use crate::{AdminSettings, Readiness};
+
+/// The least buffer that hyper works with.
+const REQUEST_OCTETS_LEAST: usize = 8 << 10;
+/// Header fields of a request.
+const HEADERS_MAX: usize = 64;
+/// How long answers under way may take once the server is asked to stop.
+const STOP_DEADLINE: Duration = Duration::from_secs(1);
+/// Pause after an accept that failed for want of descriptors or memory; without one the loop would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// The address of the settings.
+        address: SocketAddr,
+        /// The kernel's words.
+        error: io::Error,
+    },
+    /// The address is not on loopback and there is no token.
+    #[error("{0} is not on loopback: a token is needed")]
+    Unprotected(SocketAddr),
+    /// The thread or its runtime could not be made.
+    #[error("cannot start the thread: {0}")]
+    Thread(io::Error),
+}
+
+/// The running server; stops when dropped.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Listens on the address of `settings` and answers on a thread of its own.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing runs then.
+    pub fn start(
+        settings: AdminSettings,
+        metrics: Arc<Metrics>,
+        readiness: impl Into<Readiness>,
+    ) -> Result<Self, StartError> {
+        let address = settings.address;
+        if !address.ip().is_loopback() && settings.token.is_none() {
+            return Err(StartError::Unprotected(address));
+        }
+        let listen = |error| StartError::Listen { address, error };
+        let listener = StdTcpListener::bind(address).map_err(listen)?;
+        listener.set_nonblocking(true).map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
+        let (stop, stopped) = oneshot::channel();
+        let AdminSettings { token, connections_max, request_octets_max, request_timeout, .. } = settings;
+        let state = Arc::new(State { metrics, readiness: readiness.into(), token });
+        let service = Service { state, request_octets_max, request_timeout, connections_max };
+        let thread = thread::Builder::new()
+            .name("inrush-admin".to_owned())
+            .spawn(move || service.run(&runtime, listener, stopped))
+            .map_err(StartError::Thread)?;
+        Ok(Self { address, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// The address that is listened on, with the port that the kernel chose.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Closes the listener, lets answers under way finish within a second, ends the thread.
+    pub fn stop(self) {}
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic has been told by its own hook; there is nothing to add.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Service {
+    state: Arc<State>,
+    request_octets_max: usize,
+    request_timeout: Duration,
+    connections_max: usize,
+}
+
+impl Service {
+    fn run(self, runtime: &Runtime, listener: StdTcpListener, stopped: oneshot::Receiver<()>) {
+        runtime.block_on(async {
+            let listener = match TcpListener::from_std(listener) {
+                Ok(listener) => listener,
+                Err(error) => return tracing::error!(%error, "the admin server does not run"),
+            };
+            let mut connections = JoinSet::new();
+            tokio::select! {
+                () = self.accept(&listener, &mut connections) => {}
+                _ = stopped => {}
+            }
+            drop(listener);
+            let rest = async { while connections.join_next().await.is_some() {} };
+            let _ = tokio::time::timeout(STOP_DEADLINE, rest).await;
+        });
+    }
+
+    /// Takes connections for ever.
+    async fn accept(&self, listener: &TcpListener, connections: &mut JoinSet<()>) {
+        let places = Arc::new(Semaphore::new(self.connections_max.max(1)));
+        loop {
+            // A place first: who has none waits in the kernel's queue and costs nothing here.
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            while connections.try_join_next().is_some() {}
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let connection = self.connection(stream);
+                    connections.spawn(async move {
+                        connection.await;
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "admin: accept failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// One request and its answer.
+    fn connection(&self, stream: TcpStream) -> impl Future<Output = ()> + Send + 'static {
+        let state = Arc::clone(&self.state);
+        let service = service_fn(move |request| {
+            let response = state.answer(&request);
+            async move { Ok::<_, Infallible>(response) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .keep_alive(false)
+            .max_buf_size(self.request_octets_max.max(REQUEST_OCTETS_LEAST))
+            .max_headers(HEADERS_MAX)
+            .header_read_timeout(self.request_timeout)
+            .serve_connection(TokioIo::new(stream), service);
+        // The header has its own time; the whole gets the same again for an answer that is read slowly.
+        let deadline = self.request_timeout * 2;
+        async move {
+            if let Ok(Err(error)) = tokio::time::timeout(deadline, connection).await {
+                tracing::debug!(%error, "admin: connection ended");
+            }
+        }
+    }
+}
