@@ -236,10 +236,12 @@ impl<S: Storage> Recovery<S> {
         file.sync().map_err(|error| place.io("syncing a segment", error))?;
         let Walked { end, summary, durable } =
             self.walk(&file, header, limit).map_err(|error| place.io("reading a segment", error))?;
-        if summary.records == 0 && !records_after && octets == self.identity.segment_bytes {
+        let torn = self.report.cut.last().is_some_and(|cut| cut.file == name);
+        // Without records and octets it was never used, even with others behind it: its name could not be made durable, so it was passed over.
+        let unused = summary.records == 0 && (!records_after || !torn);
+        if unused && octets == self.identity.segment_bytes {
             drop(file);
             // A torn first batch must not turn up again as a tail of the file's next life.
-            let torn = self.report.cut.last().is_some_and(|cut| cut.file == name);
             let freed = if torn { self.storage.unlink(&path) } else { maker.unpublish(header.number) };
             freed.map_err(|error| place.io("turning into a spare", error))?;
             self.report.segments_unused += 1;
