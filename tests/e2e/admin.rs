@@ -8,9 +8,10 @@ use inrush_tests::server::Server;
 #[test]
 fn health() {
     let server = Server::start();
-    for path in ["/healthz", "/readyz"] {
-        assert_eq!(http::get(server.admin(), path).status, 200, "{path}");
-    }
+    assert_eq!(http::get(server.admin(), "/healthz").status, 200);
+    process::eventually("/readyz says yes", std::time::Duration::from_secs(20), || {
+        http::get(server.admin(), "/readyz").status == 200
+    });
     assert_eq!(http::get(server.admin(), "/no-such-page").status, 404);
 }
 
@@ -51,6 +52,7 @@ fn promtool_check_metrics() {
     let mut client = Client::greeted(server.mx());
     client.deliver(&["b@example.com"], b"Subject: x\r\n\r\nx\r\n");
     let scrape = http::request(server.admin(), "/metrics", "text/plain;version=0.0.4");
+    assert!(scrape.body.contains("inrush_messages_accepted_total"), "{}", scrape.body);
     let checked = process::finish_with_input(
         process::command("promtool", ["check", "metrics"]),
         scrape.body.as_bytes(),

@@ -22,7 +22,10 @@ fn two_messages() -> (Server, String, String, String) {
     let server = Server::start();
     let mut client = Client::greeted(server.mx());
     let first = client.deliver(&["b@example.com", "c@example.com"], BODY);
-    let second = client.deliver(&["postmaster@example.com"], &b"0123456789\r\n".repeat(100_000));
+    let second = client.deliver(
+        &["postmaster@example.com"],
+        &[b"\r\n", b"0123456789\r\n".repeat(100_000).as_slice()].concat(),
+    );
     let data = server.data().display().to_string();
     (server, data, first, second)
 }

@@ -8,7 +8,7 @@ use inrush_tests::settings::Settings;
 
 /// Few file descriptors: the budget of connections follows from them, and the log and the admin port keep theirs.
 fn few_descriptors(engine: &str) {
-    let launcher = vec!["prlimit".to_owned(), "--nofile=200:200".to_owned()];
+    let launcher = vec!["prlimit".to_owned(), "--nofile=300:300".to_owned()];
     let server = Server::with(Settings { launcher, ..Settings::default().engine(engine) });
     let mut inside = Vec::new();
     let mut refused = 0;
