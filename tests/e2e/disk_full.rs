@@ -79,8 +79,9 @@ fn scenario(disk: &SmallDisk, free: &str, ballast: impl FnOnce(&Path)) {
             + samples.sum("inrush_refusals_total", &["reason=\"storage_full\""]);
         refused > 0.0
     });
-    let log = server.log();
-    assert!(log.lines().any(|line| line.contains("452 4.3.1")), "{log}");
+    process::eventually("the log tells why", Duration::from_secs(10), || {
+        server.log().lines().any(|line| line.contains("452 4.3.1"))
+    });
     client.say("NOOP", 250);
 
     // Space is back: no restart, the same connection even.
