@@ -69,7 +69,8 @@ impl Distribution {
     /// Sum of all values in recorded units, within 0.8 %.
     #[must_use]
     pub fn sum(&self) -> f64 {
-        self.recorded().map(|(low, high, count)| low.midpoint(high) as f64 * count as f64).sum()
+        // Folded from 0: the sum of nothing would be -0.
+        self.recorded().fold(0.0, |sum, (low, high, count)| sum + low.midpoint(high) as f64 * count as f64)
     }
 
     /// Values per bucket and not cumulative; one bucket more than `bounds` for the rest. A cell that lies across a bound counts above it,

@@ -171,7 +171,6 @@ families! {
         Transaction "transaction_timeout" "A mail transaction took too long.";
         Session "session_timeout" "The session took too long.";
         DataRate "min_data_rate" "Mail data came too slowly.";
-        Send "send" "The peer did not take its replies.";
     }
     /// Why the log did not take a message.
     LogRefusal "inrush_log_refusals_total" "reason" "Messages that the log did not take, by reason; the peer got 4xx." {
@@ -180,7 +179,6 @@ families! {
         DiskFull "disk_full" "The file system is full: 452.";
         SegmentFailed "segment_failed" "A segment cannot be prepared: 452.";
         Pending "pending_bytes_max" "The core's budget of memory is spent: 452.";
-        BatchFull "batch_full" "No batch had room in time: 452.";
         Poisoned "poisoned" "A write or sync failed earlier: 451.";
     }
 }
@@ -190,8 +188,6 @@ plain! {
     Gauge Kind::Gauge;
     ConnectionsOpen "inrush_connections_open" ["core"] "Sessions open, by core.";
     ConnectionsLimit "inrush_connections_limit" [] "Sessions that may be open.";
-    PoolBytes "inrush_pool_bytes" [] "Octets of receive buffers out of the pools, in use by sessions.";
-    PoolBytesLimit "inrush_pool_limit_bytes" [] "Octets of receive buffers that the pools may hand out.";
     PendingBytes "inrush_pending_bytes" [] "Octets of mail data that sessions hold in memory.";
     PendingBytesLimit "inrush_pending_limit_bytes" [] "Octets of mail data that sessions may hold in memory.";
     LogDurableLagBytes "inrush_log_durable_lag_bytes" [] "Octets appended to the log and not yet durable.";
