@@ -23,10 +23,6 @@ const EXCEPTIONS: &[(&str, &str)] = &[
         "inrush_log_durable_lag_bytes",
         "0 whenever no write is under way, and a write takes less time than a scrape",
     ),
-    ("inrush_fresh_queued", "no consumer of fresh messages is attached yet"),
-    ("inrush_fresh_skipped", "no consumer of fresh messages is attached yet"),
-    ("inrush_fresh_queue_messages", "no consumer of fresh messages is attached yet"),
-    ("inrush_fresh_queue_limit_messages", "no consumer of fresh messages is attached yet"),
 ];
 
 fn everything(server: &mut Server) {

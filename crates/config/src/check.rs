@@ -33,7 +33,7 @@ fn listeners(reader: &mut Reader) {
     let mut names = HashMap::new();
     let mut addresses: HashMap<SocketAddr, Place> = HashMap::new();
     for entry in &entries {
-        let ListenerTable { name, address, bare_newline, .. } = &entry.table;
+        let ListenerTable { name, address, .. } = &entry.table;
         let at = entry.place("name");
         // The name is a label of metrics and a word of log lines.
         let word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
@@ -53,10 +53,6 @@ fn listeners(reader: &mut Reader) {
                 reader.error(at, "listener.address", format!("{one} is listened on already, at {first}"));
             }
         }
-        if *bare_newline != entries[0].table.bare_newline {
-            let what = "not supported by this version: all listeners must have the same";
-            reader.error(entry.place("bare_newline"), "listener.bare_newline", what.to_owned());
-        }
     }
     if !entries.is_empty() {
         reader.config.listeners = entries.into_iter().map(|entry| entry.table).collect();
@@ -64,10 +60,10 @@ fn listeners(reader: &mut Reader) {
     let listener = |table: &ListenerTable| ListenerSettings {
         name: table.name.clone(),
         addresses: table.address.clone(),
+        bare_newline: table.bare_newline,
     };
-    let Config { gateway, session, listeners, .. } = &mut reader.config;
+    let Config { gateway, listeners, .. } = &mut reader.config;
     gateway.listeners = listeners.iter().map(listener).collect();
-    session.bare_newline = listeners.first().map(|table| table.bare_newline).unwrap_or_default();
 }
 
 fn domains(reader: &mut Reader) {

@@ -44,13 +44,13 @@ pub(crate) struct ListenerTable {
 
 impl Default for ListenerTable {
     fn default() -> Self {
-        let ListenerSettings { name, addresses } = ListenerSettings::default();
+        let ListenerSettings { name, addresses, bare_newline } = ListenerSettings::default();
         Self {
             name,
             address: addresses,
             kind: OnlyFirst(&["mx", "submission", "lmtp"]),
             tls: OnlyFirst(&["off", "starttls", "required", "implicit"]),
-            bare_newline: BareNewline::default(),
+            bare_newline,
         }
     }
 }
@@ -147,8 +147,6 @@ pub(crate) const TABLES: &[Table] = &[
                 |config| Field::Choice(&mut config.log.durability);
             "relaxed_sync_interval" "Interval between syncs under durability = \"relaxed\"."
                 |config| Field::Number(&mut config.log.relaxed_sync_interval, Unit::Duration, 1_000..=60 * SECOND);
-            "commit_delay" "Wait for more messages before a commit; 0 = the load makes the group."
-                |config| Field::Number(&mut config.log.commit_delay, Unit::Duration, 0..=1_000);
             "segment_bytes" "Size of a segment file, a power of two; fixed for the life of a log."
                 |config| Field::Number(&mut config.log.segment_bytes, Unit::Bytes, MIB..=16 * GIB);
             "spares" "Segments kept ready ahead of the one in use, for each log."
@@ -184,7 +182,7 @@ pub(crate) const LISTENER: &[Row<ListenerTable>] = rows! {
         |listener| Field::Choice(&mut listener.kind);
     "tls" "Whether the listener speaks TLS."
         |listener| Field::Choice(&mut listener.tls);
-    "bare_newline" "A bare CR or LF in DATA: refused with 550 5.6.11, made into CRLF, or kept; the same for all listeners in this version."
+    "bare_newline" "A bare CR or LF in DATA: refused with 550 5.6.11, made into CRLF, or kept."
         |listener| Field::Choice(&mut listener.bare_newline);
 };
 

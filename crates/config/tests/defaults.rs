@@ -18,7 +18,7 @@ fn parse(text: &str) -> Config {
 fn assert_defaults(config: &Config) {
     assert_eq!(config.gateway, GatewaySettings::default());
     assert_eq!(config.session.limits, Limits::default());
-    assert_eq!(config.session.bare_newline, BareNewline::default());
+    assert_eq!(config.gateway.listeners[0].bare_newline, BareNewline::default());
     assert_eq!(config.session.hostname, GatewaySettings::default().hostname);
     assert_eq!(config.log, LogSettings::default());
     assert_eq!(config.admin, AdminSettings::default());
@@ -63,7 +63,7 @@ fn what_is_dumped_gives_the_same_again() {
         min_data_rate = 0
         [log]
         durability = "relaxed"
-        commit_delay = "250us"
+        relaxed_sync_interval = "250ms"
         segment_bytes = "16MiB"
         [[listener]]
         name = "a"
@@ -72,7 +72,6 @@ fn what_is_dumped_gives_the_same_again() {
         [[listener]]
         name = "b"
         address = ["[::]:25"]
-        bare_newline = "normalize"
         [[domain]]
         name = "example.com"
         [[domain]]
@@ -85,11 +84,13 @@ fn what_is_dumped_gives_the_same_again() {
     assert_eq!(config.data_dir, Path::new("/var/lib/\"odd\"/inrush"));
     assert_eq!((config.node, config.gateway.cores, config.gateway.engine), (7, 2, Engine::Epoll));
     assert_eq!(config.session.limits.message_bytes_max, 25 << 20);
-    assert_eq!(config.session.bare_newline, BareNewline::Normalize);
+    let modes: Vec<BareNewline> =
+        config.gateway.listeners.iter().map(|listener| listener.bare_newline).collect();
+    assert_eq!(modes, [BareNewline::Normalize, BareNewline::Reject]);
     assert_eq!(config.gateway.timeouts.idle_timeout, Duration::from_secs(90));
     assert_eq!(config.gateway.timeouts.min_data_rate, 0);
     assert_eq!((config.log.durability, config.log.segment_bytes), (Durability::Relaxed, 16 << 20));
-    assert_eq!(config.log.commit_delay, Duration::from_micros(250));
+    assert_eq!(config.log.relaxed_sync_interval, Duration::from_millis(250));
     let names: Vec<&str> = config.gateway.listeners.iter().map(|listener| listener.name.as_str()).collect();
     assert_eq!(names, ["a", "b"]);
     assert_eq!(config.gateway.listeners[0].addresses.len(), 2);
@@ -98,7 +99,6 @@ fn what_is_dumped_gives_the_same_again() {
     let again = parse(&config.dump());
     assert_eq!(again.gateway, config.gateway);
     assert_eq!(again.session.limits, config.session.limits);
-    assert_eq!(again.session.bare_newline, config.session.bare_newline);
     assert_eq!((&again.log, &again.data_dir, again.node), (&config.log, &config.data_dir, config.node));
     assert_eq!(again.dump(), config.dump());
 }

@@ -6,8 +6,8 @@
 
 use std::cell::{Cell, RefCell};
 
-/// Octets of the buffer that every session has: two pipelined transactions of commands fit.
-pub(crate) const COMMAND: usize = 1024;
+/// Octets of the buffer that every session has: the commands of a transaction fit. Every idle session pays for it.
+pub(crate) const COMMAND: usize = 512;
 
 /// The larger sizes. The largest takes one piece of mail data (252 KiB) and what was read behind it.
 pub(crate) const SIZES: [usize; 3] = [16 * 1024, 80 * 1024, 272 * 1024];

@@ -15,10 +15,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use inrush_log::{AppendError, Appender, Durability, LogSettings, Poisoned, Recipient};
+use inrush_log::{AppendError, Appender, Durability, LogSettings, Poisoned, Recipient, RecoveryReport};
 use inrush_metrics::{ConnectionRefusal, CoreMetrics, CoreWriter, Counter, Gauge, LogRefusal, Timeout};
 use inrush_policy::{Recipients, Verdict as Lookup};
-use inrush_proto::{BareNewline, Context, Path, Reply, Settings, Transaction, Verdict};
+use inrush_proto::{AppendFailure, Context, Path, Reply, Settings, Transaction, Verdict};
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::{TcpListener, TcpStream, UnixStream};
 
@@ -65,6 +65,7 @@ pub(crate) struct Plan {
     pub(crate) connections_max: usize,
     pub(crate) listeners: Vec<(usize, StdTcpListener)>,
     pub(crate) appender: Appender,
+    pub(crate) recovered: RecoveryReport,
     pub(crate) recipients: Arc<Recipients>,
     pub(crate) metrics: Arc<CoreMetrics>,
     pub(crate) control: StdUnixStream,
@@ -97,7 +98,6 @@ pub(crate) struct Core {
     pub(crate) index: usize,
     pub(crate) clock: Clock,
     pub(crate) hostname: String,
-    pub(crate) normalizes: bool,
     pub(crate) sync_interval: Duration,
     pub(crate) pool: Pool,
     pub(crate) watch: Watch,
@@ -176,7 +176,13 @@ async fn main(plan: Plan) -> Result<(), CoreError> {
         socket.set_nonblocking(engine == ActiveEngine::Epoll).map_err(start)?;
         doors.push(Rc::new(Door {
             name: plan.settings.listeners[listener].name.clone(),
-            context: Context::new(plan.session.clone(), Box::new(observer)),
+            context: Context::new(
+                Settings {
+                    bare_newline: plan.settings.listeners[listener].bare_newline,
+                    ..plan.session.clone()
+                },
+                Box::new(observer),
+            ),
             index: listener,
             address: socket.local_addr().map_err(start)?,
             socket: TcpListener::from_std(socket).map_err(start)?,
@@ -187,11 +193,10 @@ async fn main(plan: Plan) -> Result<(), CoreError> {
         index,
         clock: Clock::start(),
         hostname: plan.settings.hostname.clone(),
-        normalizes: plan.session.bare_newline == BareNewline::Normalize,
         sync_interval: plan.log.relaxed_sync_interval,
         pool: Pool::new(held_max),
         watch: Watch::default(),
-        journal: Journal::new(plan.appender, metrics.clone()),
+        journal: Journal::new(plan.appender, &plan.recovered, metrics.clone()),
         metrics,
         turn,
         settings: plan.settings,
@@ -298,11 +303,7 @@ async fn welcome(core: &Rc<Core>, door: &Rc<Door>, mut stream: TcpStream, peer: 
         return;
     }
     core.metrics.accepted(door.index);
-    let (core, door) = (Rc::clone(core), Rc::clone(door));
-    monoio::spawn(async move {
-        session::serve(Rc::clone(&core), stream, peer, door).await;
-        core.addresses.leave(site);
-    });
+    monoio::spawn(session::serve(Rc::clone(core), stream, peer, Rc::clone(door)));
 }
 
 impl Core {
@@ -342,10 +343,26 @@ impl Core {
         }
     }
 
-    /// Counts a part of a message that the budget of memory has no room for.
-    pub(crate) fn refuse_for_memory(&self) -> Refused {
-        self.metrics.count(LogRefusal::Pending);
-        Refused::Memory
+    /// Counts a message, or a part of one, that was not taken, and gives the reason for the session core.
+    pub(crate) fn refused(&self, refused: Refused) -> AppendFailure {
+        match refused {
+            Refused::Log(error) => {
+                self.journal.refused(error);
+                self.refresh_refusal();
+            }
+            Refused::Memory => self.metrics.count(LogRefusal::Pending),
+        }
+        refused.failure()
+    }
+
+    /// About now, in µs since 1970.
+    pub(crate) fn wall(&self) -> u64 {
+        self.clock.wall(self.clock.recent())
+    }
+
+    /// The session of a peer at `site` has ended.
+    pub(crate) fn leave(&self, site: Site) {
+        self.addresses.leave(site);
     }
 
     /// A number for the session, unique on this core while the process lives.
@@ -383,20 +400,33 @@ impl Core {
 
     /// Finds out whether new mail has to be refused at MAIL, and tells the sessions when that has changed.
     pub(crate) fn refresh_refusal(&self) {
-        let refusal = match self.journal.admission() {
+        let admission = self.journal.admission();
+        let refusal = match &admission {
             Err(AppendError::NoSpace(_)) => Some(Reply::STORAGE_FULL),
             Err(_) => Some(Reply::LOCAL_ERROR),
             Ok(()) if self.pool.nearly_exhausted() => Some(Reply::PENDING_FULL),
             Ok(()) => None,
         };
-        if self.refusal.get() != refusal {
-            self.refusal.set(refusal);
-            for context in &self.contexts {
-                context.refuse_mail(refusal);
-            }
-            match refusal {
-                Some(reply) => tracing::warn!(core = self.index, reply = ?reply, "new mail is refused"),
-                None => tracing::info!(core = self.index, "new mail is accepted again"),
+        if self.refusal.replace(refusal) == refusal {
+            return;
+        }
+        for context in &self.contexts {
+            context.refuse_mail(refusal);
+        }
+        self.journal.show();
+        let core = self.index;
+        match (refusal, admission) {
+            (None, _) => tracing::info!(core, "new mail is accepted again"),
+            (Some(reply), Err(reason)) => tracing::warn!(core, ?reply, %reason, "new mail is refused"),
+            (Some(reply), Ok(())) => {
+                let (held, limit) = (self.pool.held_bytes(), self.pool.held_bytes_max());
+                tracing::warn!(
+                    core,
+                    ?reply,
+                    held,
+                    limit,
+                    "new mail is refused: pending_bytes_max is nearly spent"
+                );
             }
         }
     }
@@ -437,6 +467,7 @@ impl Core {
         self.refresh_refusal();
         self.metrics.set(Gauge::ConnectionsOpen, self.watch.open() as u64);
         self.metrics.set(Gauge::PendingBytes, self.pool.held_bytes() as u64);
+        self.metrics.mirror(Counter::BusyMicroseconds, system::thread_cpu_microseconds());
     }
 
     fn count_ending(&self, ending: Ending) {

@@ -14,7 +14,7 @@ use std::task::Context;
 
 use inrush_log::{
     AppendError, Appended, Appender, AppenderStats, ChunkRef, Completion, DiskFile, EnvelopeRef, NoSpace,
-    Poisoned, Sync, Write,
+    Poisoned, RecoveryReport, Sync, Write,
 };
 use inrush_metrics::{CoreWriter, Counter, Gauge, Histogram, LogRefusal, Phase};
 
@@ -39,21 +39,34 @@ pub(crate) struct Journal {
     /// When each message that is not yet committed was appended, in order.
     appended_at: RefCell<VecDeque<u64>>,
     batches_at_last_tick: Cell<u64>,
+    segments_at_start: u64,
+    /// End of the last record that was appended.
+    last_gate: Cell<u64>,
+    /// Why the last message was refused for want of space; until a segment is ready again.
+    no_space: Cell<Option<NoSpace>>,
 }
 
 impl Journal {
-    pub(crate) fn new(appender: Appender, metrics: CoreWriter) -> Self {
-        let committed = Cell::new(appender.committed().get());
+    pub(crate) fn new(appender: Appender, recovered: &RecoveryReport, metrics: CoreWriter) -> Self {
+        metrics.mirror(Counter::LogRecoveredRecords, recovered.records);
+        metrics.mirror(Counter::LogRecoveredBytes, recovered.octets_scanned);
+        metrics.mirror(Counter::LogCutBytes, recovered.cut.iter().map(|cut| cut.octets).sum());
+        metrics
+            .mirror(Counter::LogQuarantinedBytes, recovered.damage.iter().map(|damage| damage.octets).sum());
+        let committed = appender.committed().get();
         Self {
             appender: RefCell::new(appender),
             metrics,
             work: Signal::default(),
             room: Turnstile::default(),
             gates: Threshold::default(),
-            committed,
+            committed: Cell::new(committed),
             failed: Cell::new(false),
             appended_at: RefCell::default(),
             batches_at_last_tick: Cell::new(0),
+            segments_at_start: recovered.segments_sealed + recovered.segments_recovered,
+            last_gate: Cell::new(committed),
+            no_space: Cell::new(None),
         }
     }
 
@@ -68,6 +81,7 @@ impl Journal {
     ) -> Result<Appended, AppendError> {
         let appended = self.appender.borrow_mut().append_message(envelope, body, body_octets_max, wall)?;
         self.appended_at.borrow_mut().push_back(now);
+        self.last_gate.set(appended.gate.get());
         self.work.raise();
         Ok(appended)
     }
@@ -86,11 +100,19 @@ impl Journal {
 
     /// Why new mail is not taken now, if so; for a refusal before the mail data.
     pub(crate) fn admission(&self) -> Result<(), AppendError> {
-        self.appender.borrow().admission()
+        let appender = self.appender.borrow();
+        appender.admission()?;
+        match self.no_space.get() {
+            Some(reason) if appender.spares_ready() == 0 => Err(AppendError::NoSpace(reason)),
+            _ => Ok(()),
+        }
     }
 
-    /// Counts a message that the log did not take.
-    pub(crate) fn count_refusal(&self, error: AppendError) {
+    /// Counts a message that the log did not take, for good.
+    pub(crate) fn refused(&self, error: AppendError) {
+        if let AppendError::NoSpace(reason) = error {
+            self.no_space.set(Some(reason));
+        }
         self.metrics.count(match error {
             AppendError::NoSpace(NoSpace::FreeSpaceLow) => LogRefusal::FreeSpaceLow,
             AppendError::NoSpace(NoSpace::DiskFull) => LogRefusal::DiskFull,
@@ -241,11 +263,11 @@ impl Journal {
         metrics.mirror(Counter::LogWrittenBytes, stats.octets_written);
         metrics.mirror(Counter::LogPaddingBytes, stats.pad_octets);
         metrics.mirror(Counter::LogSegmentsOpened, stats.segments_opened);
-        metrics.mirror(Counter::FreshQueued, stats.fresh_published);
-        metrics.mirror(Counter::FreshSkipped, stats.fresh_skipped);
+        metrics.set(Gauge::LogSegments, self.segments_at_start + stats.segments_opened);
+        let lag = self.last_gate.get().saturating_sub(self.committed.get());
+        metrics.set(Gauge::LogDurableLagBytes, lag);
         metrics.set(Gauge::LogSparesReady, appender.spares_ready() as u64);
         metrics.set(Gauge::LogPoisoned, u64::from(self.failed.get()));
-        metrics
-            .set(Gauge::LogNoSpace, u64::from(matches!(appender.admission(), Err(AppendError::NoSpace(_)))));
+        metrics.set(Gauge::LogNoSpace, u64::from(matches!(self.admission(), Err(AppendError::NoSpace(_)))));
     }
 }

@@ -149,7 +149,7 @@ impl Gateway {
             let (appender, report) = directory.open_log(number, move || {
                 let _ = (&wake).write(&[0]);
             })?;
-            recovered.push(report);
+            recovered.push(report.clone());
             let accepting = Arc::new(AtomicBool::new(false));
             let plan = core::Plan {
                 index,
@@ -161,6 +161,7 @@ impl Gateway {
                 connections_max,
                 listeners,
                 appender,
+                recovered: report,
                 recipients: Arc::clone(&recipients),
                 metrics: Arc::clone(metrics.core(index)),
                 control: theirs,

@@ -10,7 +10,7 @@ use inrush_log::{
     AppendError, Appended, BodyFindings, BodyType, CHUNK_OCTETS_MAX, ChunkRef, EnvelopeRef, NoSpace,
     PhaseTimes, Protocol, Recipient, Ret, Span, Transfer, notify,
 };
-use inrush_proto::{AppendFailure, Body, Session, Transaction};
+use inrush_proto::{AppendFailure, BareNewline, Body, Session, Transaction};
 
 use crate::buffers;
 use crate::core::Core;
@@ -30,7 +30,23 @@ pub(crate) enum Refused {
     Memory,
 }
 
+impl From<AppendError> for Refused {
+    fn from(error: AppendError) -> Self {
+        Self::Log(error)
+    }
+}
+
 impl Refused {
+    /// Whether room comes by itself: all batches are on their way to the disk, or the next segment is being prepared,
+    /// which has not taken too long yet.
+    pub(crate) fn worth_waiting(self, waited_us: u64) -> bool {
+        match self {
+            Self::Log(AppendError::BatchFull) => true,
+            Self::Log(AppendError::NoSpace(NoSpace::SegmentNotReady)) => waited_us < SEGMENT_WAIT,
+            _ => false,
+        }
+    }
+
     /// What the session core is told.
     pub(crate) fn failure(self) -> AppendFailure {
         match self {
@@ -60,48 +76,34 @@ pub(crate) struct Mail {
 }
 
 impl Mail {
-    /// Keeps a part that is not the last.
-    pub(crate) async fn store(&mut self, core: &Core, body: Body<'_>) -> Result<(), Refused> {
+    /// Keeps a part that is not the last. After [`Refused::worth_waiting`] the same part is to be tried again.
+    ///
+    /// # Errors
+    /// It was not taken.
+    pub(crate) fn store(&mut self, core: &Core, body: Body<'_>) -> Result<(), Refused> {
         if self.gathered.is_empty() && body.octets_max() >= CHUNK_WORTH {
-            let chunk = append_chunk(core, body.pieces(), body.octets_max()).await?;
+            let chunk = core.journal.append_chunk(body.pieces(), body.octets_max(), core.wall())?;
             self.chunks.push(chunk);
             return Ok(());
         }
         if self.gathered.len() + body.octets_max() > CHUNK_OCTETS_MAX {
-            self.flush(core).await?;
+            self.flush(core)?;
         }
         if self.gathered.capacity() == 0 {
             let largest = buffers::SIZES[buffers::SIZES.len() - 1];
-            self.gathered = core.pool.take(largest).map_err(|_| core.refuse_for_memory())?;
+            self.gathered = core.pool.take(largest).map_err(|_| Refused::Memory)?;
         }
         // Within the capacity: a part is never larger than a chunk, and the buffer takes one.
         body.pieces().for_each(|piece| self.gathered.extend_from_slice(piece));
         Ok(())
     }
 
-    /// Appends the message whose last part is `body`, and forgets its parts.
-    pub(crate) async fn finish(
-        &mut self,
-        core: &Core,
-        session: &Session,
-        facts: &Facts<'_>,
-        body: Body<'_>,
-    ) -> Result<Appended, Refused> {
-        let appended = self.append(core, session, facts, body).await;
-        self.discard(core);
-        appended
-    }
-
-    /// Forgets what was stored of a message that will not be completed. Chunk records without their message are
-    /// garbage that dies with its segment.
-    pub(crate) fn discard(&mut self, core: &Core) {
-        self.chunks.clear();
-        if self.gathered.capacity() > 0 {
-            core.pool.give_back(std::mem::take(&mut self.gathered));
-        }
-    }
-
-    async fn append(
+    /// Appends the message whose last part is `body`. After [`Refused::worth_waiting`] it is to be tried again; else
+    /// the parts are to be discarded.
+    ///
+    /// # Errors
+    /// It was not taken.
+    pub(crate) fn finish(
         &mut self,
         core: &Core,
         session: &Session,
@@ -109,61 +111,33 @@ impl Mail {
         body: Body<'_>,
     ) -> Result<Appended, Refused> {
         if !self.gathered.is_empty() && self.gathered.len() + body.octets_max() > CHUNK_OCTETS_MAX {
-            self.flush(core).await?;
+            self.flush(core)?;
         }
-        let transaction = session.transaction();
-        let recipients = core.list_recipients(transaction);
+        let recipients = core.list_recipients(session.transaction());
         let envelope = envelope(core, session, facts, &recipients, &self.chunks);
+        let parts = std::iter::once(self.gathered.as_slice()).chain(body.pieces());
         let octets_max = self.gathered.len() + body.octets_max();
-        let appended = retry(core, |now, wall| {
-            let parts = std::iter::once(self.gathered.as_slice()).chain(body.pieces());
-            core.journal.append_message(&envelope, parts, octets_max, now, wall)
-        })
-        .await;
+        let appended =
+            core.journal.append_message(&envelope, parts, octets_max, core.clock.recent(), core.wall());
         core.give_back_recipients(recipients);
-        appended
+        Ok(appended?)
     }
 
-    async fn flush(&mut self, core: &Core) -> Result<(), Refused> {
-        let chunk =
-            append_chunk(core, std::iter::once(self.gathered.as_slice()), self.gathered.len()).await?;
+    /// Forgets what was stored of a message: it is appended now, or will not be completed. Chunk records without their
+    /// message are garbage that dies with its segment.
+    pub(crate) fn discard(&mut self, core: &Core) {
+        self.chunks.clear();
+        if self.gathered.capacity() > 0 {
+            core.pool.give_back(std::mem::take(&mut self.gathered));
+        }
+    }
+
+    fn flush(&mut self, core: &Core) -> Result<(), Refused> {
+        let gathered = std::iter::once(self.gathered.as_slice());
+        let chunk = core.journal.append_chunk(gathered, self.gathered.len(), core.wall())?;
         self.chunks.push(chunk);
         self.gathered.clear();
         Ok(())
-    }
-}
-
-async fn append_chunk<'a>(
-    core: &Core,
-    pieces: impl Iterator<Item = &'a [u8]> + Clone,
-    octets_max: usize,
-) -> Result<ChunkRef, Refused> {
-    retry(core, |_, wall| core.journal.append_chunk(pieces.clone(), octets_max, wall)).await
-}
-
-/// Tries to append; waits while all batches are on their way to the disk or the next segment is being prepared.
-async fn retry<T>(
-    core: &Core,
-    mut append: impl FnMut(u64, u64) -> Result<T, AppendError>,
-) -> Result<T, Refused> {
-    let mut waiting_since = None;
-    loop {
-        let now = core.clock.recent();
-        let error = match append(now, core.clock.wall(now)) {
-            Ok(appended) => return Ok(appended),
-            Err(error) => error,
-        };
-        let since = *waiting_since.get_or_insert(now);
-        let worth_waiting = match error {
-            AppendError::BatchFull => true,
-            AppendError::NoSpace(NoSpace::SegmentNotReady) => now - since < SEGMENT_WAIT,
-            _ => false,
-        };
-        if !worth_waiting {
-            core.journal.count_refusal(error);
-            return Err(Refused::Log(error));
-        }
-        core.journal.room().await;
     }
 }
 
@@ -215,7 +189,9 @@ fn envelope<'a>(
             nul: findings.nul,
             eight_bit: findings.eight_bit,
             ends_with_crlf: findings.ends_with_crlf,
-            normalized: core.normalizes && !transaction.chunking() && (findings.bare_cr || findings.bare_lf),
+            normalized: session.context().bare_newline() == BareNewline::Normalize
+                && !transaction.chunking()
+                && (findings.bare_cr || findings.bare_lf),
         },
         times: facts.times,
         session: facts.session,

@@ -71,6 +71,7 @@ pub(crate) async fn serve(core: Rc<Core>, stream: TcpStream, peer: SocketAddr, d
     let end = talk.run(&mut reader, &mut writer).await;
     talk.give_back();
     core.metrics.count(end);
+    core.leave(peer.ip().into());
 }
 
 /// The state of one conversation.
@@ -195,23 +196,36 @@ impl<'c> Talk<'c> {
                     self.session.verdict(verdict);
                 }
                 Event::Body(body) => {
-                    self.place.enter(Stage::Commit, self.input_at);
-                    let stored = self.mail.store(self.core, body).await;
-                    self.session.body_stored(stored.map_err(|refused| refused.failure()));
+                    let stored = loop {
+                        match self.mail.store(self.core, body) {
+                            Err(refused) if refused.worth_waiting(self.waited()) => {
+                                self.wait_for_room().await;
+                            }
+                            stored => break stored,
+                        }
+                    };
+                    self.session.body_stored(stored.map_err(|refused| self.core.refused(refused)));
                 }
                 Event::Message(body) => {
                     let commands = self.core.turn.take();
                     self.times.note(commands, self.input_at);
                     self.commands.join(commands);
-                    self.place.enter(Stage::Commit, self.input_at);
-                    let facts = Facts {
-                        listener: &self.door.name,
-                        peer: self.peer,
-                        local: self.local,
-                        times: self.times.on_the_wall(self.core, self.place.opened(), self.input_at),
-                        session: self.number,
+                    let appended = loop {
+                        let facts = Facts {
+                            listener: &self.door.name,
+                            peer: self.peer,
+                            local: self.local,
+                            times: self.times.on_the_wall(self.core, self.place.opened(), self.input_at),
+                            session: self.number,
+                        };
+                        match self.mail.finish(self.core, &self.session, &facts, body) {
+                            Err(refused) if refused.worth_waiting(self.waited()) => {
+                                self.wait_for_room().await;
+                            }
+                            appended => break appended,
+                        }
                     };
-                    let appended = self.mail.finish(self.core, &self.session, &facts, body).await;
+                    self.mail.discard(self.core);
                     match appended {
                         Ok(appended) => {
                             self.core.count_accepted(self.session.transaction());
@@ -223,12 +237,23 @@ impl<'c> Talk<'c> {
                             let id = std::str::from_utf8(&id).unwrap_or_default();
                             self.session.appended(Ok(Accepted { gate, id }));
                         }
-                        Err(refused) => self.session.appended(Err(refused.failure())),
+                        Err(refused) => self.session.appended(Err(self.core.refused(refused))),
                     }
                 }
                 Event::Aborted => self.mail.discard(self.core),
             }
         }
+    }
+
+    /// How long the input that is being worked off has been waiting, in microseconds.
+    fn waited(&self) -> u64 {
+        self.core.clock.now() - self.input_at
+    }
+
+    /// Waits until an append that found no room is worth another try.
+    async fn wait_for_room(&self) {
+        self.place.enter(Stage::Commit, self.core.clock.recent());
+        self.core.journal.room().await;
     }
 
     /// Takes note of the commands of this input; says whether the session was quit.
@@ -497,5 +522,21 @@ fn farewell_reply(ending: Ending) -> &'static Reply {
 impl Core {
     pub(crate) fn record(&self, phase: Phase, microseconds: u64) {
         self.metrics.record(Histogram::Phase(phase), microseconds);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn future_size<A, B, C, D, F: Future>(_: impl Fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// An idle session costs its task, one command buffer and little else: a task that grows is paid for by every idle peer.
+    #[test]
+    fn the_task_of_a_session_stays_small() {
+        let size = future_size(serve);
+        assert!(size <= 1664, "{size} octets");
     }
 }

@@ -5,6 +5,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use inrush_proto::BareNewline;
+
 /// Which kernel interface the cores use for their sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Engine {
@@ -24,11 +26,17 @@ pub struct ListenerSettings {
     pub name: String,
     /// Addresses to listen on; port 0 lets the kernel choose one.
     pub addresses: Vec<SocketAddr>,
+    /// What happens to a bare CR or LF in DATA.
+    pub bare_newline: BareNewline,
 }
 
 impl Default for ListenerSettings {
     fn default() -> Self {
-        Self { name: "mx".to_owned(), addresses: vec![SocketAddr::from(([127, 0, 0, 1], 2525))] }
+        Self {
+            name: "mx".to_owned(),
+            addresses: vec![SocketAddr::from(([127, 0, 0, 1], 2525))],
+            bare_newline: BareNewline::default(),
+        }
     }
 }
 

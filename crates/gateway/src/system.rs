@@ -38,6 +38,13 @@ pub(crate) fn pin_to_processor(processor: usize) {
     }
 }
 
+/// CPU time that the calling thread has used.
+pub(crate) fn thread_cpu_microseconds() -> u64 {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let part = |value: i64| u64::try_from(value).unwrap_or(0);
+    part(used.tv_sec) * 1_000_000 + part(used.tv_nsec) / 1_000
+}
+
 /// Which directions of a connection to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {

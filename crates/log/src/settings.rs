@@ -53,8 +53,6 @@ pub struct LogSettings {
     pub durability: Durability,
     /// Interval between syncs under [`Durability::Relaxed`].
     pub relaxed_sync_interval: Duration,
-    /// Wait for more messages before a commit, 0 to 1 ms. The log only carries the number: whoever runs the writes waits.
-    pub commit_delay: Duration,
     /// Segments kept ready ahead of the one in use, for each log.
     pub spares: u16,
     /// Rate at which spares are pre-written while at least one is ready, in octets a second; without any ready one there is no limit.
@@ -78,7 +76,6 @@ impl Default for LogSettings {
             segment_bytes: 128 << 20,
             durability: Durability::Strict,
             relaxed_sync_interval: Duration::from_millis(100),
-            commit_delay: Duration::ZERO,
             spares: 2,
             spare_fill_bytes_per_second: 512 << 20,
             free_bytes_min: 1 << 30,
@@ -111,7 +108,6 @@ impl LogSettings {
         let rules = [
             (self.logs <= 256, "logs", "at most 256"),
             (segment, "segment_bytes", "a power of two from 1 MiB to 16 GiB"),
-            (self.commit_delay <= Duration::from_millis(1), "commit_delay", "at most 1 ms"),
             (!self.relaxed_sync_interval.is_zero(), "relaxed_sync_interval", "more than 0"),
             ((1..=64).contains(&self.spares), "spares", "from 1 to 64"),
             (self.spare_fill_bytes_per_second >= 1 << 20, "spare_fill_bytes_per_second", "at least 1 MiB"),
@@ -135,7 +131,7 @@ mod tests {
         assert_eq!(LogSettings::default().check(), Ok(()));
         let bad = LogSettings { segment_bytes: 3 << 20, ..LogSettings::default() };
         assert_eq!(bad.check().map_err(|error| error.name), Err("segment_bytes"));
-        let bad = LogSettings { commit_delay: Duration::from_millis(2), ..LogSettings::default() };
-        assert_eq!(bad.check().map_err(|error| error.name), Err("commit_delay"));
+        let bad = LogSettings { spares: 0, ..LogSettings::default() };
+        assert_eq!(bad.check().map_err(|error| error.name), Err("spares"));
     }
 }

@@ -133,10 +133,7 @@ plain! {
     LogRecoveredBytes "inrush_log_recovered_bytes_total" [] "Octets of log found intact by recovery at start.";
     LogCutBytes "inrush_log_cut_bytes_total" [] "Octets cut off by recovery at start: torn, never acknowledged.";
     LogQuarantinedBytes "inrush_log_quarantined_bytes_total" [] "Octets set aside by recovery at start: damaged after they had been acknowledged.";
-    FreshQueued "inrush_fresh_queued_total" [] "Messages handed to consumers in memory after their commit.";
-    FreshSkipped "inrush_fresh_skipped_total" [] "Messages left to the consumers' cursor over the log, because the queue of fresh messages or its buffers were exhausted.";
-    LoopTurns "inrush_loop_turns_total" ["core"] "Times a core woke up for input, by core.";
-    BusyMicroseconds "inrush_busy_seconds_total" ["core"] "Time a core spent in sessions and the log, by core.";
+    BusyMicroseconds "inrush_busy_seconds_total" ["core"] "CPU time of the thread of a core, by core.";
 }
 
 impl CounterKey for Counter {
@@ -195,8 +192,6 @@ plain! {
     LogSparesReady "inrush_log_spares_ready" [] "Zero-filled segments waiting for use.";
     LogPoisoned "inrush_log_poisoned" [] "Logs that take nothing more until a restart, because a write or sync failed.";
     LogNoSpace "inrush_log_no_space" [] "Logs that take no message for want of space.";
-    FreshQueueMessages "inrush_fresh_queue_messages" [] "Messages waiting in memory for consumers.";
-    FreshQueueLimit "inrush_fresh_queue_limit_messages" [] "Messages that may wait in memory for consumers.";
 }
 
 /// Which kernel interface a core runs on.

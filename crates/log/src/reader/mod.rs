@@ -1,7 +1,7 @@
 //! Reading a log, live or stopped, without its lock.
 //!
 //! ```text
-//! seek ──▶ next ──▶ Record | Bad ──▶ next … ──▶ None: the end for now; go on after more was committed
+//! seek ──▶ next ──▶ Record | Bad ──▶ next … ──▶ None: the end so far; go on after more was committed
 //! ```
 //! Records come in order and with checked checksums. Files are read past the page cache where the file system allows that, so a live segment is seen as
 //! it is on the disk. In an unsealed segment a bad record is the end, unless a later record proves that it was durable: then it is
@@ -309,7 +309,7 @@ impl<S: Storage> Reader<S> {
         Lsn::new(self.at.0.saturating_mul(self.meta.identity.segment_bytes).saturating_add(self.at.1))
     }
 
-    /// The next record, pads left out; `None` at the end for now.
+    /// The next record, pads left out; `None` at the end so far.
     ///
     /// # Errors
     /// Those of the disk.
