@@ -21,5 +21,5 @@ mod settings;
 mod status;
 
 pub use readiness::Readiness;
-pub use server::{Server, StartError};
+pub use server::{Bound, Server, StartError};
 pub use settings::{AdminSettings, Token};

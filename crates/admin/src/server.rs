@@ -55,16 +55,20 @@ pub struct Server {
     thread: Option<JoinHandle<()>>,
 }
 
-impl Server {
-    /// Listens on the address of `settings` and answers on a thread of its own.
+/// A listening socket that is not served yet: whoever starts several things has it before anything else is changed.
+#[derive(Debug)]
+pub struct Bound {
+    settings: AdminSettings,
+    listener: StdTcpListener,
+    address: SocketAddr,
+}
+
+impl Bound {
+    /// Listens on the address of `settings`; connections wait in the kernel until [`serve`](Self::serve).
     ///
     /// # Errors
-    /// [`StartError`]; nothing runs then.
-    pub fn start(
-        settings: AdminSettings,
-        metrics: Arc<Metrics>,
-        readiness: impl Into<Readiness>,
-    ) -> Result<Self, StartError> {
+    /// The address is taken, not ours, or unprotected.
+    pub fn bind(settings: AdminSettings) -> Result<Self, StartError> {
         let address = settings.address;
         if !address.ip().is_loopback() && settings.token.is_none() {
             return Err(StartError::Unprotected(address));
@@ -73,6 +77,15 @@ impl Server {
         let listener = StdTcpListener::bind(address).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
+        Ok(Self { settings, listener, address })
+    }
+
+    /// Answers on a thread of its own.
+    ///
+    /// # Errors
+    /// The thread or its runtime cannot be made.
+    pub fn serve(self, metrics: Arc<Metrics>, readiness: impl Into<Readiness>) -> Result<Server, StartError> {
+        let Self { settings, listener, address } = self;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
         let (stop, stopped) = oneshot::channel();
@@ -83,7 +96,21 @@ impl Server {
             .name("inrush-admin".to_owned())
             .spawn(move || service.run(&runtime, listener, stopped))
             .map_err(StartError::Thread)?;
-        Ok(Self { address, stop: Some(stop), thread: Some(thread) })
+        Ok(Server { address, stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Server {
+    /// Listens on the address of `settings` and answers on a thread of its own.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing runs then.
+    pub fn start(
+        settings: AdminSettings,
+        metrics: Arc<Metrics>,
+        readiness: impl Into<Readiness>,
+    ) -> Result<Self, StartError> {
+        Bound::bind(settings)?.serve(metrics, readiness)
     }
 
     /// The address that is listened on, with the port that the kernel chose.

@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use inrush_log::{DiskFile, Poisoned};
@@ -20,9 +21,13 @@ use crate::core::Core;
 use crate::engine::ActiveEngine;
 use crate::journal::{LogSync, LogWrite};
 use crate::ring_buffer::RingBuffer;
+use crate::system;
 
 /// Segments whose files are kept open for the ring: the one in use and the one before, whose seal is under way.
 const FILES: usize = 2;
+
+/// How long the log rests when the process has no file descriptor left.
+const DESCRIPTOR_REST: Duration = Duration::from_millis(20);
 
 /// Writes and syncs that may wait for the committer thread: the journal has one of each under way at most.
 const JOBS: usize = 2;
@@ -49,7 +54,7 @@ pub(crate) async fn run_writes(core: &Core, mut disk: Disk) -> Poisoned {
 pub(crate) async fn run_syncs(core: &Core, mut disk: Disk) -> Poisoned {
     loop {
         monoio::time::sleep(core.sync_interval).await;
-        if let Some(sync) = core.journal.next_sync(core.clock.wall(core.clock.now())) {
+        if let Some(sync) = core.journal.next_sync(core.clock.now()) {
             let (sync, result) = disk.sync(sync).await;
             if let Err(poisoned) = core.journal.sync_done(&sync, result) {
                 return poisoned;
@@ -90,7 +95,7 @@ impl Disk {
         match self {
             Self::Ring(ring) => {
                 let result = match ring.file(sync.segment(), sync.file()) {
-                    Ok(file) => file.sync_data().await,
+                    Ok(index) => ring.files[index].1.sync_data().await,
                     Err(error) => Err(error),
                 };
                 (sync, result)
@@ -111,9 +116,16 @@ pub(crate) struct Ring {
 
 impl Ring {
     async fn write(&mut self, write: LogWrite) -> (LogWrite, io::Result<usize>) {
-        let file = match self.file(write.segment(), write.file()) {
-            Ok(file) => file,
-            Err(error) => return (write, Err(error)),
+        let file = loop {
+            match self.file(write.segment(), write.file()) {
+                Ok(index) => break &self.files[index].1,
+                // The disk is well: sessions hold all descriptors, and some will end.
+                Err(error) if system::is_out_of_descriptors(&error) => {
+                    tracing::warn!(%error, "the log waits for a file descriptor");
+                    monoio::time::sleep(DESCRIPTOR_REST).await;
+                }
+                Err(error) => return (write, Err(error)),
+            }
         };
         let offset = write.offset();
         let (result, RingBuffer(write)) = file.write_at(RingBuffer(write), offset).await;
@@ -127,18 +139,17 @@ impl Ring {
         (write, result)
     }
 
-    /// The segment's file as the runtime knows files: a duplicate of the descriptor, made once a segment.
-    fn file(&mut self, segment: u64, file: &Arc<DiskFile>) -> io::Result<&File> {
+    /// Index of the segment's file as the runtime knows files: a duplicate of the descriptor, made once a segment.
+    fn file(&mut self, segment: u64, file: &Arc<DiskFile>) -> io::Result<usize> {
         if let Some(index) = self.files.iter().position(|(number, _)| *number == segment) {
-            return Ok(&self.files[index].1);
+            return Ok(index);
         }
         let duplicate = file.as_fd().try_clone_to_owned()?;
         if self.files.len() == FILES {
             self.files.remove(0);
         }
         self.files.push((segment, File::from_std(duplicate.into())?));
-        let (_, file) = self.files.last().ok_or(io::ErrorKind::NotFound)?;
-        Ok(file)
+        Ok(self.files.len() - 1)
     }
 }
 

@@ -32,7 +32,7 @@ use crate::mail::{self, Refused};
 use crate::observe::{Observer, Turn};
 use crate::session;
 use crate::settings::GatewaySettings;
-use crate::signal::Signal;
+use crate::signal::{Signal, yield_once};
 use crate::system::{self, Direction};
 use crate::watch::{Ending, Watch};
 
@@ -50,6 +50,9 @@ const DRAIN_LOOK: Duration = Duration::from_millis(20);
 
 /// How long sessions may take to say their last word when the gateway stops or the log has failed.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How long the last writes of the log may take when the gateway stops.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Buffers for replies on their way out that a core keeps.
 const OUTPUTS_MAX: usize = 256;
@@ -96,6 +99,9 @@ impl Door {
 /// The state of a core.
 pub(crate) struct Core {
     pub(crate) index: usize,
+    engine: ActiveEngine,
+    /// Sessions that were admitted and have not ended.
+    open: Cell<usize>,
     pub(crate) clock: Clock,
     pub(crate) hostname: String,
     pub(crate) sync_interval: Duration,
@@ -128,33 +134,33 @@ pub(crate) fn run(plan: Plan) -> Result<(), CoreError> {
         system::pin_to_processor(processor);
     }
     let (index, engine) = (plan.index, plan.engine);
-    crate::engine::run(engine, main(plan)).map_err(|source| CoreError::Start { core: index, source })?
+    crate::engine::run(engine, main(plan)).map_err(|error| CoreError::Start { core: index, error })?
 }
 
 /// Why a core has ended before it was told to.
 #[derive(Debug, thiserror::Error)]
 pub enum CoreError {
     /// It could not start.
-    #[error("core {core} cannot start: {source}")]
+    #[error("core {core} cannot start: {error}")]
     Start {
         /// Number of the core.
         core: usize,
         /// What the kernel said.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// Its log has failed: nothing may be promised any more, and recovery decides what is there.
-    #[error("core {core}: {source}")]
+    #[error("core {core}: {error}")]
     Log {
         /// Number of the core.
         core: usize,
         /// What failed.
-        source: Poisoned,
+        error: Poisoned,
     },
 }
 
 async fn main(plan: Plan) -> Result<(), CoreError> {
     let index = plan.index;
-    let start = |source| CoreError::Start { core: index, source };
+    let start = |error| CoreError::Start { core: index, error };
     let relaxed = plan.log.durability == Durability::Relaxed;
     let engine = plan.engine;
     let disk = Disk::new(engine, index).map_err(start)?;
@@ -191,6 +197,8 @@ async fn main(plan: Plan) -> Result<(), CoreError> {
     let held_max = usize::try_from(plan.settings.budgets.pending_bytes_max).unwrap_or(usize::MAX);
     let core = Rc::new(Core {
         index,
+        engine,
+        open: Cell::new(0),
         clock: Clock::start(),
         hostname: plan.settings.hostname.clone(),
         sync_interval: plan.log.relaxed_sync_interval,
@@ -236,18 +244,27 @@ async fn main(plan: Plan) -> Result<(), CoreError> {
         // Ends the accepts under way without dropping one, which would lose its connection.
         system::shut_down(door.socket.as_raw_fd(), Direction::Both);
     }
-    if let Some(source) = poisoned {
+    if let Some(error) = poisoned {
+        core.watch.end_all(core.clock.now(), true);
         core.wait_for_sessions(LAST_WORDS).await;
-        return Err(CoreError::Log { core: index, source });
+        return Err(CoreError::Log { core: index, error });
     }
     core.drain().await;
     core.journal.close();
+    let deadline = core.clock.now() + micros(CLOSE_DEADLINE);
     while !core.journal.is_idle() {
+        if core.clock.now() > deadline {
+            tracing::warn!(
+                core = index,
+                "the disk does not answer: the log is left unsealed, nothing acknowledged is lost"
+            );
+            break;
+        }
         monoio::time::sleep(DRAIN_LOOK).await;
     }
     core.journal.show();
     match core.failure.take() {
-        Some(source) => Err(CoreError::Log { core: index, source }),
+        Some(error) => Err(CoreError::Log { core: index, error }),
         None => Ok(()),
     }
 }
@@ -273,7 +290,10 @@ async fn listen_to_control(core: Rc<Core>, mut control: UnixStream, stop: Arc<At
 async fn accept(core: Rc<Core>, door: Rc<Door>) {
     loop {
         match door.socket.accept().await {
-            Ok((stream, peer)) => welcome(&core, &door, stream, peer).await,
+            Ok((stream, peer)) => {
+                welcome(&core, &door, stream, peer).await;
+                core.give_way().await;
+            }
             Err(error) if system::is_out_of_descriptors(&error) => {
                 core.metrics.count(ConnectionRefusal::Descriptors);
                 monoio::time::sleep(DESCRIPTOR_REST).await;
@@ -303,7 +323,26 @@ async fn welcome(core: &Rc<Core>, door: &Rc<Door>, mut stream: TcpStream, peer: 
         return;
     }
     core.metrics.accepted(door.index);
-    monoio::spawn(session::serve(Rc::clone(core), stream, peer, Rc::clone(door)));
+    core.open.set(core.open.get() + 1);
+    let admitted = Admitted { core: Rc::clone(core), site };
+    monoio::spawn(session::serve(admitted, stream, peer, Rc::clone(door)));
+}
+
+/// The leave of one connection to be there; given back when its session ends.
+pub(crate) struct Admitted {
+    pub(crate) core: Rc<Core>,
+    site: Site,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.core.open.set(self.core.open.get() - 1);
+        self.core.addresses.leave(self.site);
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl Core {
@@ -312,7 +351,7 @@ impl Core {
         if self.stopping.get() {
             return Some((ConnectionRefusal::Stopping, Reply::SHUTTING_DOWN));
         }
-        if self.watch.open() >= self.connections_max {
+        if self.open.get() >= self.connections_max {
             return Some((ConnectionRefusal::Connections, Reply::TOO_MANY_CONNECTIONS));
         }
         if self.pool.exhausted() {
@@ -360,9 +399,12 @@ impl Core {
         self.clock.wall(self.clock.recent())
     }
 
-    /// The session of a peer at `site` has ended.
-    pub(crate) fn leave(&self, site: Site) {
-        self.addresses.leave(site);
+    /// Lets the other tasks of the core run. The epoll driver completes what is ready without ever going back to the
+    /// run queue, so that one peer with much to say would starve all others; with a ring each operation goes back by itself.
+    pub(crate) async fn give_way(&self) {
+        if self.engine == ActiveEngine::Epoll {
+            yield_once().await;
+        }
     }
 
     /// A number for the session, unique on this core while the process lives.
@@ -461,11 +503,11 @@ impl Core {
     fn tick(&self) {
         self.clock.follow_wall();
         let now = self.clock.now();
-        let pressure = self.refusal.get().is_some() || self.watch.open() > self.connections_max / 8 * 7;
+        let pressure = self.refusal.get().is_some() || self.open.get() > self.connections_max * 7 / 8;
         self.watch.look(now, &self.settings.timeouts, pressure, |ending| self.count_ending(ending));
         self.journal.tick(self.clock.wall(now));
         self.refresh_refusal();
-        self.metrics.set(Gauge::ConnectionsOpen, self.watch.open() as u64);
+        self.metrics.set(Gauge::ConnectionsOpen, self.open.get() as u64);
         self.metrics.set(Gauge::PendingBytes, self.pool.held_bytes() as u64);
         self.metrics.mirror(Counter::BusyMicroseconds, system::thread_cpu_microseconds());
     }
@@ -483,9 +525,8 @@ impl Core {
 
     /// Lets running transactions finish and ends idle sessions, until none is left or the deadline is over.
     async fn drain(&self) {
-        let deadline = self.clock.now()
-            + u64::try_from(self.settings.timeouts.drain_deadline.as_micros()).unwrap_or(u64::MAX);
-        while self.watch.open() > 0 && self.clock.now() < deadline {
+        let deadline = self.clock.now() + micros(self.settings.timeouts.drain_deadline);
+        while self.open.get() > 0 && self.clock.now() < deadline {
             self.watch.end_all(self.clock.now(), false);
             self.watch
                 .look(self.clock.now(), &self.settings.timeouts, true, |ending| self.count_ending(ending));
@@ -496,8 +537,8 @@ impl Core {
     }
 
     async fn wait_for_sessions(&self, patience: Duration) {
-        let deadline = self.clock.now() + u64::try_from(patience.as_micros()).unwrap_or(u64::MAX);
-        while self.watch.open() > 0 && self.clock.now() < deadline {
+        let deadline = self.clock.now() + micros(patience);
+        while self.open.get() > 0 && self.clock.now() < deadline {
             monoio::time::sleep(DRAIN_LOOK).await;
         }
     }

@@ -82,6 +82,7 @@ impl Journal {
         let appended = self.appender.borrow_mut().append_message(envelope, body, body_octets_max, wall)?;
         self.appended_at.borrow_mut().push_back(now);
         self.last_gate.set(appended.gate.get());
+        self.no_space.set(None);
         self.work.raise();
         Ok(appended)
     }

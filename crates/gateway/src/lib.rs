@@ -42,8 +42,11 @@ pub use crate::engine::{ActiveEngine, EngineRefused};
 pub use crate::listener::ListenError;
 use crate::settings::GatewaySettings;
 
-/// File descriptors kept for everything that is not a session: listeners, segments, rings, the admin server.
+/// File descriptors kept for the admin server, the helper of the logs and what an operator opens.
 const DESCRIPTORS_RESERVED: u64 = 256;
+
+/// File descriptors of a core besides its listeners and sessions: ring, control, segments in use and ready, the committer.
+const DESCRIPTORS_PER_CORE: u64 = 16;
 
 /// Sessions on one core when neither a setting nor the limit of file descriptors says less.
 const CONNECTIONS_MAX: u64 = 100_000;
@@ -243,7 +246,7 @@ fn bind(settings: &GatewaySettings, cores: usize) -> Result<Bound, ListenError> 
     let mut sockets: Vec<Vec<_>> = (0..cores).map(|_| Vec::new()).collect();
     for (index, listener) in settings.listeners.iter().enumerate() {
         for &address in &listener.addresses {
-            let bound = listener::bind(&listener.name, address, cores)?;
+            let bound = listener::bind(&listener.name, address, dual_stack(settings, address), cores)?;
             let local = bound.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(address);
             addresses.push((listener.name.clone(), local));
             for (core, socket) in sockets.iter_mut().zip(bound) {
@@ -254,14 +257,22 @@ fn bind(settings: &GatewaySettings, cores: usize) -> Result<Bound, ListenError> 
     Ok((addresses, sockets))
 }
 
+/// Whether a socket on the IPv6 wildcard takes IPv4 connections too: unless an IPv4 address with its port is listed beside it.
+fn dual_stack(settings: &GatewaySettings, address: SocketAddr) -> bool {
+    let mut all = settings.listeners.iter().flat_map(|listener| &listener.addresses);
+    address.ip().is_unspecified() && !all.any(|other| other.is_ipv4() && other.port() == address.port())
+}
+
 /// Sessions that one core may have.
 fn connections_max(settings: &GatewaySettings, cores: u64) -> Result<usize, StartError> {
     let limit = system::raise_open_files_limit();
-    let needed = DESCRIPTORS_RESERVED + cores;
+    let addresses: usize = settings.listeners.iter().map(|listener| listener.addresses.len()).sum();
+    let reserved = DESCRIPTORS_RESERVED + cores * (DESCRIPTORS_PER_CORE + addresses as u64);
+    let needed = reserved + cores;
     if limit < needed {
         return Err(StartError::Descriptors { limit, needed });
     }
-    let by_descriptors = ((limit - DESCRIPTORS_RESERVED) / cores).min(CONNECTIONS_MAX);
+    let by_descriptors = ((limit - reserved) / cores).min(CONNECTIONS_MAX);
     let wanted = u64::from(settings.budgets.connections_max);
     if wanted > by_descriptors {
         tracing::warn!(

@@ -13,14 +13,14 @@ const BACKLOG: i32 = 4096;
 
 /// A listening address could not be had.
 #[derive(Debug, thiserror::Error)]
-#[error("listener {listener}: cannot listen on {address}: {source}")]
+#[error("listener {listener}: cannot listen on {address}: {error}")]
 pub struct ListenError {
     /// Name of the listener in the configuration.
     pub listener: String,
     /// The address that was refused.
     pub address: SocketAddr,
     /// What the kernel said.
-    pub source: io::Error,
+    pub error: io::Error,
 }
 
 /// Binds `address` once for each of `cores`. Port 0 is chosen by the kernel once and is the same for all of them.
@@ -30,17 +30,18 @@ pub struct ListenError {
 pub(crate) fn bind(
     listener: &str,
     address: SocketAddr,
+    dual_stack: bool,
     cores: usize,
 ) -> Result<Vec<TcpListener>, ListenError> {
-    let fail = |source| ListenError { listener: listener.to_owned(), address, source };
+    let fail = |error| ListenError { listener: listener.to_owned(), address, error };
     let mut address = address;
     if address.port() != 0 {
-        let alone = socket(address, false).map_err(fail)?;
+        let alone = socket(address, dual_stack, false).map_err(fail)?;
         alone.bind(&address.into()).map_err(fail)?;
     }
     let mut sockets = Vec::with_capacity(cores);
     for _ in 0..cores {
-        let socket = socket(address, true).map_err(fail)?;
+        let socket = socket(address, dual_stack, true).map_err(fail)?;
         socket.bind(&address.into()).map_err(fail)?;
         if address.port() == 0 {
             address = socket.local_addr().map_err(fail)?.as_socket().unwrap_or(address);
@@ -54,7 +55,7 @@ pub(crate) fn bind(
     Ok(sockets.into_iter().map(TcpListener::from).collect())
 }
 
-fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+fn socket(address: SocketAddr, dual_stack: bool, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if shared {
@@ -63,8 +64,7 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     // Accepted sockets inherit it: replies leave at once without a system call per connection.
     socket.set_tcp_nodelay(true)?;
     if address.is_ipv6() {
-        // An IPv4 address of its own may be listed beside it, and logs shall show IPv4 peers as such.
-        socket.set_only_v6(!address.ip().is_unspecified())?;
+        socket.set_only_v6(!dual_stack)?;
     }
     Ok(socket)
 }
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn all_cores_share_the_port_that_the_kernel_chose() {
-        let listeners = bind("mx", SocketAddr::from(([127, 0, 0, 1], 0)), 3).expect("loopback");
+        let listeners = bind("mx", SocketAddr::from(([127, 0, 0, 1], 0)), false, 3).expect("loopback");
         let ports: Vec<u16> = listeners.iter().map(|l| l.local_addr().expect("bound").port()).collect();
         assert_ne!(ports[0], 0);
         assert!(ports.iter().all(|&port| port == ports[0]), "{ports:?}");
@@ -83,10 +83,10 @@ mod tests {
 
     #[test]
     fn a_port_in_use_is_an_error_even_if_its_owner_shares_it() {
-        let first = bind("mx", SocketAddr::from(([127, 0, 0, 1], 0)), 2).expect("loopback");
+        let first = bind("mx", SocketAddr::from(([127, 0, 0, 1], 0)), false, 2).expect("loopback");
         let taken = first[0].local_addr().expect("bound");
-        let error = bind("mx", taken, 2).expect_err("the port is taken");
-        assert_eq!(error.source.kind(), io::ErrorKind::AddrInUse);
+        let error = bind("mx", taken, false, 2).expect_err("the port is taken");
+        assert_eq!(error.error.kind(), io::ErrorKind::AddrInUse);
         assert!(error.to_string().contains(&taken.to_string()), "{error}");
     }
 }

@@ -31,7 +31,7 @@ use monoio::net::TcpStream;
 use monoio::net::tcp::{TcpOwnedReadHalf, TcpOwnedWriteHalf};
 
 use crate::buffers::{self, COMMAND};
-use crate::core::{Core, Door};
+use crate::core::{Admitted, Core, Door};
 use crate::mail::{Facts, Mail};
 use crate::observe::Commands;
 use crate::watch::{Ending, Place, Slot, Stage};
@@ -61,17 +61,17 @@ enum Input {
 }
 
 /// Serves one connection from the greeting to the end.
-pub(crate) async fn serve(core: Rc<Core>, stream: TcpStream, peer: SocketAddr, door: Rc<Door>) {
+pub(crate) async fn serve(admitted: Admitted, stream: TcpStream, peer: SocketAddr, door: Rc<Door>) {
+    let core = &*admitted.core;
     let local = door.local_address(&stream);
     let slot = Slot::new(stream.as_raw_fd(), core.clock.now());
     let (mut reader, mut writer) = stream.into_split();
     // Behind the halves, so that it leaves the watch before the socket closes.
     let place = core.watch.enter(slot);
-    let mut talk = Talk::new(&core, &door, &place, peer, local);
+    let mut talk = Talk::new(core, &door, &place, peer, local);
     let end = talk.run(&mut reader, &mut writer).await;
     talk.give_back();
     core.metrics.count(end);
-    core.leave(peer.ip().into());
 }
 
 /// The state of one conversation.
@@ -153,7 +153,7 @@ impl<'c> Talk<'c> {
                 Step::Close => return self.finish(reader, writer, quit).await,
                 Step::Send => {
                     if !self.session.has_ready() && !self.wait_for_gates(writer).await {
-                        return SessionEnd::LogFailure;
+                        return SessionEnd::PeerReset;
                     }
                 }
                 Step::Read(hint) => {
@@ -177,6 +177,8 @@ impl<'c> Talk<'c> {
                     if self.core.journal.failed() {
                         self.session.fail_gated();
                     }
+                    // A peer that always has more to say must not keep the core to itself.
+                    self.core.give_way().await;
                 }
             }
         }
@@ -196,6 +198,10 @@ impl<'c> Talk<'c> {
                     self.session.verdict(verdict);
                 }
                 Event::Body(body) => {
+                    // Before any wait: another session's commands come into the same place.
+                    let commands = self.core.turn.take();
+                    self.times.note(commands, self.input_at);
+                    self.commands.join(commands);
                     let stored = loop {
                         match self.mail.store(self.core, body) {
                             Err(refused) if refused.worth_waiting(self.waited()) => {
@@ -261,7 +267,7 @@ impl<'c> Talk<'c> {
         let commands = self.core.turn.take();
         self.times.note(commands, self.input_at);
         self.commands.join(commands);
-        if self.commands.count > 1 {
+        if commands.count > 1 {
             self.core.metrics.count(Counter::PipelinedInputs);
         }
         use inrush_proto::Phase as At;
@@ -334,10 +340,8 @@ impl<'c> Talk<'c> {
     /// Makes room for more input, so that the buffer holds `hint` octets in all; false when the budget is spent.
     fn make_room(&mut self, hint: usize) -> bool {
         let rest = self.buffer.len() - self.start;
-        let mut wanted = hint.max(rest + 1).min(buffers::SIZES[buffers::SIZES.len() - 1]);
-        if self.bulk {
-            wanted = wanted.max(COMMAND + 1);
-        }
+        let expects_data = self.session.phase() == inrush_proto::Phase::MailData;
+        let wanted = wanted_octets(hint, rest, expects_data, self.bulk);
         let fits = self.buffer.capacity() >= wanted;
         let too_large = wanted <= COMMAND && self.buffer.capacity() > COMMAND && rest <= COMMAND / 2;
         if fits && !too_large {
@@ -383,11 +387,13 @@ impl<'c> Talk<'c> {
             if failed {
                 self.session.fail_gated();
             }
-            if !self.send(writer).await {
-                return Input::Broken;
-            }
-            if failed {
-                return Input::LogFailed;
+            let sent = self.send(writer).await;
+            if failed || !sent {
+                // The receive ends by itself and gives its buffer back; dropped, both would be lost to the pool.
+                self.place.hang_up();
+                let (_, buffer) = read.await;
+                self.buffer = buffer;
+                return if failed { Input::LogFailed } else { Input::Broken };
             }
             self.place.enter(
                 if self.session.has_gated() { Stage::Commit } else { Stage::Input },
@@ -429,7 +435,7 @@ impl<'c> Talk<'c> {
             None => SessionEnd::Refused,
         };
         // Closing with unread input would make the kernel reset the connection and the peer lose the reply.
-        if writer.shutdown().await.is_err() || self.place.ending().is_some() {
+        if writer.shutdown().await.is_err() {
             return end;
         }
         self.place.enter(Stage::Farewell, self.core.clock.now());
@@ -443,6 +449,7 @@ impl<'c> Talk<'c> {
                 Ok(octets @ 1..) => drained += octets,
                 _ => break,
             }
+            self.core.give_way().await;
         }
         self.buffer = buffer;
         end
@@ -489,6 +496,16 @@ impl Times {
     }
 }
 
+/// Octets of buffer for a session that asks for `hint` and has `rest` octets not worked off.
+fn wanted_octets(hint: usize, rest: usize, expects_data: bool, bulk: bool) -> usize {
+    let largest = buffers::SIZES[buffers::SIZES.len() - 1];
+    if !expects_data && rest < COMMAND {
+        // Idle sessions are in this state, and there are many of them.
+        return if bulk { COMMAND + 1 } else { COMMAND };
+    }
+    hint.max(rest + 1).min(largest)
+}
+
 /// The error of a receive that was cancelled.
 const CANCELED: i32 = 125;
 
@@ -531,6 +548,17 @@ mod tests {
 
     fn future_size<A, B, C, D, F: Future>(_: impl Fn(A, B, C, D) -> F) -> usize {
         size_of::<F>()
+    }
+
+    #[test]
+    fn a_session_between_commands_holds_the_smallest_buffer() {
+        for rest in [0, 1, COMMAND - 1] {
+            assert_eq!(wanted_octets(1024, rest, false, false), COMMAND, "rest {rest}");
+        }
+        assert!(wanted_octets(1024, COMMAND, false, false) > COMMAND, "a command that fills it goes on");
+        assert!(wanted_octets(1024, 0, false, true) > COMMAND, "a peer that sends in bulk");
+        assert_eq!(wanted_octets(16 * 1024, 0, true, false), 16 * 1024);
+        assert_eq!(wanted_octets(1, 300_000, true, false), buffers::SIZES[2]);
     }
 
     /// An idle session costs its task, one command buffer and little else: a task that grows is paid for by every idle peer.

@@ -35,6 +35,19 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// Whether nothing is lost when nobody reads the output to its end.
+    pub(crate) fn only_prints(&self) -> bool {
+        match self {
+            Self::Config(_) | Self::Version { .. } => true,
+            Self::Log(command) => {
+                matches!(command, LogCommand::Stat { .. } | LogCommand::List { .. } | LogCommand::Cat { .. })
+            }
+            Self::Serve(_) | Self::Check(_) => false,
+        }
+    }
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct ConfigFile {
     /// Config file; without one the built-in defaults hold (SMTP on 127.0.0.1:2525, admin on 127.0.0.1:9925, data in ./inrush-data)

@@ -1,7 +1,7 @@
 //! The `inrush` command: the gateway and everything an operator does with it.
 //!
 //! Exit codes: 0 done; 1 something was found or went wrong (a bad config, a port in use, a damaged record); 2 the command
-//! line is wrong.
+//! line is wrong; 3 `serve` was ended by a second signal.
 
 mod cli;
 mod config;
@@ -22,7 +22,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let command = Cli::parse().command;
+    let prints = command.only_prints();
+    let result = match command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => config::check(&arguments),
         Command::Config(command) => config::run(&command),
@@ -32,7 +34,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         // Somebody has closed our standard output, as `head` does: enough was read.
-        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if prints && output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             output::complain(&error);
             ExitCode::FAILURE

@@ -1,5 +1,4 @@
 //! What people see on standard output and standard error.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where the command talks to people")]
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -33,7 +32,8 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
 
 /// The error with its causes, in one line on standard error.
 pub(crate) fn complain(error: &anyhow::Error) {
-    eprintln!("inrush: {error:#}");
+    // Nobody may be there to read it.
+    let _ = writeln!(io::stderr().lock(), "inrush: {error:#}");
 }
 
 /// Whether the reader of our standard output is gone.

@@ -18,6 +18,9 @@ use crate::cli::ConfigFile;
 /// Environment variable with the levels of the log, by module where wanted: `info`, `warn,inrush_gateway=debug`.
 const LOG_VARIABLE: &str = "INRUSH_LOG";
 
+/// Exit code after a second signal: running transactions were cut off, the log was not sealed.
+const IMPATIENT: i32 = 3;
+
 /// Why the gateway ends.
 enum End {
     /// A signal asked for it.
@@ -34,6 +37,8 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
     // Before anything is started, so that no signal finds a half-started gateway without a handler.
     forward_signals(ends.clone())?;
     let Config { gateway, session, log, data_dir, node, recipients, admin, .. } = config;
+    // Before the data directory is touched: a port in use must leave everything as it was.
+    let admin = inrush_admin::Bound::bind(admin).context("admin server")?;
     let gateway = Gateway::start(
         Start { gateway, session, log, data_dir: &data_dir, node, recipients, version: crate::VERSION },
         move |ended| {
@@ -44,8 +49,14 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
     for (core, report) in gateway.recovered().iter().enumerate() {
         say_recovered(core, report);
     }
-    let admin = inrush_admin::Server::start(admin, gateway.metrics().clone(), gateway.accepting())
-        .context("admin server")?;
+    let admin = match admin.serve(gateway.metrics().clone(), gateway.accepting()) {
+        Ok(admin) => admin,
+        Err(error) => {
+            gateway.stop();
+            gateway.join();
+            return Err(error).context("admin server");
+        }
+    };
     tracing::info!(
         version = crate::VERSION,
         cores = gateway.cores(),
@@ -94,10 +105,14 @@ fn forget_further_cores(gateway: Gateway, end: &mpsc::Receiver<End>) -> anyhow::
 fn forward_signals(ends: Sender<End>) -> anyhow::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("signal handlers")?;
     thread::Builder::new().name("inrush-signals".to_owned()).spawn(move || {
-        for signal in signals.forever() {
-            if ends.send(End::Signal(signal)).is_err() {
-                return;
-            }
+        let mut signals = signals.forever();
+        if let Some(signal) = signals.next() {
+            let _ = ends.send(End::Signal(signal));
+        }
+        // Whoever asks twice is in a hurry. What was acknowledged is durable; recovery does the rest.
+        if signals.next().is_some() {
+            #[expect(clippy::disallowed_methods, reason = "there is nothing left that has to run")]
+            std::process::exit(IMPATIENT);
         }
     })?;
     Ok(())
@@ -110,6 +125,8 @@ fn start_log() {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
+        // A standard error that nobody reads any more is no reason to end.
+        .log_internal_errors(false)
         .init();
 }
 

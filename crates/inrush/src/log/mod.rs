@@ -47,6 +47,11 @@ fn each_message(
     mut take: impl FnMut(&mut Reader, &Message) -> anyhow::Result<()>,
 ) -> anyhow::Result<u64> {
     let mut bad = 0;
+    if let Some(id) = filter.id
+        && !readers.iter().any(|reader| (reader.identity().node, reader.identity().log) == (id.node, id.log))
+    {
+        bail!("{id}: no log of this data directory has this id");
+    }
     for reader in readers {
         let log = reader.name().to_owned();
         if let Some(id) = filter.id {
