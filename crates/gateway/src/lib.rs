@@ -43,7 +43,7 @@ pub use crate::listener::ListenError;
 use crate::settings::GatewaySettings;
 
 /// File descriptors kept for the admin server, the helper of the logs and what an operator opens.
-const DESCRIPTORS_RESERVED: u64 = 256;
+const DESCRIPTORS_RESERVED: u64 = 96;
 
 /// File descriptors of a core besides its listeners and sessions: ring, control, segments in use and ready, the committer.
 const DESCRIPTORS_PER_CORE: u64 = 16;

@@ -89,15 +89,37 @@ struct Talk<'c> {
     mail: Mail,
     /// The peer sends more at once than a command buffer takes: it gets a larger one from the start.
     bulk: bool,
-    /// Commands whose replies have not left yet.
-    commands: Commands,
+    noted: Noted,
     /// When the input that is being worked off arrived.
     input_at: u64,
-    times: Times,
     /// Messages whose `250` waits: its gate, and when their MAIL came.
     unanswered: Vec<(u64, u64)>,
     /// The gate that will wake this task.
     woken_at: u64,
+}
+
+/// What the session core has reported about this conversation.
+#[derive(Default)]
+struct Noted {
+    /// Commands whose replies have not left yet.
+    commands: Commands,
+    /// How many commands the input has brought that is being worked off.
+    of_input: u32,
+    times: Times,
+}
+
+impl Noted {
+    /// Takes over what was reported since the last call; `input_at` is when that input arrived.
+    fn take(&mut self, core: &Core, input_at: u64) {
+        let commands = core.turn.take();
+        self.times.note(commands, input_at);
+        self.commands.join(commands);
+        let before = self.of_input;
+        self.of_input += commands.count;
+        if before <= 1 && self.of_input > 1 {
+            core.metrics.count(Counter::PipelinedInputs);
+        }
+    }
 }
 
 /// When the phases of the open transaction happened, on the core's clock; 0 = not yet.
@@ -129,9 +151,8 @@ impl<'c> Talk<'c> {
             start: 0,
             mail: Mail::default(),
             bulk: false,
-            commands: Commands::default(),
+            noted: Noted::default(),
             input_at: place.opened(),
-            times: Times::default(),
             unanswered: Vec::new(),
             woken_at: 0,
         }
@@ -199,9 +220,7 @@ impl<'c> Talk<'c> {
                 }
                 Event::Body(body) => {
                     // Before any wait: another session's commands come into the same place.
-                    let commands = self.core.turn.take();
-                    self.times.note(commands, self.input_at);
-                    self.commands.join(commands);
+                    self.noted.take(self.core, self.input_at);
                     let stored = loop {
                         match self.mail.store(self.core, body) {
                             Err(refused) if refused.worth_waiting(self.waited()) => {
@@ -213,15 +232,17 @@ impl<'c> Talk<'c> {
                     self.session.body_stored(stored.map_err(|refused| self.core.refused(refused)));
                 }
                 Event::Message(body) => {
-                    let commands = self.core.turn.take();
-                    self.times.note(commands, self.input_at);
-                    self.commands.join(commands);
+                    self.noted.take(self.core, self.input_at);
                     let appended = loop {
                         let facts = Facts {
                             listener: &self.door.name,
                             peer: self.peer,
                             local: self.local,
-                            times: self.times.on_the_wall(self.core, self.place.opened(), self.input_at),
+                            times: self.noted.times.on_the_wall(
+                                self.core,
+                                self.place.opened(),
+                                self.input_at,
+                            ),
                             session: self.number,
                         };
                         match self.mail.finish(self.core, &self.session, &facts, body) {
@@ -235,9 +256,10 @@ impl<'c> Talk<'c> {
                     match appended {
                         Ok(appended) => {
                             self.core.count_accepted(self.session.transaction());
-                            self.core.record(Phase::Body, self.input_at.saturating_sub(self.times.data));
+                            self.core
+                                .record(Phase::Body, self.input_at.saturating_sub(self.noted.times.data));
                             let gate = appended.gate.get();
-                            self.unanswered.push((gate, self.times.mail));
+                            self.unanswered.push((gate, self.noted.times.mail));
                             let id = appended.id.encode();
                             // Hexadecimal digits only.
                             let id = std::str::from_utf8(&id).unwrap_or_default();
@@ -262,20 +284,15 @@ impl<'c> Talk<'c> {
         self.core.journal.room().await;
     }
 
-    /// Takes note of the commands of this input; says whether the session was quit.
+    /// Takes note of where this input has led; says whether the session was quit.
     fn note_commands(&mut self) -> bool {
-        let commands = self.core.turn.take();
-        self.times.note(commands, self.input_at);
-        self.commands.join(commands);
-        if commands.count > 1 {
-            self.core.metrics.count(Counter::PipelinedInputs);
-        }
+        self.noted.take(self.core, self.input_at);
         use inrush_proto::Phase as At;
         let phase = self.session.phase();
         let open = matches!(phase, At::Envelope | At::MailData);
-        self.place.set_transaction(open.then_some(self.times.mail));
+        self.place.set_transaction(open.then_some(self.noted.times.mail));
         self.place.set_data(phase == At::MailData, self.input_at);
-        self.commands.has(Verb::Quit)
+        self.noted.commands.has(Verb::Quit)
     }
 
     /// Sends all replies that may leave, in one send; false when the peer is gone.
@@ -292,7 +309,7 @@ impl<'c> Talk<'c> {
         }
         core.metrics.add(Counter::SentBytes, octets as u64);
         let now = core.clock.now();
-        for phase in std::mem::take(&mut self.commands).phases() {
+        for phase in std::mem::take(&mut self.noted.commands).phases() {
             core.record(phase, now - self.input_at);
         }
         if !self.unanswered.is_empty() {
@@ -405,6 +422,7 @@ impl<'c> Talk<'c> {
             Ok(0) => Input::Closed,
             Ok(octets) => {
                 self.input_at = core.clock.now();
+                self.noted.of_input = 0;
                 self.place.received(octets, self.input_at);
                 core.metrics.add(Counter::ReceivedBytes, octets as u64);
                 // A command buffer that fills at once means pipelined data: a larger one saves a receive each time.
