@@ -10,6 +10,7 @@ mod curl;
 mod dialogs;
 mod disk_full;
 mod exactness;
+mod hostile;
 mod limits;
 mod load;
 mod metrics;

@@ -80,6 +80,20 @@ fn port_in_use() {
 }
 
 /// The cores share their port; another gateway must not slip in beside them and take half of the connections.
+/// The admin port is tried before anything is made.
+#[test]
+fn admin_port_in_use() {
+    let folder = folder();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let config = write_config(folder.path(), &Settings::default(), &folder.path().join("data"));
+    let text = fs::read_to_string(&config).unwrap();
+    let (front, admin) = text.split_once("[admin]").unwrap();
+    let admin = admin.replace("127.0.0.1:0", &address);
+    fs::write(&config, format!("{front}[admin]{admin}")).unwrap();
+    refused("serve", &config, &["admin", &address], &[folder.path()]);
+}
+
 #[test]
 fn port_in_use_by_another_gateway() {
     let server = Server::start();

@@ -1,0 +1,94 @@
+//! Peers that want more than their share: what they take comes back, and others do not notice.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use inrush_tests::client::Client;
+use inrush_tests::http::Samples;
+use inrush_tests::process;
+use inrush_tests::server::Server;
+use inrush_tests::settings::Settings;
+
+/// A message and far more replies than a peer reads that then resets the connection: the replies wait for the log beside a
+/// receive under way, and the buffer of that receive has to come back.
+#[test]
+fn buffers_of_broken_sessions_come_back() {
+    let server = Server::start();
+    let message = b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.com>\r\nDATA\r\nSubject: x\r\n\r\nx\r\n.\r\n";
+    for _ in 0..50 {
+        let mut client = Client::open(server.mx()).unwrap();
+        let flood = [message.as_slice(), &b"NOOP\r\n".repeat(700)].concat();
+        client.send(&flood).unwrap();
+        // Unread replies make the kernel answer the close with a reset.
+    }
+    process::eventually("no session and no buffer is left", Duration::from_secs(20), || {
+        let samples = Samples::scrape(server.admin());
+        samples.sum("inrush_connections_open", &[]) == 0.0 && samples.sum("inrush_pending_bytes", &[]) == 0.0
+    });
+    Client::greeted(server.mx()).deliver(&["b@example.com"], b"x\r\n");
+}
+
+/// One peer that never stops talking on the only core, and others that want a word.
+fn others_get_their_turn(engine: &str) {
+    let settings = Settings::default().engine(engine);
+    let limits = vec!["transactions_max = 1000000".into()];
+    let server = Server::with(Settings { limits, top: [settings.top, vec!["cores = 1".into()]].concat(), ..Settings::default() });
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut writer = TcpStream::connect(server.mx()).unwrap();
+    let mut reader = writer.try_clone().unwrap();
+    let talking = thread::spawn({
+        let stop = Arc::clone(&stop);
+        move || {
+            let block = b"NOOP\r\n".repeat(2_000);
+            while !stop.load(Ordering::Relaxed) && writer.write_all(&block).is_ok() {}
+        }
+    });
+    let reading = thread::spawn(move || {
+        let mut octets = vec![0; 1 << 16];
+        while reader.read(&mut octets).is_ok_and(|octets| octets > 0) {}
+    });
+    for _ in 0..20 {
+        let mut client = Client::greeted(server.mx());
+        client.deliver(&["b@example.com"], b"x\r\n");
+        client.say("QUIT", 221);
+    }
+    stop.store(true, Ordering::Relaxed);
+    talking.join().unwrap();
+    reading.join().unwrap();
+}
+
+#[test]
+fn others_get_their_turn_io_uring() {
+    others_get_their_turn("io_uring");
+}
+
+#[test]
+fn others_get_their_turn_epoll() {
+    others_get_their_turn("epoll");
+}
+
+/// All connections wait in the kernel before the gateway takes the first: the budget holds all the same.
+fn a_burst_stays_within_the_budget(engine: &str) {
+    let settings = Settings::default().engine(engine);
+    let top = [settings.top, vec!["cores = 1".into()]].concat();
+    let server = Server::with(Settings { limits: vec!["connections_max = 5".into()], top, ..Settings::default() });
+    let mut clients: Vec<Client> = (0..200).map(|_| Client::open(server.mx()).unwrap()).collect();
+    let codes: Vec<u16> = clients.iter_mut().map(|client| client.reply().unwrap().code).collect();
+    let taken = codes.iter().filter(|&&code| code == 220).count();
+    assert_eq!(taken, 5, "{codes:?}");
+    assert_eq!(codes.iter().filter(|&&code| code == 421).count(), 195, "{codes:?}");
+}
+
+#[test]
+fn a_burst_stays_within_the_budget_io_uring() {
+    a_burst_stays_within_the_budget("io_uring");
+}
+
+#[test]
+fn a_burst_stays_within_the_budget_epoll() {
+    a_burst_stays_within_the_budget("epoll");
+}
