@@ -18,7 +18,8 @@ use inrush_tests::settings::Settings;
 #[test]
 fn buffers_of_broken_sessions_come_back() {
     let server = Server::start();
-    let message = b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.com>\r\nDATA\r\nSubject: x\r\n\r\nx\r\n.\r\n";
+    let message =
+        b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.com>\r\nDATA\r\nSubject: x\r\n\r\nx\r\n.\r\n";
     for _ in 0..50 {
         let mut client = Client::open(server.mx()).unwrap();
         let flood = [message.as_slice(), &b"NOOP\r\n".repeat(700)].concat();
@@ -36,7 +37,11 @@ fn buffers_of_broken_sessions_come_back() {
 fn others_get_their_turn(engine: &str) {
     let settings = Settings::default().engine(engine);
     let limits = vec!["transactions_max = 1000000".into()];
-    let server = Server::with(Settings { limits, top: [settings.top, vec!["cores = 1".into()]].concat(), ..Settings::default() });
+    let server = Server::with(Settings {
+        limits,
+        top: [settings.top, vec!["cores = 1".into()]].concat(),
+        ..Settings::default()
+    });
     let stop = Arc::new(AtomicBool::new(false));
     let mut writer = TcpStream::connect(server.mx()).unwrap();
     let mut reader = writer.try_clone().unwrap();
@@ -75,7 +80,8 @@ fn others_get_their_turn_epoll() {
 fn a_burst_stays_within_the_budget(engine: &str) {
     let settings = Settings::default().engine(engine);
     let top = [settings.top, vec!["cores = 1".into()]].concat();
-    let server = Server::with(Settings { limits: vec!["connections_max = 5".into()], top, ..Settings::default() });
+    let server =
+        Server::with(Settings { limits: vec!["connections_max = 5".into()], top, ..Settings::default() });
     let mut clients: Vec<Client> = (0..200).map(|_| Client::open(server.mx()).unwrap()).collect();
     let codes: Vec<u16> = clients.iter_mut().map(|client| client.reply().unwrap().code).collect();
     let taken = codes.iter().filter(|&&code| code == 220).count();

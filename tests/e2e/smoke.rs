@@ -65,3 +65,23 @@ fn io_uring() {
 fn epoll() {
     smoke("epoll");
 }
+
+/// `pin_cores` gives the thread of each core one processor; without it the thread may run on all of them.
+#[test]
+fn cores_are_pinned_when_asked() {
+    for (line, pinned) in [("pin_cores = true", true), ("pin_cores = false", false)] {
+        let server = Server::with(Settings { top: vec![line.into()], ..Settings::default() });
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
+        let statuses =
+            tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).unwrap());
+        let cores: Vec<String> = statuses.filter(|status| status.contains("inrush-core-")).collect();
+        assert!(!cores.is_empty());
+        for status in cores {
+            let list =
+                status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap().trim();
+            let one = list.parse::<u32>().is_ok();
+            let only = std::thread::available_parallelism().unwrap().get() == 1;
+            assert!(only || one == pinned, "{line}: {list}");
+        }
+    }
+}

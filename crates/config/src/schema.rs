@@ -93,6 +93,8 @@ pub(crate) const TABLES: &[Table] = &[
                 |config| Field::Number(&mut config.node, Unit::Count, 0..=65_535);
             "cores" "Cores that take connections; 0 = all that the process may use."
                 |config| Field::Number(&mut config.gateway.cores, Unit::Count, 0..=256);
+            "pin_cores" "Whether the thread of each core stays on one processor; pays where nothing else runs on the machine."
+                |config| Field::Switch(&mut config.gateway.pin_cores);
             "engine" "Kernel interface for sockets and disk; auto = io_uring where the kernel grants it, else epoll."
                 |config| Field::Choice(&mut config.gateway.engine);
         },

@@ -129,9 +129,7 @@ impl Gateway {
         if gateway.cores != 0 {
             processors.truncate(usize::from(gateway.cores));
         }
-        // More cores than processors run unpinned: the operator asked for them.
         let count = if gateway.cores == 0 { processors.len() } else { usize::from(gateway.cores) };
-        let pinned = count == processors.len();
         let connections_max = connections_max(&gateway, count as u64)?;
         let (addresses, mut sockets) = bind(&gateway, count)?;
 
@@ -156,7 +154,8 @@ impl Gateway {
             let accepting = Arc::new(AtomicBool::new(false));
             let plan = core::Plan {
                 index,
-                processor: pinned.then(|| processors[index]),
+                // Cores beyond the processors have none of their own.
+                processor: processors.get(index).copied().filter(|_| settings.pin_cores),
                 engine,
                 settings: Arc::clone(&settings),
                 session: session.clone(),

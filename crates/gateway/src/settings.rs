@@ -97,6 +97,9 @@ pub struct GatewaySettings {
     pub hostname: String,
     /// Cores to run on; 0 = all that the process may use.
     pub cores: u16,
+    /// Whether the thread of each core stays on one processor. Pays where nothing else runs on the machine; beside other
+    /// busy programs the kernel does better by itself.
+    pub pin_cores: bool,
     /// Kernel interface.
     pub engine: Engine,
     /// Where to listen.
@@ -112,6 +115,7 @@ impl Default for GatewaySettings {
         Self {
             hostname: "localhost".to_owned(),
             cores: 0,
+            pin_cores: false,
             engine: Engine::Auto,
             listeners: vec![ListenerSettings::default()],
             timeouts: Timeouts::default(),
