@@ -44,6 +44,9 @@ pub(crate) struct Arguments {
     /// Who sends; inrush-load uses PIPELINING where it is offered
     #[arg(long, value_enum, default_value = "smtp-source")]
     generator: Generator,
+    /// Cores of the gateway; 0 = all. smtp-sink is one thread: 1 compares like with like
+    #[arg(long, default_value_t = 0)]
+    cores: u16,
     /// Where the queue and the log lie; both on one disk
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     folder: PathBuf,
@@ -105,7 +108,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let subjects = [
         Subject::smtp_sink(arguments.messages)?,
         Subject::smtpd(folder.path(), arguments.smtpd_messages),
-        Subject::inrush(binary, folder.path(), arguments.messages),
+        Subject::inrush(binary, folder.path(), arguments.messages, arguments.cores),
     ];
 
     let mut series: Vec<Series> = Vec::new();
@@ -225,6 +228,10 @@ fn facts(arguments: &Arguments, method: &str, folder: &Path) -> anyhow::Result<V
             ),
         ),
         ("rounds", format!("{}, servers in turn; median (least–greatest)", arguments.rounds)),
+        (
+            "cores of inrush",
+            if arguments.cores == 0 { "all".to_owned() } else { arguments.cores.to_string() },
+        ),
         ("server CPU", method.to_owned()),
     ])
 }

@@ -95,11 +95,15 @@ impl Subject {
         Self { name: "Postfix smtpd", address, messages, meter, process: Process::Postfix(postfix) }
     }
 
-    /// The gateway with its log below `folder`, strict durability, everything else as it comes.
-    pub(crate) fn inrush(binary: &Path, folder: &Path, messages: u32) -> Self {
+    /// The gateway with its log below `folder`, strict durability, on `cores` cores (0 = all), everything else as it comes.
+    pub(crate) fn inrush(binary: &Path, folder: &Path, messages: u32, cores: u16) -> Self {
         let mut meter = Meter::new("inrush");
-        let settings =
-            Settings { launcher: meter.launcher(), binary: Some(binary.into()), ..Settings::default() };
+        let settings = Settings {
+            launcher: meter.launcher(),
+            binary: Some(binary.into()),
+            top: vec![format!("cores = {cores}")],
+            ..Settings::default()
+        };
         let server =
             Server::with(settings.data(&folder.join("inrush-data")).log(&["durability = \"strict\""]));
         meter.started(server.pid());
