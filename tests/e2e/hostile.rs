@@ -50,6 +50,8 @@ fn others_get_their_turn(engine: &str) {
         move || {
             let block = b"NOOP\r\n".repeat(2_000);
             while !stop.load(Ordering::Relaxed) && writer.write_all(&block).is_ok() {}
+            // Ends the other half's wait, too.
+            let _ = writer.shutdown(std::net::Shutdown::Both);
         }
     });
     let reading = thread::spawn(move || {
@@ -97,4 +99,43 @@ fn a_burst_stays_within_the_budget_io_uring() {
 #[test]
 fn a_burst_stays_within_the_budget_epoll() {
     a_burst_stays_within_the_budget("epoll");
+}
+
+/// Envelopes count: peers that only ever add recipients meet the budget of memory, and give it back when they leave.
+#[test]
+fn envelopes_stay_within_the_budget() {
+    let limits = vec!["pending_bytes_max = \"1MiB\"".into()];
+    let server = Server::with(Settings { limits, top: vec!["cores = 1".into()], ..Settings::default() });
+    let mut clients = Vec::new();
+    let mut refused = 0;
+    for _ in 0..40 {
+        let Ok(mut client) = Client::open(server.mx()) else { continue };
+        if client.reply().unwrap().code != 220 {
+            refused += 1;
+            continue;
+        }
+        client.say("EHLO client.test.example", 250);
+        client.send(b"MAIL FROM:<a@client.test.example>\r\n").unwrap();
+        if client.reply().unwrap().code != 250 {
+            refused += 1;
+            continue;
+        }
+        for number in 0..500 {
+            client.send(format!("RCPT TO:<{number:060}@example.com>\r\n").as_bytes()).unwrap();
+            let reply = client.reply().unwrap();
+            if reply.code != 250 {
+                assert_eq!(reply.code, 452, "{}", reply.text());
+                assert!(reply.text().contains("4.3.1"), "{}", reply.text());
+                refused += 1;
+                break;
+            }
+        }
+        clients.push(client);
+    }
+    assert!(refused > 0, "40 envelopes of 45 KiB are more than 1 MiB");
+    drop(clients);
+    process::eventually("the budget is free again", Duration::from_secs(20), || {
+        Samples::scrape(server.admin()).sum("inrush_pending_bytes", &[]) == 0.0
+    });
+    Client::greeted(server.mx()).deliver(&["b@example.com"], b"x\r\n");
 }

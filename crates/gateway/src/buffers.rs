@@ -1,7 +1,7 @@
 //! Receive buffers in a few sizes, recycled per core, counted against the core's memory budget.
 //!
 //! An idle session holds one [`COMMAND`] buffer. While mail data flows it holds a larger one, which goes back to the
-//! pool with the end of the transaction. What sessions hold in larger buffers is the core's `pending_bytes`; the pool
+//! pool with the end of the transaction. What sessions hold in larger buffers and in envelopes is the core's `pending_bytes`; the pool
 //! refuses to hand out more than the budget. Buffers that lie in the pool are kept for reuse up to [`KEPT_BYTES_MAX`].
 
 use std::cell::{Cell, RefCell};
@@ -84,7 +84,26 @@ impl Pool {
         }
     }
 
-    /// Octets in larger buffers that sessions hold now.
+    /// Counts `octets` that a session holds outside of the pool's buffers.
+    ///
+    /// # Errors
+    /// [`Exhausted`] when the budget does not allow them; nothing was counted.
+    pub(crate) fn charge(&self, octets: usize) -> Result<(), Exhausted> {
+        let held = self.held_bytes.get() + octets;
+        if held > self.held_bytes_max {
+            return Err(Exhausted);
+        }
+        self.held_bytes.set(held);
+        Ok(())
+    }
+
+    /// Takes back what was [charged](Self::charge).
+    pub(crate) fn release(&self, octets: usize) {
+        debug_assert!(self.held_bytes.get() >= octets);
+        self.held_bytes.set(self.held_bytes.get() - octets);
+    }
+
+    /// Octets in larger buffers and envelopes that sessions hold now.
     pub(crate) fn held_bytes(&self) -> usize {
         self.held_bytes.get()
     }
@@ -136,6 +155,16 @@ mod tests {
         assert!(pool.take(COMMAND).is_ok(), "command buffers are never refused");
         pool.give_back(first);
         assert!(pool.take(SIZES[0]).is_ok());
+    }
+
+    #[test]
+    fn what_is_charged_counts_until_it_is_released() {
+        let pool = Pool::new(SIZES[0] * 2);
+        pool.charge(SIZES[0] + 1).expect("within the budget");
+        assert_eq!(pool.charge(SIZES[0]), Err(Exhausted));
+        assert_eq!(pool.take(SIZES[0]), Err(Exhausted), "buffers and charges share the budget");
+        pool.release(SIZES[0] + 1);
+        assert_eq!(pool.held_bytes(), 0);
     }
 
     #[test]

@@ -32,7 +32,7 @@ use crate::mail::{self, Refused};
 use crate::observe::{Observer, Turn};
 use crate::session;
 use crate::settings::GatewaySettings;
-use crate::signal::{Signal, yield_once};
+use crate::signal::Signal;
 use crate::system::{self, Direction};
 use crate::watch::{Ending, Watch};
 
@@ -41,6 +41,12 @@ const ACCEPTORS: usize = 8;
 
 /// How long an acceptor rests when the process has no file descriptor left.
 const DESCRIPTOR_REST: Duration = Duration::from_millis(100);
+
+/// Operations in a row without a wait after which a task of the epoll engine rests.
+const GREED_MAX: u32 = 16;
+
+/// How long it rests.
+const GREED_REST: Duration = Duration::from_millis(1);
 
 /// How often the watch looks over the sessions.
 const TICK: Duration = Duration::from_secs(1);
@@ -288,11 +294,13 @@ async fn listen_to_control(core: Rc<Core>, mut control: UnixStream, stop: Arc<At
 }
 
 async fn accept(core: Rc<Core>, door: Rc<Door>) {
+    let mut greed = 0;
     loop {
         match door.socket.accept().await {
             Ok((stream, peer)) => {
                 welcome(&core, &door, stream, peer).await;
-                core.give_way().await;
+                greed += 1;
+                core.give_way(&mut greed).await;
             }
             Err(error) if system::is_out_of_descriptors(&error) => {
                 core.metrics.count(ConnectionRefusal::Descriptors);
@@ -399,11 +407,13 @@ impl Core {
         self.clock.wall(self.clock.recent())
     }
 
-    /// Lets the other tasks of the core run. The epoll driver completes what is ready without ever going back to the
-    /// run queue, so that one peer with much to say would starve all others; with a ring each operation goes back by itself.
-    pub(crate) async fn give_way(&self) {
-        if self.engine == ActiveEngine::Epoll {
-            yield_once().await;
+    /// Lets the other tasks of the core run after `greed` operations in a row that did not have to wait. The epoll driver
+    /// completes what is ready at once, so that a peer with always more to say would keep the core to itself, timers
+    /// included; a task that wakes itself would only come first again. With a ring each operation waits for its turn.
+    pub(crate) async fn give_way(&self, greed: &mut u32) {
+        if self.engine == ActiveEngine::Epoll && *greed >= GREED_MAX {
+            *greed = 0;
+            monoio::time::sleep(GREED_REST).await;
         }
     }
 

@@ -22,7 +22,7 @@ use std::task::Poll;
 
 use inrush_log::PhaseTimes;
 use inrush_metrics::{Counter, Histogram, Phase, SessionEnd};
-use inrush_proto::{Accepted, Event, Reply, Session, Verb};
+use inrush_proto::{Accepted, Event, Reply, Session, Transaction, Verb, Verdict};
 use monoio::buf::IoBufMut;
 use monoio::io::{
     AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt, CancelHandle, CancelableAsyncReadRent, Splitable,
@@ -35,6 +35,9 @@ use crate::core::{Admitted, Core, Door};
 use crate::mail::{Facts, Mail};
 use crate::observe::Commands;
 use crate::watch::{Ending, Place, Slot, Stage};
+
+/// Octets of an envelope that do not count against the core's budget of memory.
+const ENVELOPE_OCTETS_FREE: usize = 2048;
 
 /// Octets that are read and dropped after the last reply, so that the peer's kernel does not throw that reply away.
 const FAREWELL_OCTETS_MAX: usize = 4 << 20;
@@ -90,15 +93,41 @@ struct Talk<'c> {
     /// Octets at the front of `buffer` that are worked off.
     start: usize,
     mail: Mail,
+    weight: Weight,
     /// The peer sends more at once than a command buffer takes: it gets a larger one from the start.
     bulk: bool,
     noted: Noted,
+    /// Receives in a row that did not have to wait.
+    greed: u32,
     /// When the input that is being worked off arrived.
     input_at: u64,
     /// Messages whose `250` waits: its gate, and when their MAIL came.
     unanswered: Vec<(u64, u64)>,
     /// The gate that will wake this task.
     woken_at: u64,
+}
+
+/// What the envelope of the open transaction takes of the core's budget of memory. A few recipients are free.
+#[derive(Default)]
+struct Weight(usize);
+
+impl Weight {
+    /// Counts what the envelope has grown by; false when the budget does not allow it.
+    fn grow(&mut self, core: &Core, transaction: &Transaction) -> bool {
+        let octets = transaction.text().len() + size_of_val(transaction.recipient_spans());
+        if octets <= ENVELOPE_OCTETS_FREE || octets <= self.0 {
+            return true;
+        }
+        let affordable = core.pool.charge(octets - self.0).is_ok();
+        if affordable {
+            self.0 = octets;
+        }
+        affordable
+    }
+
+    fn release(&mut self, core: &Core) {
+        core.pool.release(std::mem::take(&mut self.0));
+    }
 }
 
 /// What the session core has reported about this conversation.
@@ -153,8 +182,10 @@ impl<'c> Talk<'c> {
             buffer: Vec::new(),
             start: 0,
             mail: Mail::default(),
+            weight: Weight::default(),
             bulk: false,
             noted: Noted::default(),
+            greed: 0,
             input_at: place.opened(),
             unanswered: Vec::new(),
             woken_at: 0,
@@ -202,7 +233,7 @@ impl<'c> Talk<'c> {
                         self.session.fail_gated();
                     }
                     // A peer that always has more to say must not keep the core to itself.
-                    self.core.give_way().await;
+                    self.core.give_way(&mut self.greed).await;
                 }
             }
         }
@@ -219,7 +250,12 @@ impl<'c> Talk<'c> {
                 Event::Close => return Step::Close,
                 Event::Recipient(recipient) => {
                     let verdict = self.core.recipient_verdict(&recipient.path);
-                    self.session.verdict(verdict);
+                    let affordable = self.weight.grow(self.core, self.session.transaction());
+                    self.session.verdict(if affordable {
+                        verdict
+                    } else {
+                        Verdict::Refuse(Reply::PENDING_FULL)
+                    });
                 }
                 Event::Body(body) => {
                     // Before any wait: another session's commands come into the same place.
@@ -294,6 +330,9 @@ impl<'c> Talk<'c> {
         let phase = self.session.phase();
         let open = matches!(phase, At::Envelope | At::MailData);
         self.place.set_transaction(open.then_some(self.noted.times.mail));
+        if !open {
+            self.weight.release(self.core);
+        }
         self.place.set_data(phase == At::MailData, self.input_at);
         self.noted.commands.has(Verb::Quit)
     }
@@ -392,11 +431,13 @@ impl<'c> Talk<'c> {
         let mut read = pin!(read(reader, buffer, filled..capacity, cancel));
         self.place
             .enter(if self.session.has_gated() { Stage::Commit } else { Stage::Input }, core.clock.recent());
+        self.greed += 1;
         let (result, buffer) = loop {
             let arrived = poll_fn(|context| {
                 if let Poll::Ready(done) = read.as_mut().poll(context) {
                     return Poll::Ready(Some(done));
                 }
+                self.greed = 0;
                 if self.gate_is_open(context) { Poll::Ready(None) } else { Poll::Pending }
             })
             .await;
@@ -470,15 +511,17 @@ impl<'c> Talk<'c> {
                 Ok(octets @ 1..) => drained += octets,
                 _ => break,
             }
-            self.core.give_way().await;
+            self.greed += 1;
+            self.core.give_way(&mut self.greed).await;
         }
         self.buffer = buffer;
         end
     }
 
     fn give_back(self) {
-        let Self { core, buffer, mut mail, .. } = self;
+        let Self { core, buffer, mut mail, mut weight, .. } = self;
         mail.discard(core);
+        weight.release(core);
         core.pool.give_back(buffer);
     }
 }

@@ -33,19 +33,6 @@ impl Signal {
     }
 }
 
-/// Goes to the end of the run queue once.
-pub(crate) async fn yield_once() {
-    let mut yielded = false;
-    poll_fn(|context| {
-        if std::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
-
 /// Tasks that wait for the next turn of something, all woken together.
 #[derive(Debug, Default)]
 pub(crate) struct Turnstile {
