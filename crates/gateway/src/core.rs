@@ -332,20 +332,21 @@ async fn welcome(core: &Rc<Core>, door: &Rc<Door>, mut stream: TcpStream, peer: 
     }
     core.metrics.accepted(door.index);
     core.open.set(core.open.get() + 1);
-    let admitted = Admitted { core: Rc::clone(core), site };
-    monoio::spawn(session::serve(admitted, stream, peer, Rc::clone(door)));
+    let admitted = Admitted { core: Rc::clone(core), peer };
+    monoio::spawn(session::serve(admitted, stream, Rc::clone(door)));
 }
 
 /// The leave of one connection to be there; given back when its session ends.
 pub(crate) struct Admitted {
     pub(crate) core: Rc<Core>,
-    site: Site,
+    /// Who it is.
+    pub(crate) peer: SocketAddr,
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
         self.core.open.set(self.core.open.get() - 1);
-        self.core.addresses.leave(self.site);
+        self.core.addresses.leave(self.peer.ip().into());
     }
 }
 
@@ -413,7 +414,8 @@ impl Core {
     pub(crate) async fn give_way(&self, greed: &mut u32) {
         if self.engine == ActiveEngine::Epoll && *greed >= GREED_MAX {
             *greed = 0;
-            monoio::time::sleep(GREED_REST).await;
+            // Boxed: a timer is large and aligned to 128 octets, and so would be the task of every idle session.
+            Box::pin(monoio::time::sleep(GREED_REST)).await;
         }
     }
 

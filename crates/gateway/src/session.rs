@@ -64,14 +64,14 @@ enum Input {
 }
 
 /// Serves one connection from the greeting to the end.
-pub(crate) async fn serve(admitted: Admitted, stream: TcpStream, peer: SocketAddr, door: Rc<Door>) {
+pub(crate) async fn serve(admitted: Admitted, stream: TcpStream, door: Rc<Door>) {
     let core = &*admitted.core;
     let local = door.local_address(&stream);
     let slot = Slot::new(stream.as_raw_fd(), core.clock.now());
     let (mut reader, mut writer) = stream.into_split();
     // Behind the halves, so that it leaves the watch before the socket closes.
     let place = core.watch.enter(slot);
-    let mut talk = Talk::new(core, &door, &place, peer, local);
+    let mut talk = Talk::new(&admitted, &door, &place, local);
     let end = talk.run(&mut reader, &mut writer).await;
     talk.give_back();
     core.metrics.count(end);
@@ -86,7 +86,7 @@ struct Talk<'c> {
     door: &'c Door,
     place: &'c Place<'c>,
     number: u64,
-    peer: SocketAddr,
+    peer: &'c SocketAddr,
     local: SocketAddr,
     session: Session,
     buffer: Vec<u8>,
@@ -164,19 +164,14 @@ struct Times {
 }
 
 impl<'c> Talk<'c> {
-    fn new(
-        core: &'c Core,
-        door: &'c Door,
-        place: &'c Place<'c>,
-        peer: SocketAddr,
-        local: SocketAddr,
-    ) -> Self {
+    fn new(admitted: &'c Admitted, door: &'c Door, place: &'c Place<'c>, local: SocketAddr) -> Self {
+        let core = &*admitted.core;
         Self {
             core,
             door,
             place,
             number: core.next_session_number(),
-            peer,
+            peer: &admitted.peer,
             local,
             session: Session::new(Rc::clone(&door.context)),
             buffer: Vec::new(),
@@ -275,7 +270,7 @@ impl<'c> Talk<'c> {
                     let appended = loop {
                         let facts = Facts {
                             listener: &self.door.name,
-                            peer: self.peer,
+                            peer: *self.peer,
                             local: self.local,
                             times: self.noted.times.on_the_wall(
                                 self.core,
@@ -610,7 +605,7 @@ impl Core {
 mod tests {
     use super::*;
 
-    fn future_size<A, B, C, D, F: Future>(_: impl Fn(A, B, C, D) -> F) -> usize {
+    fn future_size<A, B, C, F: Future>(_: impl Fn(A, B, C) -> F) -> usize {
         size_of::<F>()
     }
 
