@@ -105,7 +105,7 @@ fn measure(gateway: &Path, load: &Path, folder: &Path, arguments: &Arguments) ->
 fn generate(load: &Path, server: &Server, arguments: &Arguments, rate: Option<f64>) -> anyhow::Result<Value> {
     let mut command = Command::new(load);
     command.arg("run").arg(server.mx().to_string()).args(["--sessions", &arguments.sessions.to_string()]);
-    command.args(["--length", "4096", "--warmup", "1s", "--json", "-"]);
+    command.args(["--length", "4096", "--to", "b@example.com", "--warmup", "1s", "--json", "-"]);
     command.args(["--duration", &format!("{}s", arguments.seconds)]);
     match rate {
         Some(rate) => command.args(["--rate", &format!("{rate:.0}")]),
