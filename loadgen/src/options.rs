@@ -93,10 +93,10 @@ pub struct RunOptions {
     /// Recipients of each message.
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub recipients: u32,
-    /// Reverse-path; {n} is the number of the message.
+    /// Reverse-path; {number} is the number of the message.
     #[arg(short, long, value_name = "ADDRESS", default_value = "load@inrush.example")]
     pub from: String,
-    /// Forward-path; {n} is the number of the message, {r} the index of the recipient (in front when missing and --recipients > 1).
+    /// Forward-path; {number} is the number of the message, {recipient} the index of the recipient (in front when missing and --recipients > 1).
     #[arg(short, long, value_name = "ADDRESS", default_value = "recipient@inrush.example")]
     pub to: String,
     /// Name in EHLO.

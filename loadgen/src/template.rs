@@ -1,4 +1,4 @@
-//! Addresses with places for numbers: `{n}` is the number of the message, `{r}` the index of the recipient.
+//! Addresses with places for numbers: `{number}` is the number of the message, `{recipient}` the index of the recipient.
 
 /// A mailbox, cut at its places.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ enum Part {
 }
 
 impl Template {
-    /// Cuts `text`. With `several_recipients` and no `{r}`, the index goes in front of the local part, as in Postfix's
+    /// Cuts `text`. With `several_recipients` and no `{recipient}`, the index goes in front of the local part, as in Postfix's
     /// `smtp-source -r`.
     ///
     /// # Errors
@@ -27,18 +27,18 @@ impl Template {
         let mut rest = text;
         while let Some(open) = rest.find('{') {
             let (before, place) = rest.split_at(open);
-            let (part, length) = if place.starts_with("{n}") {
-                (Part::Message, 3)
-            } else if place.starts_with("{r}") {
-                (Part::Recipient, 3)
+            let (part, behind) = if let Some(behind) = place.strip_prefix("{number}") {
+                (Part::Message, behind)
+            } else if let Some(behind) = place.strip_prefix("{recipient}") {
+                (Part::Recipient, behind)
             } else {
-                return Err(format!("{text:?}: only {{n}} and {{r}} stand for something"));
+                return Err(format!("{text:?}: only {{number}} and {{recipient}} stand for something"));
             };
             if !before.is_empty() {
                 parts.push(Part::Text(before.into()));
             }
             parts.push(part);
-            rest = &place[length..];
+            rest = behind;
         }
         if !rest.is_empty() {
             parts.push(Part::Text(rest.into()));
@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn places() {
         assert_eq!(write("a@b.example", false), "a@b.example");
-        assert_eq!(write("u{r}-{n}@d{n}.example", true), "u3-120@d120.example");
+        assert_eq!(write("u{recipient}-{number}@d{number}.example", true), "u3-120@d120.example");
         assert_eq!(write("user@b.example", true), "3user@b.example");
         assert_eq!(write("", false), "");
         let mut out = Vec::new();
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn refused() {
-        for bad in ["a\r\nRSET", "a>b", "a{x}@b", "a{@b", "a\u{7f}"] {
+        for bad in ["a\r\nRSET", "a>b", "a{x}@b", "a{n}@b", "a{@b", "a\u{7f}"] {
             assert!(Template::parse(bad, false).is_err(), "{bad:?}");
         }
     }

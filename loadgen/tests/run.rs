@@ -91,7 +91,7 @@ fn refusals_are_counted_by_place_and_code() {
         Moment::Message(2) => say("452 4.3.1 full"),
         _ => Action::Usual,
     };
-    let words = "-m 10 -d -t u{n}@test.example";
+    let words = "-m 10 -d -t u{number}@test.example";
     for pipelining in ["auto", "off"] {
         let server = Server::start(refuse);
         let run = run(&format!("{} {words} --pipelining {pipelining}", server.address));

@@ -15,7 +15,7 @@ fn run(server: &Server, flags: &[&str]) -> BTreeSet<String> {
     command
         .arg("run")
         .arg(server.mx().to_string())
-        .args(["--quiet", "--to", "user{n}@example.com", "--acks"])
+        .args(["--quiet", "--to", "user{number}@example.com", "--acks"])
         .arg(&acks);
     command.args(flags);
     process::finish(command).succeeded();

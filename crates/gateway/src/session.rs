@@ -105,6 +105,8 @@ struct Talk<'c> {
     unanswered: Vec<(u64, u64)>,
     /// The gate that will wake this task.
     woken_at: u64,
+    /// QUIT has been said: the connection closes behind the last reply.
+    leaving: bool,
 }
 
 /// What the envelope of the open transaction takes of the core's budget of memory. A few recipients are free.
@@ -184,6 +186,7 @@ impl<'c> Talk<'c> {
             input_at: place.opened(),
             unanswered: Vec::new(),
             woken_at: 0,
+            leaving: false,
         }
     }
 
@@ -196,11 +199,12 @@ impl<'c> Talk<'c> {
         loop {
             let step = self.parse().await;
             let quit = self.note_commands();
+            self.leaving = quit && matches!(step, Step::Close);
             if self.session.has_ready() && !self.send(writer).await {
                 return SessionEnd::PeerReset;
             }
             match step {
-                Step::Close => return self.finish(reader, writer, quit).await,
+                Step::Close => return self.finish(reader, writer).await,
                 Step::Send => {
                     if !self.session.has_ready() && !self.wait_for_gates(writer).await {
                         return SessionEnd::PeerReset;
@@ -223,9 +227,6 @@ impl<'c> Talk<'c> {
                                 return SessionEnd::PeerClosed;
                             }
                         },
-                    }
-                    if self.core.journal.failed() {
-                        self.session.fail_gated();
                     }
                     // A peer that always has more to say must not keep the core to itself.
                     self.core.give_way(&mut self.greed).await;
@@ -337,13 +338,24 @@ impl<'c> Talk<'c> {
         let core = self.core;
         let mut out = core.take_output();
         self.session.durable(core.journal.committed());
+        if core.journal.failed() {
+            self.session.fail_gated();
+        }
         let octets = self.session.take_ready(&mut out);
         self.place.enter(Stage::Output, core.clock.recent());
-        let (result, out) = writer.write_all(out).await;
-        core.give_back_output(out);
-        if result.is_err() {
-            return false;
+        if self.leaving && !self.session.has_gated() {
+            let sent = self.place.send_before_close(&out);
+            out.drain(..sent);
         }
+        if !out.is_empty() {
+            let (result, returned) = writer.write_all(out).await;
+            out = returned;
+            if result.is_err() {
+                core.give_back_output(out);
+                return false;
+            }
+        }
+        core.give_back_output(out);
         core.metrics.add(Counter::SentBytes, octets as u64);
         let now = core.clock.now();
         for phase in std::mem::take(&mut self.noted.commands).phases() {
@@ -367,9 +379,6 @@ impl<'c> Talk<'c> {
         while self.session.has_gated() {
             self.place.enter(Stage::Commit, self.core.clock.recent());
             poll_fn(|context| if self.gate_is_open(context) { Poll::Ready(()) } else { Poll::Pending }).await;
-            if self.core.journal.failed() {
-                self.session.fail_gated();
-            }
             if !self.send(writer).await {
                 return false;
             }
@@ -439,11 +448,8 @@ impl<'c> Talk<'c> {
             if let Some(done) = arrived {
                 break done;
             }
-            let failed = core.journal.failed();
-            if failed {
-                self.session.fail_gated();
-            }
             let sent = self.send(writer).await;
+            let failed = core.journal.failed();
             if failed || !sent {
                 // The receive ends by itself and gives its buffer back; dropped, both would be lost to the pool.
                 self.place.hang_up();
@@ -477,18 +483,13 @@ impl<'c> Talk<'c> {
     }
 
     /// Gets the last replies out and closes in a way that lets the peer read them.
-    async fn finish(
-        &mut self,
-        reader: &mut TcpOwnedReadHalf,
-        writer: &mut TcpOwnedWriteHalf,
-        quit: bool,
-    ) -> SessionEnd {
+    async fn finish(&mut self, reader: &mut TcpOwnedReadHalf, writer: &mut TcpOwnedWriteHalf) -> SessionEnd {
         self.wait_for_gates(writer).await;
         let end = match self.place.ending() {
             _ if self.core.journal.failed() => SessionEnd::LogFailure,
             Some(Ending::Shutdown) => SessionEnd::Stopping,
             Some(_) => SessionEnd::Timeout,
-            None if quit => return SessionEnd::Quit,
+            None if self.leaving => return SessionEnd::Quit,
             None => SessionEnd::Refused,
         };
         // Closing with unread input would make the kernel reset the connection and the peer lose the reply.

@@ -129,6 +129,11 @@ impl Slot {
         self.ending.get()
     }
 
+    /// Hands the kernel the last octets before the close, as many as it takes at once; gives back how many.
+    pub(crate) fn send_before_close(&self, octets: &[u8]) -> usize {
+        system::send_before_close(self.fd, octets)
+    }
+
     /// Ends both directions of the connection at once.
     pub(crate) fn hang_up(&self) {
         system::shut_down(self.fd, Direction::Both);

@@ -55,7 +55,8 @@ pub struct LogSettings {
     pub relaxed_sync_interval: Duration,
     /// Segments kept ready ahead of the one in use, for each log.
     pub spares: u16,
-    /// Rate at which spares are pre-written while at least one is ready, in octets a second; without any ready one there is no limit.
+    /// Highest rate at which spares are pre-written while each log has one ready, in octets a second: so much times the square of the
+    /// share that is missing. While a log has none ready there is no limit.
     pub spare_fill_bytes_per_second: u64,
     /// New mail is refused with 452 below so many free octets on the file system.
     pub free_bytes_min: u64,

@@ -4,8 +4,9 @@
 //! fill-N.tmp ──(zeros, 1 MiB a write)──▶ spare-N.seg ──(header, sync, rename, directory sync)──▶ NNNNNNNNNNNNNNNN.seg ──▶ appender
 //! ```
 //! A spare is written once before its use: a commit into blocks that were never written costs the file system a metadata commit, too.
-//! One thread per data directory serves all its logs. It goes at a bounded rate while a segment is ready, tries again every second after an error, and
-//! never digs into [`LogSettings::free_bytes_min`].
+//! One thread per data directory serves all its logs. While each log has a segment ready it goes at a bounded rate, the slower the less is
+//! missing: commits flush the disk, and would wait for what was filled in between. It tries again every second after an error, and never
+//! digs into [`LogSettings::free_bytes_min`].
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -258,6 +259,7 @@ impl<S: Storage> Work<S> {
     fn serve(&mut self, index: usize) -> bool {
         let stop = &self.shared.stop;
         let (rate, interval) = (self.bytes_per_second, self.interval);
+        let supplies: Vec<_> = self.logs.iter().map(|log| Arc::clone(&log.supply)).collect();
         let log = &mut self.logs[index];
         let now = Instant::now();
         if log.looked_at.is_none_or(|at| now.duration_since(at) >= interval) {
@@ -268,12 +270,9 @@ impl<S: Storage> Work<S> {
         if !log.supply.wanted() || !again {
             return false;
         }
-        let supply = Arc::clone(&log.supply);
         let mut pause = |octets: usize| {
-            // Nothing ready: mail is being refused, or about to be; the disk may as well be busy.
-            if supply.ready() > 0 {
-                std::thread::park_timeout(Duration::from_secs_f64(octets as f64 / rate as f64));
-            }
+            let stock = supplies.iter().map(|supply| (supply.ready(), supply.wanted_ready()));
+            std::thread::park_timeout(pause_after(octets, rate, stock));
             !stop.load(Ordering::Acquire)
         };
         match log.maker.make(&mut pause) {
@@ -296,6 +295,22 @@ impl<S: Storage> Work<S> {
     }
 }
 
+/// How long to rest after writing `octets`, so that the rate is `rate` in octets a second times the square of the share of
+/// segments that are missing. `stock` gives for each log how many are ready and how many should be.
+fn pause_after(octets: usize, rate: u64, stock: impl Iterator<Item = (usize, usize)>) -> Duration {
+    let (mut ready, mut wanted) = (0, 0);
+    for (of_log, wanted_of_log) in stock {
+        // Nothing ready: mail is being refused, or about to be; the disk may as well be busy.
+        if of_log == 0 {
+            return Duration::ZERO;
+        }
+        ready += of_log;
+        wanted += wanted_of_log;
+    }
+    let missing = wanted.saturating_sub(ready).max(1) as f64 / wanted.max(1) as f64;
+    Duration::from_secs_f64(octets as f64 / (rate as f64 * missing * missing))
+}
+
 /// Notes the free space, and whether it is below the mark.
 fn look<S: Storage>(log: &Served<S>) {
     let Ok(free) = log.maker.storage.free_bytes() else { return };
@@ -311,5 +326,30 @@ fn reason(error: &io::Error) -> NoSpace {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => NoSpace::DiskFull,
         _ => NoSpace::SegmentFailed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn mebibytes_per_second(stock: &[(usize, usize)]) -> u128 {
+        let pause = pause_after(1 << 20, 512 * MIB, stock.iter().copied());
+        1_000_000_000 / pause.as_nanos()
+    }
+
+    #[test]
+    fn the_less_is_missing_the_slower_it_fills() {
+        assert_eq!(mebibytes_per_second(&[(1, 2), (2, 2)]), 32);
+        assert_eq!(mebibytes_per_second(&[(1, 2), (1, 2)]), 128);
+        assert_eq!(mebibytes_per_second(&[(1, 64)]), 496);
+        assert_eq!(mebibytes_per_second(&[(2, 2), (2, 2)]), 32, "the last one is in the making");
+    }
+
+    #[test]
+    fn a_log_without_a_ready_segment_is_not_kept_waiting() {
+        assert_eq!(pause_after(1 << 20, MIB, [(2, 2), (0, 2)].into_iter()), Duration::ZERO);
     }
 }

@@ -59,6 +59,11 @@ impl<F> Supply<F> {
         self.ready.len()
     }
 
+    /// How many should be ready.
+    pub(crate) fn wanted_ready(&self) -> usize {
+        self.ready.capacity()
+    }
+
     pub(crate) fn wanted(&self) -> bool {
         !self.ready.is_full()
     }
