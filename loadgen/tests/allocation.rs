@@ -1,34 +1,8 @@
 //! The client session allocates nothing per message once it has met its largest group.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-#![allow(unsafe_code, reason = "counting allocations takes an allocator")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
+use allocation_counter::measure;
 use inrush_proto::client::{Event, Pipelining, Protocol, Session, Step, Transfer, write_chunk, write_verb};
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise about `layout` is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: `pointer` came from `alloc` above, hence from the system's allocator.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 fn messages(session: &mut Session, out: &mut Vec<u8>, transfer: Transfer, groups: u32) {
     for _ in 0..groups {
@@ -65,8 +39,7 @@ fn no_allocation_per_message() {
     session.advance(b"250-a\r\n250-CHUNKING\r\n250 PIPELINING\r\n");
     for transfer in [Transfer::Data, Transfer::Chunks] {
         messages(&mut session, &mut out, transfer, 4);
-        let before = ALLOCATIONS.with(Cell::get);
-        messages(&mut session, &mut out, transfer, 1000);
-        assert_eq!(ALLOCATIONS.with(Cell::get) - before, 0, "{transfer:?}");
+        let allocated = measure(|| messages(&mut session, &mut out, transfer, 1000));
+        assert_eq!(allocated.count_total, 0, "{transfer:?}");
     }
 }

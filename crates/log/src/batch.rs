@@ -95,7 +95,8 @@ impl Batch {
         self.summary.add(header.kind, header.accepted_at_us);
     }
 
-    /// Pads the batch to a whole number of blocks. With `seal_at`, the pad is declared to reach to there.
+    /// Pads the batch to a whole number of blocks. With `seal_at`, the pad is declared to reach to there; a batch that is full to
+    /// its last octet has no room for such a pad and ends short of it.
     pub(crate) fn close<F: StorageFile>(
         mut self,
         seal_at: Option<u64>,
@@ -104,14 +105,16 @@ impl Batch {
         stats: &mut AppenderStats,
     ) -> Write<F> {
         let records_end = self.used;
-        let left = seal_at.map_or(usize::MAX, |seal_at| to_usize(seal_at - self.offset()));
-        let mut end = self.start + padded(self.used) as u64;
         let mut octets = padded(self.used);
-        if octets > self.used || (seal_at.is_some() && left > 0) {
-            octets = padded(self.used + RECORD_HEADER_OCTETS).min(BATCH_OCTETS);
+        let short_of_seal = seal_at.is_some_and(|seal_at| self.start + (octets as u64) < seal_at);
+        if octets == self.used && short_of_seal && octets < BATCH_OCTETS {
+            octets += BLOCK_OCTETS;
+        }
+        let mut end = self.start + octets as u64;
+        if octets > self.used {
             // Records leave either nothing or room for a header, so the pad fits the batch and the segment.
-            debug_assert!(octets - self.used >= RECORD_HEADER_OCTETS);
-            end = seal_at.unwrap_or(self.start + octets as u64);
+            debug_assert!(octets - self.used >= RECORD_HEADER_OCTETS && octets <= BATCH_OCTETS);
+            end = seal_at.unwrap_or(end);
             let pad = RecordHeader::pad(self.lsn(), end - self.offset(), durable);
             let rest = &mut self.buffer[self.used..octets];
             rest.fill(0);

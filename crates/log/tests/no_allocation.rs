@@ -1,41 +1,10 @@
 //! The append path allocates nothing in the steady state.
-#![allow(unsafe_code, reason = "a counting allocator has to implement an unsafe trait")]
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
+use allocation_counter::measure;
 use inrush_log::{Attribute, ChunkRef, DataDirectory, EnvelopeRef, LogSettings, Recipient, Span};
-
-thread_local! {
-    // Of this thread only: the helper thread may do as it likes.
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-fn allocations() -> u64 {
-    ALLOCATIONS.with(Cell::get)
-}
 
 #[test]
 fn nothing_is_allocated_for_a_message() {
@@ -76,12 +45,9 @@ fn nothing_is_allocated_for_a_message() {
     // Buffers and tables are made at first use.
     round();
     round();
-    let before = allocations();
-    for _ in 0..5 {
-        round();
-    }
-    assert_eq!(allocations() - before, 0);
-    let before = allocations();
-    drop(std::hint::black_box(vec![0_u8; 100]));
-    assert_eq!(allocations() - before, 1, "the allocator counts");
+    // Of this thread only: the helper thread may do as it likes.
+    let allocated = measure(|| (0..5).for_each(|_| round()));
+    assert_eq!(allocated.count_total, 0);
+    let allocated = measure(|| drop(std::hint::black_box(vec![0_u8; 100])));
+    assert_eq!(allocated.count_total, 1, "the allocator counts");
 }

@@ -1,35 +1,10 @@
 //! A session that is reused allocates nothing: neither for the envelope nor for the data nor for the replies.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test; what cannot be unwrapped is its failure")]
-#![allow(unsafe_code, reason = "an allocator that counts cannot be had without")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::rc::Rc;
 
+use allocation_counter::measure;
 use inrush_proto::{Accepted, Context, Event, Session, Settings, Unobserved, Verdict};
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: every call goes to the system allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 /// Plays the input to its end; gives back the octets of the messages.
 fn play(session: &mut Session, mut input: &[u8], lsn: &mut u64, output: &mut Vec<u8>) -> usize {
@@ -71,20 +46,22 @@ fn the_steady_state_allocates_nothing() {
     for _ in 0..4 {
         play(&mut session, input.as_bytes(), &mut lsn, &mut output);
     }
-    let before = ALLOCATIONS.with(Cell::get);
     let mut octets = 0;
-    for _ in 0..100 {
-        octets += play(&mut session, input.as_bytes(), &mut lsn, &mut output);
-    }
-    assert_eq!(ALLOCATIONS.with(Cell::get) - before, 0);
+    let allocated = measure(|| {
+        for _ in 0..100 {
+            octets += play(&mut session, input.as_bytes(), &mut lsn, &mut output);
+        }
+    });
+    assert_eq!(allocated.count_total, 0);
     assert_eq!(octets, 100 * (14 + 7 + 5));
     drop(session);
 
     // A new session pays for the name in EHLO and for its first gate, no more.
-    let before = ALLOCATIONS.with(Cell::get);
-    let mut session = Session::new(Rc::clone(&context));
-    session.greet();
-    play(&mut session, b"EHLO client.example\r\n", &mut lsn, &mut output);
-    play(&mut session, input.as_bytes(), &mut lsn, &mut output);
-    assert!(ALLOCATIONS.with(Cell::get) - before <= 3);
+    let allocated = measure(|| {
+        let mut session = Session::new(Rc::clone(&context));
+        session.greet();
+        play(&mut session, b"EHLO client.example\r\n", &mut lsn, &mut output);
+        play(&mut session, input.as_bytes(), &mut lsn, &mut output);
+    });
+    assert!((1..=3).contains(&allocated.count_total), "{allocated:?}");
 }

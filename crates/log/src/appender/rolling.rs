@@ -21,7 +21,8 @@ impl<S: Storage> Appender<S> {
     pub(super) fn make_room(&mut self, octets: usize) -> Result<(), AppendError> {
         loop {
             let offset = self.open.as_ref().map_or(self.active.tail, Batch::offset);
-            if !fits(octets as u64, seal_offset(self.identity.segment_bytes) - offset) {
+            let left = seal_offset(self.identity.segment_bytes).saturating_sub(offset);
+            if !fits(octets as u64, left) {
                 self.roll()?;
             } else if let Some(batch) = &self.open {
                 if fits(octets as u64, (BATCH_OCTETS - batch.used()) as u64) {
@@ -58,7 +59,9 @@ impl<S: Storage> Appender<S> {
         // Under relaxed durability only the end of a segment waits for the disk: its seal may not get ahead of its records.
         let at_seal = write.end >= self.active.header.base().plus(seal_offset(self.identity.segment_bytes));
         write.sync_after &= self.strict || at_seal;
-        self.active.tail = write.offset + write.octets as u64;
+        // Behind a pad to the seal there is nothing more to write.
+        self.active.tail = write.end.get() - self.active.header.base().get();
+        debug_assert!(self.active.tail <= seal_offset(self.identity.segment_bytes));
         self.active.summary.merge(&write.summary);
         self.queue.push_back(write);
     }
@@ -67,9 +70,8 @@ impl<S: Storage> Appender<S> {
     pub(super) fn end_segment(&mut self, reason: SealReason) {
         let header = self.active.header;
         let seal_at = seal_offset(header.identity.segment_bytes);
-        let batch_open = self.open.as_ref().is_some_and(|batch| !batch.is_empty());
         self.close_batch(true);
-        if !batch_open && self.active.tail < seal_at {
+        if self.active.tail < seal_at {
             self.queue.push_back(self.pad_block(seal_at));
         }
         let mut block = AlignedBuffer::new(BLOCK_OCTETS);
