@@ -10,18 +10,26 @@ use std::collections::HashMap;
 use common::body;
 use inrush_log::sim::{Fault, SimStorage};
 use inrush_log::{
-    AppendError, Appender, ChunkRef, DataDirectory, Durability, Entry, EnvelopeRef, LogSettings, Lsn,
-    MessageId, Reader, RecordKind, RecoveryReport, VerifyEvent,
+    AppendError, Appender, BLOCK_OCTETS, ChunkRef, DataDirectory, Durability, Entry, EnvelopeRef,
+    LogSettings, Lsn, MessageId, Reader, RecordKind, RecoveryReport, VerifyEvent,
 };
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
 const NODE: u16 = 3;
+const BLOCK: u64 = BLOCK_OCTETS as u64;
 
 /// A message that was given to the log.
 struct Sent {
     seed: u64,
     octets: usize,
     gate: Lsn,
+}
+
+/// Where the last record has ended, and what it took beside its body.
+#[derive(Clone, Copy)]
+struct Last {
+    gate: Lsn,
+    overhead: u64,
 }
 
 /// One run: a disk, what was sent, what was promised.
@@ -33,6 +41,7 @@ struct World {
     /// Promised to survive a power cut, or the end of the process at least.
     durable: Vec<MessageId>,
     committed: Vec<MessageId>,
+    last: Option<Last>,
 }
 
 type Log = Appender<SimStorage>;
@@ -47,6 +56,7 @@ impl World {
             sent: HashMap::new(),
             durable: Vec::new(),
             committed: Vec::new(),
+            last: None,
         };
         let direct = world.chance(3) > 0;
         world.storage.set_direct(direct);
@@ -134,13 +144,33 @@ impl World {
         }
     }
 
+    /// Octets of a body after which the record, appended behind the last one, ends a little before the seal or the end of a block:
+    /// where a pad just fits, or just does not.
+    fn aimed(&mut self) -> Option<u64> {
+        let last = self.last?;
+        let segment = self.settings.segment_bytes;
+        let mut begin = last.gate.get();
+        if self.chance(2) == 0 {
+            // The last batch may have been written.
+            begin = begin.next_multiple_of(BLOCK);
+        }
+        let gap = self.chance(12) * 16;
+        let seal = (begin / segment + 1) * segment - BLOCK;
+        let block = (begin / BLOCK + 1 + self.chance(3)) * BLOCK;
+        let to = |edge: u64| edge.checked_sub(begin + last.overhead + gap);
+        to(seal).filter(|octets| *octets < 120_000).or_else(|| to(block))
+    }
+
     fn append(&mut self, log: &mut Log) -> Option<MessageId> {
         let seed = self.chance(u64::MAX);
         let octets = match self.chance(8) {
-            0 => usize::try_from(self.chance(400_000)).unwrap(),
+            0 => self.chance(400_000),
             1 => 0,
-            _ => usize::try_from(self.chance(9_000)).unwrap(),
+            2..4 => self.aimed().unwrap_or(0),
+            4 => 100_000,
+            _ => self.chance(9_000),
         };
+        let octets = usize::try_from(octets).unwrap();
         let whole = body(seed, octets);
         let mut chunks: Vec<ChunkRef> = Vec::new();
         let mut rest = &whole[..];
@@ -157,6 +187,9 @@ impl World {
         let envelope =
             EnvelopeRef { chunks: &chunks, reverse_path: reverse_path.as_bytes(), ..EnvelopeRef::default() };
         let appended = taken(log.append_message(&envelope, rest.chunks(700), rest.len(), 1))?;
+        let record = appended.gate.get() - appended.lsn.get();
+        self.last =
+            Some(Last { gate: appended.gate, overhead: record.saturating_sub(rest.len() as u64) / 16 * 16 });
         let before = self.sent.insert(appended.id, Sent { seed, octets, gate: appended.gate });
         // An id that was given out is never given out again, unless nobody has seen it.
         assert!(before.is_none() || !self.durable.contains(&appended.id), "{} twice", appended.id);
