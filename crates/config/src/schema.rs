@@ -113,7 +113,7 @@ pub(crate) const TABLES: &[Table] = &[
                 |config| Field::Number(&mut config.session.limits.command_octets_max, Unit::Bytes, 512..=64 * KIB);
             "text_line_octets_max" "Octets of one line of DATA without its CRLF (RFC 5321 §4.5.3.1.6: at least 998)."
                 |config| Field::Number(&mut config.session.limits.text_line_octets_max, Unit::Bytes, 998..=63 * KIB);
-            "header_bytes_max" "Octets of the header section."
+            "header_bytes_max" "Octets of the header section, which ends before the first line that is no field."
                 |config| Field::Number(&mut config.session.limits.header_bytes_max, Unit::Bytes, 4 * KIB..=16 * MIB);
             "hops_max" "Received fields of one message; then 554 5.4.6 (RFC 5321 §6.3: at least 100)."
                 |config| Field::Number(&mut config.session.limits.hops_max, Unit::Count, 100..=10_000);

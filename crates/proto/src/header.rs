@@ -1,16 +1,19 @@
 //! The header section: how long it is, and through how many hosts the message has come.
 //!
-//! Looked at once, in the pieces in which the data leaves the session, line by line with `memchr`; it ends at the first
-//! empty line. Between two pieces only the state of the line that was cut is kept.
+//! Looked at once, in the pieces in which the data leaves the session, line by line with `memchr`. It ends behind the first
+//! empty line, or before the first line that is no field: mail without any header is all body. A first line `From …`, as
+//! mailbox files have it, is let pass. Between two pieces only the state of the line that was cut is kept.
 //!
-//! Standards: RFC 5321 §4.4 (trace), §6.3 (loop detection); RFC 5322 §2.1 (header section), §1.2.2 (names of fields).
+//! Standards: RFC 5321 §4.4 (trace), §6.3 (loop detection); RFC 5322 §2.2 (fields), §2.1 (header section), §1.2.2 (names of fields).
 
-const FIELD: &[u8] = b"received:";
+const TRACE: &[u8] = b"received";
 
 /// Progress through the header section.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Header {
     octets: u32,
+    /// Octets of a line of which it is not known yet whether it is a field.
+    pending: u32,
     hops: u32,
     line: LineState,
 }
@@ -22,11 +25,13 @@ enum LineState {
     Start,
     /// The line so far is one CR.
     Cr,
-    /// The line so far is this many octets of [`FIELD`].
-    Field(u8),
-    /// Nothing more to learn from this line.
+    /// In the name of a field, of which so many octets are those of [`TRACE`]; `None`: it is another name.
+    Name(Option<u8>),
+    /// In white space between name and colon, which old mail may have.
+    Gap(Option<u8>),
+    /// Nothing more to learn from this line, which belongs to the header section.
     Rest,
-    /// The empty line was seen.
+    /// The header section is over.
     Done,
 }
 
@@ -34,41 +39,62 @@ impl Header {
     /// Looks at the next piece of mail data.
     pub(crate) fn inspect(&mut self, piece: &[u8]) {
         let mut rest = piece;
-        while self.line != LineState::Done {
-            let Some(&octet) = rest.first() else { break };
-            if self.line == LineState::Rest {
-                let Some(at) = memchr::memchr(b'\n', rest) else {
-                    rest = &[];
-                    break;
-                };
-                rest = &rest[at + 1..];
-                self.line = LineState::Start;
-                continue;
+        while let Some(&octet) = rest.first() {
+            match self.line {
+                LineState::Done => return,
+                LineState::Rest => {
+                    let end = memchr::memchr(b'\n', rest).map(|at| at + 1);
+                    self.count(end.unwrap_or(rest.len()));
+                    rest = &rest[end.unwrap_or(rest.len())..];
+                    if end.is_some() {
+                        self.line = LineState::Start;
+                    }
+                }
+                _ => {
+                    rest = &rest[1..];
+                    self.line = self.next(octet);
+                    match self.line {
+                        LineState::Rest => self.count(1),
+                        LineState::Done => {}
+                        _ => self.pending = self.pending.saturating_add(1),
+                    }
+                }
             }
-            rest = &rest[1..];
-            self.line = match (self.line, octet) {
-                // A bare LF counts as a line end here: where it is let through, others may take it for one.
-                (LineState::Start | LineState::Cr, b'\n') => LineState::Done,
-                (_, b'\n') => LineState::Start,
-                (LineState::Start, b'\r') => LineState::Cr,
-                (LineState::Start, _) => self.field(0, octet),
-                (LineState::Field(matched), _) => self.field(matched, octet),
-                _ => LineState::Rest,
-            };
         }
-        let octets = u32::try_from(piece.len() - rest.len()).unwrap_or(u32::MAX);
-        self.octets = self.octets.saturating_add(octets);
     }
 
-    fn field(&mut self, matched: u8, octet: u8) -> LineState {
-        if octet.to_ascii_lowercase() != FIELD[usize::from(matched)] {
-            return LineState::Rest;
+    /// The state behind `octet` of a line of which it is not known yet whether it is a field.
+    fn next(&mut self, octet: u8) -> LineState {
+        match (self.line, octet) {
+            // A bare LF counts as a line end here: where it is let through, others may take it for one.
+            (LineState::Start | LineState::Cr, b'\n') => {
+                self.count(1);
+                LineState::Done
+            }
+            (LineState::Start, b'\r') => LineState::Cr,
+            // A folded line goes on with a field, and there must be one.
+            (LineState::Start, b' ' | b'\t') if self.octets > 0 => LineState::Rest,
+            (LineState::Start, _) if is_name(octet) => LineState::Name(traced(0, octet)),
+            (LineState::Name(matched), _) if is_name(octet) => {
+                LineState::Name(matched.and_then(|matched| traced(matched, octet)))
+            }
+            (LineState::Name(matched) | LineState::Gap(matched), b':') => {
+                if matched.map(usize::from) == Some(TRACE.len()) {
+                    self.hops = self.hops.saturating_add(1);
+                }
+                LineState::Rest
+            }
+            (LineState::Name(matched) | LineState::Gap(matched), b' ' | b'\t') => LineState::Gap(matched),
+            (LineState::Gap(_), _) if self.octets == 0 && octet != b'\n' => LineState::Rest,
+            _ => LineState::Done,
         }
-        if usize::from(matched) + 1 == FIELD.len() {
-            self.hops = self.hops.saturating_add(1);
-            return LineState::Rest;
-        }
-        LineState::Field(matched + 1)
+    }
+
+    /// Counts what was not known to be header until now, and `octets` more.
+    fn count(&mut self, octets: usize) {
+        let octets = u32::try_from(octets).unwrap_or(u32::MAX).saturating_add(self.pending);
+        self.pending = 0;
+        self.octets = self.octets.saturating_add(octets);
     }
 
     pub(crate) fn octets(&self) -> u32 {
@@ -78,6 +104,17 @@ impl Header {
     pub(crate) fn hops(&self) -> u32 {
         self.hops
     }
+}
+
+/// Whether an octet may stand in the name of a field (RFC 5322 §2.2).
+fn is_name(octet: u8) -> bool {
+    octet.is_ascii_graphic() && octet != b':'
+}
+
+/// How many octets of [`TRACE`] a name begins with that had `matched` before `octet`; `None` when it is another name.
+fn traced(matched: u8, octet: u8) -> Option<u8> {
+    let expected = TRACE.get(usize::from(matched))?;
+    (octet.to_ascii_lowercase() == *expected).then_some(matched + 1)
 }
 
 #[cfg(test)]
@@ -107,10 +144,31 @@ mod tests {
 
     #[test]
     fn ends() {
-        assert_eq!(inspect(&[b""]), (0, 0));
-        assert_eq!(inspect(&[b"\r\nReceived: x\r\n"]), (2, 0));
-        assert_eq!(inspect(&[b"A: b\n\nReceived: x\n"]), (6, 0));
-        assert_eq!(inspect(&[b"A: b\r\n"]), (6, 0));
-        assert_eq!(inspect(&[b"\rReceived: x\r\nReceived: y\r\n"]), (27, 1));
+        let cases: [(&[u8], (u32, u32)); 15] = [
+            (b"", (0, 0)),
+            (b"\r\nReceived: x\r\n", (2, 0)),
+            (b"A: b\n\nReceived: x\n", (6, 0)),
+            (b"A: b\r\n", (6, 0)),
+            // Not fields: the body begins with that line.
+            (b"A: b\r\nno field\r\nReceived: x\r\n\r\n", (6, 0)),
+            (b"A: b\r\n:\r\n", (6, 0)),
+            (b"A: b\r\nB\r\n", (6, 0)),
+            (b"A: b\r\nB\xC3: c\r\n", (6, 0)),
+            (b" folded\r\nReceived: x\r\n", (0, 0)),
+            (b"\rReceived: x\r\n", (0, 0)),
+            (b"text\r\nReceived: x\r\n", (0, 0)),
+            // As old mail has them.
+            (b"Received : x\r\nA\t: b\r\n\r\n", (23, 1)),
+            (b"From a@b.example Mon\r\nReceived: x\r\n\r\n", (37, 1)),
+            (b"word \nA: b\n", (0, 0)),
+            (b">From a Mon\r\nReceived: x\r\n\r\n", (28, 1)),
+        ];
+        for (message, expected) in cases {
+            let text = message.escape_ascii();
+            assert_eq!(inspect(&[message]), expected, "{text}");
+            for cut in 0..message.len() {
+                assert_eq!(inspect(&[&message[..cut], &message[cut..]]), expected, "{text} cut at {cut}");
+            }
+        }
     }
 }

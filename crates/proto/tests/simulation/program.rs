@@ -400,11 +400,15 @@ fn text(random: &mut Random) -> Vec<u8> {
     let mut text = Vec::new();
     let lines = if random.once_in(8) { 300 } else { random.below(30) };
     let spoil = random.below(12);
+    let fields = [0, 20, lines][random.below(3)];
     for line in 0..lines {
+        if line < fields && !random.once_in(100) {
+            text.extend_from_slice([b"X-Field: ".as_slice(), b"X:", b"\t"][random.below(3)]);
+        }
         match random.below(8) {
             0 => text.push(b'.'),
             1 => text.extend_from_slice(b".."),
-            2 if line < 20 => text.extend_from_slice(b"Received: x"),
+            2 if line < 20 => text.extend_from_slice(b"a\r\nReceived: x"),
             3 => text.extend_from_slice(b"QUIT"),
             _ => text.extend((0..random.below(70)).map(|_| b"abc .XYZ\xe9:"[random.below(10)])),
         }
@@ -477,15 +481,25 @@ fn normalize(text: &[u8]) -> Vec<u8> {
     normal
 }
 
-/// Lines end with LF here, with or without CR; the section ends behind the first empty one.
+/// Lines end with LF here, with or without CR; the section ends behind the first empty one, or before one that is no field.
 fn header_fault(octets: &[u8]) -> Option<&'static Reply> {
     let (mut header, mut hops) = (0, 0);
     for line in octets.split_inclusive(|&octet| octet == b'\n') {
-        header += line.len();
-        hops += usize::from(line.to_ascii_lowercase().starts_with(b"received:"));
         if line == b"\r\n" || line == b"\n" {
+            header += line.len();
             break;
         }
+        let name = line.iter().take_while(|octet| (33..127).contains(*octet) && **octet != b':').count();
+        let gap = line[name..].iter().take_while(|octet| b" \t".contains(octet)).count();
+        let behind = line.get(name + gap).copied();
+        let field = name > 0 && behind == Some(b':');
+        let folded = header > 0 && b" \t".contains(&line[0]);
+        let mailbox_line = header == 0 && name > 0 && gap > 0 && !matches!(behind, None | Some(b'\n'));
+        if !(field || folded || mailbox_line) {
+            break;
+        }
+        header += line.len();
+        hops += usize::from(field && line[..name].eq_ignore_ascii_case(b"received"));
     }
     if header > 3_000 {
         Some(Reply::HEADER_TOO_BIG)
