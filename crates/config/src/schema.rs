@@ -104,7 +104,7 @@ pub(crate) const TABLES: &[Table] = &[
         help: "What one session may ask for and what all of them may use; beyond it the reply is 4xx or 5xx.",
         rows: rows! {
             "message_bytes_max" "Octets of one message, announced by SIZE; then 552 5.3.4 (RFC 1870)."
-                |config| Field::Number(&mut config.session.limits.message_bytes_max, Unit::Bytes, KIB..=64 * GIB);
+                |config| Field::Number(&mut config.session.limits.message_bytes_max, Unit::Bytes, KIB..=480 * MIB);
             "recipients_max" "Recipients of one message; then 452 4.5.3 (RFC 5321 §4.5.3.1.8: at least 100)."
                 |config| Field::Number(&mut config.session.limits.recipients_max, Unit::Count, 100..=100_000);
             "transactions_max" "Mail transactions of one session; then 421 4.7.0 (RFC 9422)."
@@ -133,7 +133,7 @@ pub(crate) const TABLES: &[Table] = &[
                 |config| Field::Number(&mut config.gateway.timeouts.min_data_rate_window, Unit::Duration, SECOND..=DAY);
             "drain_deadline" "How long running transactions may go on after the request to stop."
                 |config| Field::Number(&mut config.gateway.timeouts.drain_deadline, Unit::Duration, 0..=DAY);
-            "connections_max" "Sessions of one core; then 421 4.3.2; 0 = derived from the limit of file descriptors."
+            "connections_max" "Sessions of one core; then 421 4.7.0; 0 = derived from the limit of file descriptors."
                 |config| Field::Number(&mut config.gateway.budgets.connections_max, Unit::Count, 0..=10_000_000);
             "connections_per_address_max" "Sessions of one address (IPv6: one /64) on one core; then 421 4.7.0; 0 = no limit of its own."
                 |config| Field::Number(&mut config.gateway.budgets.connections_per_address_max, Unit::Count, 0..=10_000_000);
@@ -150,7 +150,7 @@ pub(crate) const TABLES: &[Table] = &[
             "relaxed_sync_interval" "Interval between syncs under durability = \"relaxed\"."
                 |config| Field::Number(&mut config.log.relaxed_sync_interval, Unit::Duration, 1_000..=60 * SECOND);
             "segment_bytes" "Size of a segment file, a power of two; fixed for the life of a log."
-                |config| Field::Number(&mut config.log.segment_bytes, Unit::Bytes, MIB..=16 * GIB);
+                |config| Field::Number(&mut config.log.segment_bytes, Unit::Bytes, MIB..=4 * GIB);
             "spares" "Segments kept ready ahead of the one in use, for each log."
                 |config| Field::Number(&mut config.log.spares, Unit::Count, 1..=64);
             "spare_fill_bytes_per_second" "Highest rate at which spares are written ahead while each log has one ready; the fewer are missing the slower."

@@ -76,11 +76,11 @@ fn each_mistake_has_its_place_and_its_words() {
         ),
         (
             "[log]\nsegment_bytes = \"3MiB\"",
-            "x.toml:2:1: log.segment_bytes: must be a power of two from 1 MiB to 16 GiB",
+            "x.toml:2:1: log.segment_bytes: must be a power of two from 1 MiB to 4 GiB",
         ),
         (
             "[log]\nsegment_bytes = \"64KiB\"",
-            "x.toml:2:17: log.segment_bytes: 64KiB is out of range: from 1MiB to 16GiB",
+            "x.toml:2:17: log.segment_bytes: 64KiB is out of range: from 1MiB to 4GiB",
         ),
         ("[log]\ndirect_io = \"yes\"", "x.toml:2:13: log.direct_io: expected true or false, found \"yes\""),
         (

@@ -94,8 +94,8 @@ impl Disk {
     async fn sync(&mut self, sync: LogSync) -> (LogSync, io::Result<()>) {
         match self {
             Self::Ring(ring) => {
-                let result = match ring.file(sync.segment(), sync.file()) {
-                    Ok(index) => ring.files[index].1.sync_data().await,
+                let result = match ring.file_in_time(sync.segment(), sync.file()).await {
+                    Ok(file) => file.sync_data().await,
                     Err(error) => Err(error),
                 };
                 (sync, result)
@@ -116,16 +116,9 @@ pub(crate) struct Ring {
 
 impl Ring {
     async fn write(&mut self, write: LogWrite) -> (LogWrite, io::Result<usize>) {
-        let file = loop {
-            match self.file(write.segment(), write.file()) {
-                Ok(index) => break &self.files[index].1,
-                // The disk is well: sessions hold all descriptors, and some will end.
-                Err(error) if system::is_out_of_descriptors(&error) => {
-                    tracing::warn!(%error, "the log waits for a file descriptor");
-                    monoio::time::sleep(DESCRIPTOR_REST).await;
-                }
-                Err(error) => return (write, Err(error)),
-            }
+        let file = match self.file_in_time(write.segment(), write.file()).await {
+            Ok(file) => file,
+            Err(error) => return (write, Err(error)),
         };
         let offset = write.offset();
         let (result, RingBuffer(write)) = file.write_at(RingBuffer(write), offset).await;
@@ -137,6 +130,21 @@ impl Ring {
             return (write, Err(error));
         }
         (write, result)
+    }
+
+    /// The segment's file, as soon as there is a descriptor for it.
+    async fn file_in_time(&mut self, segment: u64, file: &Arc<DiskFile>) -> io::Result<&File> {
+        loop {
+            match self.file(segment, file) {
+                Ok(index) => return Ok(&self.files[index].1),
+                // The disk is well: sessions hold all descriptors, and some will end.
+                Err(error) if system::is_out_of_descriptors(&error) => {
+                    tracing::warn!(%error, "the log waits for a file descriptor");
+                    monoio::time::sleep(DESCRIPTOR_REST).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Index of the segment's file as the runtime knows files: a duplicate of the descriptor, made once a segment.

@@ -130,7 +130,7 @@ impl Gateway {
             processors.truncate(usize::from(gateway.cores));
         }
         let count = if gateway.cores == 0 { processors.len() } else { usize::from(gateway.cores) };
-        let connections_max = connections_max(&gateway, count as u64)?;
+        let connections_max = connections_max(&gateway, count as u64, log.spares.into())?;
         let (addresses, mut sockets) = bind(&gateway, count)?;
 
         let metrics = Metrics::new(names(&gateway, version), count);
@@ -263,10 +263,10 @@ fn dual_stack(settings: &GatewaySettings, address: SocketAddr) -> bool {
 }
 
 /// Sessions that one core may have.
-fn connections_max(settings: &GatewaySettings, cores: u64) -> Result<usize, StartError> {
+fn connections_max(settings: &GatewaySettings, cores: u64, spares: u64) -> Result<usize, StartError> {
     let limit = system::raise_open_files_limit();
     let addresses: usize = settings.listeners.iter().map(|listener| listener.addresses.len()).sum();
-    let reserved = DESCRIPTORS_RESERVED + cores * (DESCRIPTORS_PER_CORE + addresses as u64);
+    let reserved = DESCRIPTORS_RESERVED + cores * (DESCRIPTORS_PER_CORE + spares + addresses as u64);
     let needed = reserved + cores;
     if limit < needed {
         return Err(StartError::Descriptors { limit, needed });

@@ -89,11 +89,14 @@ impl Mail {
         if self.gathered.len() + body.octets_max() > CHUNK_OCTETS_MAX {
             self.flush(core)?;
         }
-        if self.gathered.capacity() == 0 {
-            let largest = buffers::SIZES[buffers::SIZES.len() - 1];
-            self.gathered = core.pool.take(largest).map_err(|_| Refused::Memory)?;
+        // No more than is there: a peer may send one octet and leave it at that.
+        let needed = self.gathered.len() + body.octets_max();
+        if needed > self.gathered.capacity() {
+            // A part is never larger than a chunk, and the largest buffer takes one.
+            let mut larger = core.pool.take(needed.max(buffers::COMMAND + 1)).map_err(|_| Refused::Memory)?;
+            larger.extend_from_slice(&self.gathered);
+            core.pool.give_back(std::mem::replace(&mut self.gathered, larger));
         }
-        // Within the capacity: a part is never larger than a chunk, and the buffer takes one.
         body.pieces().for_each(|piece| self.gathered.extend_from_slice(piece));
         Ok(())
     }

@@ -105,8 +105,6 @@ struct Talk<'c> {
     unanswered: Vec<(u64, u64)>,
     /// The gate that will wake this task.
     woken_at: u64,
-    /// QUIT has been said: the connection closes behind the last reply.
-    leaving: bool,
 }
 
 /// What the envelope of the open transaction takes of the core's budget of memory. A few recipients are free.
@@ -139,14 +137,18 @@ struct Noted {
     commands: Commands,
     /// How many commands the input has brought that is being worked off.
     of_input: u32,
+    /// How many transactions had begun.
+    transactions: u32,
     times: Times,
 }
 
 impl Noted {
-    /// Takes over what was reported since the last call; `input_at` is when that input arrived.
-    fn take(&mut self, core: &Core, input_at: u64) {
+    /// Takes over what was reported since the last call; `input_at` is when that input arrived, `transactions` how many the
+    /// session has begun.
+    fn take(&mut self, core: &Core, input_at: u64, transactions: u32) {
         let commands = core.turn.take();
-        self.times.note(commands, input_at);
+        let begun = std::mem::replace(&mut self.transactions, transactions) != transactions;
+        self.times.note(commands, begun, input_at);
         self.commands.join(commands);
         let before = self.of_input;
         self.of_input += commands.count;
@@ -186,7 +188,6 @@ impl<'c> Talk<'c> {
             input_at: place.opened(),
             unanswered: Vec::new(),
             woken_at: 0,
-            leaving: false,
         }
     }
 
@@ -198,8 +199,7 @@ impl<'c> Talk<'c> {
         self.core.record(Phase::Banner, self.core.clock.now() - self.place.opened());
         loop {
             let step = self.parse().await;
-            let quit = self.note_commands();
-            self.leaving = quit && matches!(step, Step::Close);
+            self.note_commands();
             if self.session.has_ready() && !self.send(writer).await {
                 return SessionEnd::PeerReset;
             }
@@ -255,7 +255,7 @@ impl<'c> Talk<'c> {
                 }
                 Event::Body(body) => {
                     // Before any wait: another session's commands come into the same place.
-                    self.noted.take(self.core, self.input_at);
+                    self.noted.take(self.core, self.input_at, self.session.transactions());
                     let stored = loop {
                         match self.mail.store(self.core, body) {
                             Err(refused) if refused.worth_waiting(self.waited()) => {
@@ -267,7 +267,7 @@ impl<'c> Talk<'c> {
                     self.session.body_stored(stored.map_err(|refused| self.core.refused(refused)));
                 }
                 Event::Message(body) => {
-                    self.noted.take(self.core, self.input_at);
+                    self.noted.take(self.core, self.input_at, self.session.transactions());
                     let appended = loop {
                         let facts = Facts {
                             listener: &self.door.name,
@@ -319,9 +319,9 @@ impl<'c> Talk<'c> {
         self.core.journal.room().await;
     }
 
-    /// Takes note of where this input has led; says whether the session was quit.
-    fn note_commands(&mut self) -> bool {
-        self.noted.take(self.core, self.input_at);
+    /// Takes note of where this input has led.
+    fn note_commands(&mut self) {
+        self.noted.take(self.core, self.input_at, self.session.transactions());
         use inrush_proto::Phase as At;
         let phase = self.session.phase();
         let open = matches!(phase, At::Envelope | At::MailData);
@@ -329,8 +329,9 @@ impl<'c> Talk<'c> {
         if !open {
             self.weight.release(self.core);
         }
-        self.place.set_data(phase == At::MailData, self.input_at);
-        self.noted.commands.has(Verb::Quit)
+        // Between two chunks of BDAT as well: mail data that comes one octet a chunk is no faster.
+        let expects_data = phase == At::MailData || (open && self.session.transaction().chunking());
+        self.place.set_data(expects_data, self.input_at);
     }
 
     /// Sends all replies that may leave, in one send; false when the peer is gone.
@@ -343,8 +344,8 @@ impl<'c> Talk<'c> {
         }
         let octets = self.session.take_ready(&mut out);
         self.place.enter(Stage::Output, core.clock.recent());
-        if self.leaving && !self.session.has_gated() {
-            let sent = self.place.send_before_close(&out);
+        if self.session.has_quit() && !self.session.has_gated() {
+            let sent = self.place.send_last(&out);
             out.drain(..sent);
         }
         if !out.is_empty() {
@@ -406,7 +407,7 @@ impl<'c> Talk<'c> {
         let expects_data = self.session.phase() == inrush_proto::Phase::MailData;
         let wanted = wanted_octets(hint, rest, expects_data, self.bulk);
         let fits = self.buffer.capacity() >= wanted;
-        let too_large = wanted <= COMMAND && self.buffer.capacity() > COMMAND && rest <= COMMAND / 2;
+        let too_large = wanted <= COMMAND && self.buffer.capacity() > COMMAND;
         if fits && !too_large {
             if self.start > 0 && self.buffer.capacity() - self.buffer.len() < wanted - rest {
                 self.buffer.drain(..self.start);
@@ -417,7 +418,12 @@ impl<'c> Talk<'c> {
             }
             return true;
         }
-        let Ok(mut next) = self.core.pool.take(wanted) else { return false };
+        let next = match self.core.pool.take(wanted) {
+            // The larger buffer of a bulk sender between commands is a favour.
+            Err(_) if self.bulk && !expects_data && rest < COMMAND => self.core.pool.take(COMMAND),
+            next => next,
+        };
+        let Ok(mut next) = next else { return false };
         next.extend_from_slice(&self.buffer[self.start..]);
         self.start = 0;
         let old = std::mem::replace(&mut self.buffer, next);
@@ -489,7 +495,7 @@ impl<'c> Talk<'c> {
             _ if self.core.journal.failed() => SessionEnd::LogFailure,
             Some(Ending::Shutdown) => SessionEnd::Stopping,
             Some(_) => SessionEnd::Timeout,
-            None if self.leaving => return SessionEnd::Quit,
+            None if self.session.has_quit() => return SessionEnd::Quit,
             None => SessionEnd::Refused,
         };
         // Closing with unread input would make the kernel reset the connection and the peer lose the reply.
@@ -523,12 +529,13 @@ impl<'c> Talk<'c> {
 }
 
 impl Times {
-    /// Takes over the time of the input that has brought `commands`.
-    fn note(&mut self, commands: Commands, input_at: u64) {
+    /// Takes over the time of the input that has brought `commands`, and with them a new transaction if one has `begun`.
+    fn note(&mut self, commands: Commands, begun: bool, input_at: u64) {
         if commands.has(Verb::Ehlo) || commands.has(Verb::Helo) {
             self.hello = input_at;
         }
-        if commands.has(Verb::Mail) {
+        // A MAIL that was refused begins nothing, and must not prolong what is open.
+        if begun {
             self.mail = input_at;
             self.data = 0;
         }

@@ -76,7 +76,7 @@ impl Default for Timeouts {
 /// What the front door may spend before it answers `4xx`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Budgets {
-    /// Open sessions on one core, then 421 4.3.2. 0 = derived from the limit of file descriptors.
+    /// Open sessions on one core, then 421 4.7.0. 0 = derived from the limit of file descriptors.
     pub connections_max: u32,
     /// Open sessions of one address (IPv6: one /64) on one core, then 421 4.7.0. 0 = no limit of its own.
     pub connections_per_address_max: u32,

@@ -65,14 +65,23 @@ pub(crate) fn shut_down(fd: RawFd, direction: Direction) {
     let _ = with_socket(fd, |socket| rustix::net::shutdown(socket, how));
 }
 
-/// Sends what fits into the send buffer of the socket `fd` and holds it back for the close that the caller lets follow at
-/// once: last octets and FIN leave as one segment, which saves each side a packet and the peer a wake-up. Gives back how
-/// many octets were taken; none on an error, which the next ordinary send meets again.
+/// Sends the last octets of the socket `fd` and ends its direction. Both leave as one segment, which saves each side a packet
+/// and the peer a wake-up. Gives back how many octets the kernel took; when it took fewer (none on an error, which the
+/// next ordinary send meets again), the direction is still open.
+///
+/// The direction is ended here and not by the close: a close with unread input throws away what has not been sent.
 ///
 /// The caller owns a socket behind `fd` that is still open.
-pub(crate) fn send_before_close(fd: RawFd, octets: &[u8]) -> usize {
+pub(crate) fn send_last(fd: RawFd, octets: &[u8]) -> usize {
     let flags = SendFlags::MORE | SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    with_socket(fd, |socket| rustix::net::send(socket, octets, flags)).unwrap_or(0)
+    with_socket(fd, |socket| {
+        let sent = rustix::net::send(socket, octets, flags).unwrap_or(0);
+        if sent == octets.len() {
+            // An error means that the peer is gone already.
+            let _ = rustix::net::shutdown(socket, Shutdown::Write);
+        }
+        sent
+    })
 }
 
 /// Calls `call` with the socket `fd`.

@@ -129,9 +129,9 @@ impl Slot {
         self.ending.get()
     }
 
-    /// Hands the kernel the last octets before the close, as many as it takes at once; gives back how many.
-    pub(crate) fn send_before_close(&self, octets: &[u8]) -> usize {
-        system::send_before_close(self.fd, octets)
+    /// Sends the last octets, as many as the kernel takes at once, and ends that direction; gives back how many.
+    pub(crate) fn send_last(&self, octets: &[u8]) -> usize {
+        system::send_last(self.fd, octets)
     }
 
     /// Ends both directions of the connection at once.

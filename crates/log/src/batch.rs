@@ -95,8 +95,7 @@ impl Batch {
         self.summary.add(header.kind, header.accepted_at_us);
     }
 
-    /// Pads the batch to a whole number of blocks. With `seal_at`, the pad is declared to reach to there; a batch that is full to
-    /// its last octet has no room for such a pad and ends short of it.
+    /// Pads the batch to a whole number of blocks. With `seal_at`, the pad is declared to reach to there.
     pub(crate) fn close<F: StorageFile>(
         mut self,
         seal_at: Option<u64>,
@@ -107,12 +106,12 @@ impl Batch {
         let records_end = self.used;
         let mut octets = padded(self.used);
         let short_of_seal = seal_at.is_some_and(|seal_at| self.start + (octets as u64) < seal_at);
-        if octets == self.used && short_of_seal && octets < BATCH_OCTETS {
+        if octets == self.used && short_of_seal {
             octets += BLOCK_OCTETS;
         }
         let mut end = self.start + octets as u64;
         if octets > self.used {
-            // Records leave either nothing or room for a header, so the pad fits the batch and the segment.
+            // Records leave room for the header of a pad, in the batch and in the segment.
             debug_assert!(octets - self.used >= RECORD_HEADER_OCTETS && octets <= BATCH_OCTETS);
             end = seal_at.unwrap_or(end);
             let pad = RecordHeader::pad(self.lsn(), end - self.offset(), durable);

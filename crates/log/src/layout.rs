@@ -12,8 +12,8 @@ pub const BATCH_OCTETS: usize = 1024 * 1024;
 pub const RECORD_ALIGN: usize = 16;
 /// Smallest segment.
 pub const SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
-/// Largest segment.
-pub const SEGMENT_BYTES_MAX: u64 = 16 << 30;
+/// Largest segment: the length of a pad over all of it has 32 bits.
+pub const SEGMENT_BYTES_MAX: u64 = 4 << 30;
 /// Version of everything in the data directory. A directory with a higher one is refused.
 pub const FORMAT_VERSION: u32 = 1;
 

@@ -47,7 +47,7 @@ pub enum Durability {
 pub struct LogSettings {
     /// Logs that take mail; 0 = one for each core. At most 256.
     pub logs: u16,
-    /// Size of a segment in octets: a power of two from 1 MiB to 16 GiB. Fixed for the life of a log.
+    /// Size of a segment in octets: a power of two from 1 MiB to 4 GiB. Fixed for the life of a log.
     pub segment_bytes: u64,
     /// When a `250` may leave.
     pub durability: Durability,
@@ -108,7 +108,7 @@ impl LogSettings {
             && (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&self.segment_bytes);
         let rules = [
             (self.logs <= 256, "logs", "at most 256"),
-            (segment, "segment_bytes", "a power of two from 1 MiB to 16 GiB"),
+            (segment, "segment_bytes", "a power of two from 1 MiB to 4 GiB"),
             (!self.relaxed_sync_interval.is_zero(), "relaxed_sync_interval", "more than 0"),
             ((1..=64).contains(&self.spares), "spares", "from 1 to 64"),
             (self.spare_fill_bytes_per_second >= 1 << 20, "spare_fill_bytes_per_second", "at least 1 MiB"),

@@ -38,6 +38,8 @@ pub(crate) struct SegmentMaker<S: Storage> {
     pub(crate) spares: Vec<u64>,
     /// Number of the next spare.
     pub(crate) next_spare: u64,
+    /// Has the name of a segment, which is not durable yet.
+    named: Option<ReadySegment<S::File>>,
 }
 
 impl<S: Storage> SegmentMaker<S> {
@@ -51,6 +53,7 @@ impl<S: Storage> SegmentMaker<S> {
             next_number: 1,
             spares: Vec::new(),
             next_spare: 1,
+            named: None,
         }
     }
 
@@ -59,10 +62,20 @@ impl<S: Storage> SegmentMaker<S> {
         &mut self,
         pause: &mut dyn FnMut(usize) -> bool,
     ) -> io::Result<Option<ReadySegment<S::File>>> {
-        if self.spares.is_empty() && !self.fill(pause)? {
-            return Ok(None);
+        if self.named.is_none() {
+            if self.spares.is_empty() && !self.fill(pause)? {
+                return Ok(None);
+            }
+            self.name_spare()?;
         }
-        let Some(spare) = self.spares.last().copied() else { return Ok(None) };
+        // Once more where it failed: a name that may be gone after a power cut is not used, and no segment is left out.
+        self.storage.sync_dir(&self.dir)?;
+        Ok(self.named.take())
+    }
+
+    /// Gives a spare its header, opens it and makes it the next segment.
+    fn name_spare(&mut self) -> io::Result<()> {
+        let Some(spare) = self.spares.last().copied() else { return Ok(()) };
         let header = SegmentHeader {
             identity: self.identity,
             number: self.next_number,
@@ -77,14 +90,13 @@ impl<S: Storage> SegmentMaker<S> {
         write_full(&file, &block, 0)?;
         file.sync()?;
         drop(file);
+        let mode = if self.durable_writes { OpenMode::Durable } else { OpenMode::Plain };
+        let file = Arc::new(self.storage.open(&from, mode)?);
         self.storage.rename(&from, &to)?;
         self.spares.pop();
-        // From here on the number is used, whatever happens.
         self.next_number += 1;
-        self.storage.sync_dir(&self.dir)?;
-        let mode = if self.durable_writes { OpenMode::Durable } else { OpenMode::Plain };
-        let file = Arc::new(self.storage.open(&to, mode)?);
-        Ok(Some(ReadySegment { header, file }))
+        self.named = Some(ReadySegment { header, file });
+        Ok(())
     }
 
     /// Writes one spare full of zeros.

@@ -112,7 +112,7 @@ fn settings_are_checked_first() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data");
     let text = refused(&path, &LogSettings { segment_bytes: 5, ..settings() }, 7);
-    assert_eq!(text, "log settings: segment_bytes must be a power of two from 1 MiB to 16 GiB");
+    assert_eq!(text, "log settings: segment_bytes must be a power of two from 1 MiB to 4 GiB");
     assert!(!path.exists());
 }
 

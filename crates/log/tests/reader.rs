@@ -266,3 +266,39 @@ fn time_and_position_narrow_the_search() {
     assert_eq!(kinds(&mut reader).len(), 20);
     assert_eq!(Reader::open_all(dir.path()).unwrap().len(), 1);
 }
+
+/// A consumer follows the log; between two looks the segment fills and is sealed, and the consumer learns of it: by a look at a
+/// message of the next segment, or by itself.
+#[test]
+fn a_view_that_is_older_than_the_seal_is_read_again() {
+    for by_a_message in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let (_data, mut log) = open(dir.path());
+        let first = append(&mut log, b"first", &[]).id;
+        write_all(&mut log);
+        let mut reader = reader(dir.path());
+        let Some(Entry::Record(record)) = reader.next().unwrap() else { panic!("no record") };
+        assert_eq!(record.id, first);
+        let sent: Vec<MessageId> = (0..35)
+            .map(|number| {
+                let id = append(&mut log, &body(number, 100_000), &[]).id;
+                write_all(&mut log);
+                id
+            })
+            .collect();
+        if by_a_message {
+            let last = *sent.last().unwrap();
+            assert_eq!(reader.message(last).unwrap().id, last);
+        } else {
+            reader.refresh().unwrap();
+        }
+        let mut found = Vec::new();
+        while let Some(entry) = reader.next().unwrap() {
+            let Entry::Record(record) = entry else { panic!("{entry:?}") };
+            if record.header.kind == RecordKind::Message {
+                found.push(record.id);
+            }
+        }
+        assert_eq!(found, sent);
+    }
+}

@@ -29,7 +29,7 @@ pub struct Limits {
     pub hops_max: u32,
     /// Protocol errors that are answered with their own reply; the next one gets 421 4.7.0.
     pub errors_max: u32,
-    /// Octets of addresses and DSN parameters of one transaction; then 452 4.5.3. The envelope and a tail of the body
+    /// Octets of addresses and DSN parameters of one transaction, and 20 more for each recipient; then 452 4.5.3. The envelope and a tail of the body
     /// share one record of 256 KiB in the log.
     pub envelope_octets_max: u32,
     /// Largest piece of mail data handed out at once, at most [`PIECE_OCTETS_MAX`]; smaller values save memory and cost

@@ -166,6 +166,8 @@ pub struct Session {
     scanned: u32,
     errors: u32,
     transactions: u32,
+    /// QUIT was obeyed.
+    quit: bool,
     pause: Pause,
     hello: Hello,
     /// [`Event::Aborted`] is due.
@@ -187,6 +189,7 @@ impl Session {
             scanned: 0,
             errors: 0,
             transactions: 0,
+            quit: false,
             pause: Pause::No,
             hello: Hello::None,
             aborted: false,
@@ -320,6 +323,11 @@ impl Session {
             self.say(reply);
             self.close();
         }
+    }
+
+    /// Whether the client has ended the session with QUIT, and has been told so.
+    pub fn has_quit(&self) -> bool {
+        self.quit
     }
 
     /// The open transaction; an empty one when there is none.

@@ -127,7 +127,7 @@ impl<S: Storage> Appender<S> {
     /// chunk record before the message.
     ///
     /// # Errors
-    /// Nothing was taken; see [`AppendError`].
+    /// The message was not taken; see [`AppendError`]. A chunk record that is in already dies with its segment.
     pub fn append_message<'a>(
         &mut self,
         envelope: &EnvelopeRef<'_>,

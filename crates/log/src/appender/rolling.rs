@@ -145,7 +145,8 @@ impl<S: Storage> Appender<S> {
     }
 }
 
-/// Whether a record fits into what is left and either fills it or leaves room for the header of a pad.
+/// Whether a record of at most `octets` fits into what is left with the header of a pad behind it. None that is filled to its end:
+/// the record may turn out shorter, and then leave too little for a pad.
 fn fits(octets: u64, left: u64) -> bool {
-    octets == left || octets + RECORD_HEADER_OCTETS as u64 <= left
+    octets + RECORD_HEADER_OCTETS as u64 <= left
 }

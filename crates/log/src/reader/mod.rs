@@ -331,7 +331,7 @@ impl<S: Storage> Reader<S> {
     }
 
     fn step(&mut self) -> io::Result<Option<Step<S::File>>> {
-        let mut refreshed = false;
+        let (mut refreshed, mut reread) = (false, false);
         loop {
             if self.position() >= self.limit {
                 return Ok(None);
@@ -370,23 +370,20 @@ impl<S: Storage> Reader<S> {
                         return Ok(Some(Step::Record { header: record, offset, file }));
                     }
                 }
+                Err(_) if !std::mem::replace(&mut reread, true) => {
+                    // The view may be older than the record, whether the segment was open then, is open, or has been sealed since.
+                    self.window.forget();
+                    self.refresh()?;
+                }
                 Err(bad) if info.seal.is_some() => {
                     let later = walk.later(&mut self.window, self.at.1, end)?;
                     let next = later.map_or(end, |later| later.first);
                     return Ok(Some(Step::Bad(self.skip_record(&header, bad, next))));
                 }
-                Err(bad) => {
-                    if !std::mem::replace(&mut refreshed, true) {
-                        // The view may be older than the record, and the segment may have been sealed since.
-                        self.window.forget();
-                        self.refresh()?;
-                        continue;
-                    }
-                    match self.end_of_unsealed(&walk, bad)? {
-                        Some(step) => return Ok(Some(step)),
-                        None => return Ok(None),
-                    }
-                }
+                Err(bad) => match self.end_of_unsealed(&walk, bad)? {
+                    Some(step) => return Ok(Some(step)),
+                    None => return Ok(None),
+                },
             }
         }
     }

@@ -131,6 +131,12 @@ impl<S: Storage> Recovery<S> {
             Err(BlockError::Version(version)) => {
                 return Err(OpenError::NewerFormat { place: place.text(), version });
             }
+            // A header is durable before its name: zeros are damage, unless nothing else was ever written either.
+            Err(BlockError::Empty)
+                if !self.is_unwritten(&file).map_err(|error| place.io("reading a segment", error))? =>
+            {
+                return self.quarantine(&name, DamageKind::SegmentHeader).map(|()| None);
+            }
             Err(BlockError::Empty) => {
                 maker.unpublish(number).map_err(|error| place.io("turning into a spare", error))?;
                 self.report.segments_unused += 1;
@@ -154,6 +160,19 @@ impl<S: Storage> Recovery<S> {
             });
         }
         Ok(Some(Found { header, file, octets, seal }))
+    }
+
+    /// Whether the first block behind the header and the block of the seal are zero.
+    fn is_unwritten(&self, file: &S::File) -> io::Result<bool> {
+        let mut block = AlignedBuffer::new(BLOCK_OCTETS);
+        for offset in [BLOCK, seal_offset(self.identity.segment_bytes)] {
+            block.fill(0);
+            read_full(file, &mut block, offset)?;
+            if block.iter().any(|octet| *octet != 0) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Walks the unsealed segments, newest first, so that each one knows whether records come after it.
@@ -295,6 +314,8 @@ impl<S: Storage> Recovery<S> {
                 }
                 Err(bad) => bad,
             };
+            // Records prove that the segment was in use: then all of it counts.
+            let limit = if at > BLOCK { walk.limit() } else { limit };
             let later = walk.later(&mut window, at, limit)?;
             self.report.octets_scanned += limit.saturating_sub(at);
             let Some(later) = later.filter(|later| later.durable > walk.lsn(at)) else {
@@ -329,16 +350,9 @@ impl<S: Storage> Recovery<S> {
                 (DamageKind::RecordContent, (record.kind == RecordKind::Message).then_some(id))
             }
         };
-        let kept_as = self.keep(walk, window, "record", at, next - at)?;
+        let kept_as = self.keep(walk, window, "record", at, next - at).ok();
         let file = segment_name(walk.header.number);
-        self.report.damage.push(Damage {
-            kind,
-            file,
-            offset: at,
-            octets: next - at,
-            id,
-            kept_as: Some(kept_as),
-        });
+        self.report.damage.push(Damage { kind, file, offset: at, octets: next - at, id, kept_as });
         Ok(())
     }
 
@@ -362,13 +376,14 @@ impl<S: Storage> Recovery<S> {
         if end == at {
             return Ok(());
         }
-        let kept_as = self.keep(walk, window, "tail", at, end - at)?;
+        let kept_as = self.keep(walk, window, "tail", at, end - at).ok();
         let file = segment_name(walk.header.number);
-        self.report.cut.push(CutTail { file, offset: at, octets: end - at, kept_as: Some(kept_as) });
+        self.report.cut.push(CutTail { file, offset: at, octets: end - at, kept_as });
         Ok(())
     }
 
-    /// Copies octets of a segment into `damaged/`, in whole blocks.
+    /// Copies octets of a segment into `damaged/`, in whole blocks. For people to look at: the log opens without it, on a full disk for
+    /// instance.
     fn keep(
         &self,
         walk: &Walk<'_, S::File>,

@@ -14,6 +14,9 @@ use crate::command;
 use crate::parameters::{MailParameters, RcptParameters};
 use crate::{Path, Recipient, Reply};
 
+/// What a recipient takes in a stored envelope beside its text.
+const RECIPIENT_OCTETS: usize = 20;
+
 impl Session {
     pub(super) fn mail(&mut self, rest: &[u8]) {
         match self.open_transaction(rest) {
@@ -115,7 +118,9 @@ impl Session {
         if transaction.recipient_spans().len() >= limits.recipients_max as usize {
             return Err(Reply::TOO_MANY_RECIPIENTS);
         }
-        let octets = transaction.text().len() + path.as_str().len() + parameters.original.len();
+        let text = transaction.text().len() + path.as_str().len() + parameters.original.len();
+        let recipients = transaction.recipient_spans().len() + 1;
+        let octets = text + recipients * RECIPIENT_OCTETS;
         if octets > limits.envelope_octets_max as usize {
             return Err(Reply::ENVELOPE_TOO_BIG);
         }

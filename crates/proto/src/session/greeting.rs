@@ -49,6 +49,7 @@ impl Session {
     pub(super) fn quit(&mut self, rest: &[u8]) {
         if rest.is_empty() {
             self.close_with(Reply::BYE);
+            self.quit = true;
         } else {
             self.refuse(Reply::NO_ARGUMENT_ALLOWED);
         }
