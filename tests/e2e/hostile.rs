@@ -139,3 +139,108 @@ fn envelopes_stay_within_the_budget() {
     });
     Client::greeted(server.mx()).deliver(&["b@example.com"], b"x\r\n");
 }
+
+/// What lies unread behind QUIT must not cost the replies before it: the peer would send its message again.
+fn the_last_replies_leave_before_the_close(engine: &str) {
+    let server = Server::with(Settings::default().engine(engine));
+    let message = b"MAIL FROM:<>\r\nRCPT TO:<b@example.com>\r\nBDAT 5 LAST\r\na: b\nQUIT\r\n";
+    for round in 0..100 {
+        let mut client = Client::greeted(server.mx());
+        client.send(message).unwrap();
+        // A peer that is done may have closed before this arrives.
+        let _ = client.send(b"\r\n");
+        let replies = String::from_utf8(client.rest()).unwrap();
+        assert_eq!(replies.matches("250 ").count(), 3, "round {round}: {replies}");
+        assert!(replies.contains("221 2.0.0"), "round {round}: {replies}");
+    }
+}
+
+#[test]
+fn the_last_replies_leave_before_the_close_io_uring() {
+    the_last_replies_leave_before_the_close("io_uring");
+}
+
+#[test]
+fn the_last_replies_leave_before_the_close_epoll() {
+    the_last_replies_leave_before_the_close("epoll");
+}
+
+/// A QUIT that is refused is no leave: too many of them end the session as other errors do.
+#[test]
+fn quit_with_an_argument_is_an_error() {
+    let server = Server::start();
+    let mut client = Client::greeted(server.mx());
+    client.send(&b"QUIT now\r\n".repeat(12)).unwrap();
+    let replies = String::from_utf8(client.rest()).unwrap();
+    assert!(replies.contains("501 ") && replies.contains("421 4.7.0"), "{replies}");
+    let ended = |why: &str| {
+        Samples::scrape(server.admin()).sum("inrush_sessions_ended_total", &[&format!("reason=\"{why}\"")])
+    };
+    process::eventually("the session has ended", Duration::from_secs(20), || ended("refused") == 1.0);
+    assert_eq!(ended("quit"), 0.0);
+}
+
+/// Sessions that send one octet of a message and leave it at that do not spend the budget.
+#[test]
+fn a_chunk_of_one_octet_holds_little() {
+    let limits = vec!["pending_bytes_max = \"1MiB\"".into()];
+    let server = Server::with(Settings { limits, top: vec!["cores = 1".into()], ..Settings::default() });
+    let _slow: Vec<Client> = (0..20)
+        .map(|_| {
+            let mut client = Client::greeted(server.mx());
+            client.envelope(&["b@example.com"]);
+            client.send(b"BDAT 1\r\nx").unwrap();
+            client.expect(250);
+            client
+        })
+        .collect();
+    Client::greeted(server.mx()).deliver(&["b@example.com"], b"x\r\n");
+}
+
+/// A command that stops in the middle behind a large message leaves the large buffer to others.
+#[test]
+fn a_part_of_a_command_holds_no_large_buffer() {
+    let server = Server::start();
+    let mut client = Client::greeted(server.mx());
+    client.deliver(&["b@example.com"], &b"0123456789abcdef0123456789abcdef\r\n".repeat(3000));
+    client.send(&[b'x'; 305]).unwrap();
+    let held = || Samples::scrape(server.admin()).sum("inrush_pending_bytes", &[]);
+    process::eventually("the buffer is seen", Duration::from_secs(20), || held() > 0.0);
+    process::eventually("the buffer is given back", Duration::from_secs(20), || held() == 0.0);
+    client.send(b"\r\n").unwrap();
+    client.expect(500);
+}
+
+/// Says `command` again and again until the session is ended with a 421, whose text is given back.
+fn until_421(client: &mut Client, command: &[u8]) -> String {
+    for _ in 0..100 {
+        client.send(command).unwrap();
+        let reply = client.reply().unwrap();
+        if reply.code == 421 {
+            return reply.text();
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+    panic!("still there after 20 s");
+}
+
+#[test]
+fn mail_data_in_slow_chunks_is_too_slow() {
+    let limits = vec!["min_data_rate = \"1KiB/s\"".into(), "min_data_rate_window = \"2s\"".into()];
+    let server = Server::with(Settings { limits, ..Settings::default() });
+    let mut client = Client::greeted(server.mx());
+    client.envelope(&["b@example.com"]);
+    let text = until_421(&mut client, b"BDAT 1\r\nx");
+    assert!(text.contains("4.4.2"), "{text}");
+}
+
+/// A MAIL that is refused does not begin the transaction anew.
+#[test]
+fn refused_commands_do_not_prolong_a_transaction() {
+    let limits = vec!["transaction_timeout = \"2s\"".into(), "errors_max = 1000".into()];
+    let server = Server::with(Settings { limits, ..Settings::default() });
+    let mut client = Client::greeted(server.mx());
+    client.envelope(&["b@example.com"]);
+    let text = until_421(&mut client, b"MAIL FROM:<c@client.test.example>\r\n");
+    assert!(text.contains("4.4.2"), "{text}");
+}

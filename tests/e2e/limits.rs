@@ -1,6 +1,6 @@
 //! Budgets: what is over them gets 421, what is within them works as before.
 
-use inrush_tests::client::Client;
+use inrush_tests::client::{Client, accepted};
 use inrush_tests::export;
 use inrush_tests::http::Samples;
 use inrush_tests::server::Server;
@@ -91,5 +91,33 @@ fn connections_that_break() {
     }
     let mut client = Client::greeted(server.mx());
     let id = client.deliver(&["b@example.com"], b"x\r\n");
+    assert_eq!(export::all(&server.data()).into_keys().collect::<Vec<_>>(), [id]);
+}
+
+/// However many recipients are allowed, those that were accepted are delivered to: what does not fit into an envelope is refused
+/// when it is named.
+#[test]
+fn accepted_recipients_fit_into_the_envelope() {
+    let server =
+        Server::with(Settings { limits: vec!["recipients_max = 20000".into()], ..Settings::default() });
+    let mut client = Client::greeted(server.mx());
+    client.say("MAIL FROM:<a@client.test.example>", 250);
+    let mut named = 0;
+    let refusal = 'all: loop {
+        client.send(&b"RCPT TO:<b@example.com>\r\n".repeat(100)).unwrap();
+        let codes: Vec<_> = (0..100).map(|_| client.reply().unwrap()).collect();
+        for reply in codes {
+            match reply.code {
+                250 => named += 1,
+                _ => break 'all reply,
+            }
+        }
+        assert!(named < 20_000, "no limit");
+    };
+    assert_eq!(refusal.code, 452, "{}", refusal.text());
+    assert!(refusal.text().contains("4.5.3"), "{}", refusal.text());
+    assert!(named >= 5000, "{named}");
+    client.send(b"BDAT 6 LAST\r\na: b\r\n").unwrap();
+    let id = accepted(&client.expect(250));
     assert_eq!(export::all(&server.data()).into_keys().collect::<Vec<_>>(), [id]);
 }
