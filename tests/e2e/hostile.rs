@@ -202,10 +202,13 @@ fn a_chunk_of_one_octet_holds_little() {
 fn a_part_of_a_command_holds_no_large_buffer() {
     let server = Server::start();
     let mut client = Client::greeted(server.mx());
-    client.deliver(&["b@example.com"], &b"0123456789abcdef0123456789abcdef\r\n".repeat(3000));
-    client.send(&[b'x'; 305]).unwrap();
+    client.envelope(&["b@example.com"]);
+    client.say("DATA", 354);
+    client.send(&b"0123456789abcdef0123456789abcdef\r\n".repeat(3000)).unwrap();
     let held = || Samples::scrape(server.admin()).sum("inrush_pending_bytes", &[]);
     process::eventually("the buffer is seen", Duration::from_secs(20), || held() > 0.0);
+    client.send(&[b".\r\n".as_slice(), &[b'x'; 305]].concat()).unwrap();
+    client.expect(250);
     process::eventually("the buffer is given back", Duration::from_secs(20), || held() == 0.0);
     client.send(b"\r\n").unwrap();
     client.expect(500);

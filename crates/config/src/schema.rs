@@ -111,7 +111,7 @@ pub(crate) const TABLES: &[Table] = &[
                 |config| Field::Number(&mut config.session.limits.transactions_max, Unit::Count, 1..=1_000_000_000);
             "command_octets_max" "Octets of one command line with its CRLF; then 500 5.5.2 (RFC 5321 §4.5.3.1.4: at least 512)."
                 |config| Field::Number(&mut config.session.limits.command_octets_max, Unit::Bytes, 512..=64 * KIB);
-            "text_line_octets_max" "Octets of one line of DATA without its CRLF (RFC 5321 §4.5.3.1.6: at least 998)."
+            "text_line_octets_max" "Octets of one line of DATA without its CRLF, where bare_newline = \"reject\" (RFC 5321 §4.5.3.1.6: at least 998)."
                 |config| Field::Number(&mut config.session.limits.text_line_octets_max, Unit::Bytes, 998..=63 * KIB);
             "header_bytes_max" "Octets of the header section, which ends before the first line that is no field."
                 |config| Field::Number(&mut config.session.limits.header_bytes_max, Unit::Bytes, 4 * KIB..=16 * MIB);

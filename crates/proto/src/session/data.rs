@@ -91,8 +91,7 @@ impl Session {
                     let hint = grow(rest.len(), want).max(rest.len() + 4096).min(crate::INPUT_OCTETS_MAX);
                     return Some(Event::NeedInput { hint });
                 }
-                // A window without CRLF is a line far over the limit.
-                _ => (memmem::rfind(&rest[..piece_max], b"\r\n").map_or(0, |cr| cr + 2), false),
+                _ => (cut(rest, piece_max, bare_newline), false),
             };
             verdict = if octets == 0 && !last {
                 Some(Reply::TEXT_LINE_TOO_LONG)
@@ -195,5 +194,20 @@ fn spoilt(
     if bare_newline == BareNewline::Reject && (findings.bare_cr || findings.bare_lf) {
         return Some(Reply::BARE_NEWLINE);
     }
-    (findings.longest_line > limits.text_line_octets_max).then_some(Reply::TEXT_LINE_TOO_LONG)
+    // Where bare newlines are let in, mail may have no other: what a line is, is then not for CRLF to say.
+    let too_long = bare_newline == BareNewline::Reject && findings.longest_line > limits.text_line_octets_max;
+    too_long.then_some(Reply::TEXT_LINE_TOO_LONG)
+}
+
+/// Where a piece of at most `octets_max` octets ends: behind its last CRLF. Where lines may end otherwise and there is none near,
+/// anywhere but in a CRLF or before a dot, which at the start of a piece would be taken for one of transparency. 0: nowhere, in
+/// a line far over the limit.
+fn cut(rest: &[u8], octets_max: usize, bare_newline: BareNewline) -> usize {
+    let window = &rest[..octets_max];
+    let behind_crlf = memmem::rfind(window, b"\r\n").map_or(0, |cr| cr + 2);
+    if bare_newline == BareNewline::Reject || behind_crlf > octets_max / 4 * 3 {
+        return behind_crlf;
+    }
+    let harmless = |pair: &[u8; 2]| pair[0] != b'\r' && pair[1] != b'.';
+    window.array_windows().rposition(harmless).map_or(behind_crlf, |at| at + 1)
 }
