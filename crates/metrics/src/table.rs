@@ -117,7 +117,7 @@ macro_rules! families {
 plain! {
     /// Counters without a label of their own.
     Counter Kind::Counter;
-    MessagesAccepted "inrush_messages_accepted_total" ["core"] "Messages answered with 250, by core.";
+    MessagesAccepted "inrush_messages_accepted_total" ["core"] "Messages taken, by core: in the log, their 250 follows with its commit.";
     RecipientsAccepted "inrush_recipients_accepted_total" [] "Recipients of messages answered with 250.";
     MessageBytes "inrush_message_bytes_total" [] "Octets of mail data in messages answered with 250.";
     ReceivedBytes "inrush_received_bytes_total" [] "Octets received from peers.";

@@ -1,8 +1,9 @@
 //! Command lines: where one ends, what is wrong with it, which verb it begins with.
 //!
-//! A line ends with CRLF and nothing else (RFC 5321 §2.3.8). A bare LF ends nothing but is where the damage is cut off:
-//! the octets up to it are refused as one line and never executed. So a lone LF in front of a command costs that
-//! command and nothing more, and a command smuggled in behind a bare CR or LF is never run.
+//! A line ends with CRLF and nothing else (RFC 5321 §2.3.8). A bare LF ends no command but is where the damage is cut off:
+//! the octets up to it are refused as one line and never executed, with a reply at once, since a client that ends its lines
+//! so waits for one. What follows is the next line: a lone LF in front of a command costs one more reply, a 500. A line with
+//! a bare CR in it is refused whole.
 //!
 //! Nothing here allocates; a line is looked at once for its LF and once for its forbidden octets.
 //!
