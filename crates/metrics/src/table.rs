@@ -118,8 +118,8 @@ plain! {
     /// Counters without a label of their own.
     Counter Kind::Counter;
     MessagesAccepted "inrush_messages_accepted_total" ["core"] "Messages taken, by core: in the log, their 250 follows with its commit.";
-    RecipientsAccepted "inrush_recipients_accepted_total" [] "Recipients of messages answered with 250.";
-    MessageBytes "inrush_message_bytes_total" [] "Octets of mail data in messages answered with 250.";
+    RecipientsAccepted "inrush_recipients_accepted_total" [] "Recipients of messages taken.";
+    MessageBytes "inrush_message_bytes_total" [] "Octets of mail data in messages taken.";
     ReceivedBytes "inrush_received_bytes_total" [] "Octets received from peers.";
     SentBytes "inrush_sent_bytes_total" [] "Octets sent to peers.";
     PipelinedInputs "inrush_pipelined_inputs_total" [] "Inputs that brought more than one command (RFC 2920).";
