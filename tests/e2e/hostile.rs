@@ -247,3 +247,20 @@ fn refused_commands_do_not_prolong_a_transaction() {
     let text = until_421(&mut client, b"MAIL FROM:<c@client.test.example>\r\n");
     assert!(text.contains("4.4.2"), "{text}");
 }
+
+/// A peer that sends and never reads is cut off after the idle timeout, and shows as one.
+#[test]
+fn a_peer_that_takes_no_replies_is_cut_off() {
+    let server =
+        Server::with(Settings { limits: vec!["idle_timeout = \"1s\"".into()], ..Settings::default() });
+    let mut client = Client::greeted(server.mx());
+    client.stream().set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    let block = b"HELP\r\n".repeat(2_000);
+    // Until neither side takes any more.
+    while client.send(&block).is_ok() {}
+    process::eventually("it is cut off", Duration::from_secs(30), || {
+        Samples::scrape(server.admin()).sum("inrush_sessions_ended_total", &["reason=\"timeout\""]) == 1.0
+    });
+    let samples = Samples::scrape(server.admin());
+    assert_eq!(samples.sum("inrush_timeouts_total", &["reason=\"idle_timeout\""]), 1.0);
+}

@@ -72,7 +72,11 @@ pub(crate) async fn serve(admitted: Admitted, stream: TcpStream, door: Rc<Door>)
     // Behind the halves, so that it leaves the watch before the socket closes.
     let place = core.watch.enter(slot);
     let mut talk = Talk::new(&admitted, &door, &place, local);
-    let end = talk.run(&mut reader, &mut writer).await;
+    let end = match talk.run(&mut reader, &mut writer).await {
+        // Cut off by us, in the middle of a reply that the peer does not take.
+        SessionEnd::PeerReset if place.ending() == Some(Ending::Idle) => SessionEnd::Timeout,
+        end => end,
+    };
     talk.give_back();
     core.metrics.count(end);
     drop(place);

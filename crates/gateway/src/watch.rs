@@ -217,7 +217,13 @@ impl Watch {
                     slot.end(ending, now);
                     on_ending(ending);
                 }
-                Some(Due::CutOff) => system::shut_down(slot.fd, Direction::Both),
+                Some(Due::CutOff) => {
+                    if slot.stage.get() == Stage::Output && slot.ending.get().is_none() {
+                        slot.ending.set(Some(Ending::Idle));
+                        on_ending(Ending::Idle);
+                    }
+                    system::shut_down(slot.fd, Direction::Both);
+                }
                 Some(Due::SwapBuffer) => {
                     // `cancel` hands back a canceller for the next time; the session asks for a new one then.
                     if let Some(canceller) = slot.large_buffer.take() {

@@ -8,8 +8,7 @@ use std::collections::BTreeSet;
 use common::{append, body, settings, write_all};
 use inrush_log::sim::{Fault, SimStorage};
 use inrush_log::{
-    Appender, DamageKind, DataDirectory, LogSettings, Reader, RecoveryReport, Storage, VerifyEvent,
-    segment_name,
+    Appender, DamageKind, DataDirectory, LogSettings, Reader, RecoveryReport, VerifyEvent, segment_name,
 };
 
 type Opened = (DataDirectory<SimStorage>, Appender<SimStorage>, RecoveryReport);
