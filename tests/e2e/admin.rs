@@ -9,9 +9,7 @@ use inrush_tests::server::Server;
 fn health() {
     let server = Server::start();
     assert_eq!(http::get(server.admin(), "/healthz").status, 200);
-    process::eventually("/readyz says yes", std::time::Duration::from_secs(20), || {
-        http::get(server.admin(), "/readyz").status == 200
-    });
+    server.wait_until_accepting();
     assert_eq!(http::get(server.admin(), "/no-such-page").status, 404);
 }
 

@@ -3,7 +3,7 @@
 use inrush_tests::client::{Client, accepted, stuffed};
 use inrush_tests::server::Server;
 use inrush_tests::settings::Settings;
-use inrush_tests::{corpus, export, http, process};
+use inrush_tests::{corpus, export};
 
 fn smoke(engine: &str) {
     let mut server = Server::with(Settings::default().engine(engine).recipients(&["known@example.com"]));
@@ -72,9 +72,7 @@ fn cores_are_pinned_when_asked() {
     for (line, pinned) in [("pin_cores = true", true), ("pin_cores = false", false)] {
         let server = Server::with(Settings { top: vec![line.into()], ..Settings::default() });
         // A thread has its name and its processor before it accepts.
-        process::eventually("all cores accept", std::time::Duration::from_secs(20), || {
-            http::get(server.admin(), "/readyz").status == 200
-        });
+        server.wait_until_accepting();
         let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
         let statuses =
             tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).unwrap());

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::settings::{Recipients, Settings, recipients_file};
-use crate::{binary, process};
+use crate::{binary, http, process};
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
@@ -116,6 +116,16 @@ impl Server {
         let mut child = self.child.take().unwrap_or_else(|| panic!("the server is not running"));
         let status = process::wait(&mut child, STOP_LIMIT);
         status.unwrap_or_else(|| panic!("still running after {STOP_LIMIT:?}:\n{}", self.log()))
+    }
+
+    /// Waits until every core accepts, as `/readyz` says.
+    ///
+    /// # Panics
+    /// They do not.
+    pub fn wait_until_accepting(&self) {
+        process::eventually("/readyz says yes", READY_LIMIT, || {
+            http::get(self.admin(), "/readyz").status == 200
+        });
     }
 
     /// Asks it to end and expects that it ends well.

@@ -45,7 +45,8 @@ use crate::settings::GatewaySettings;
 /// File descriptors kept for the admin server, the helper of the logs and what an operator opens.
 const DESCRIPTORS_RESERVED: u64 = 96;
 
-/// File descriptors of a core besides its listeners and sessions: ring, control, segments in use and ready, the committer.
+/// File descriptors of a core besides its listeners and sessions: its segments that are ready: ring, control, segments in use,
+/// the committer.
 const DESCRIPTORS_PER_CORE: u64 = 16;
 
 /// Sessions on one core when neither a setting nor the limit of file descriptors says less.

@@ -10,10 +10,12 @@ use inrush_log::{
     AppendError, Appended, BodyFindings, BodyType, CHUNK_OCTETS_MAX, ChunkRef, EnvelopeRef, NoSpace,
     PhaseTimes, Protocol, Recipient, Ret, Span, Transfer, notify,
 };
-use inrush_proto::{AppendFailure, BareNewline, Body, Session, Transaction};
+use inrush_proto::{AppendFailure, BareNewline, Body, RECIPIENT_OCTETS, Session, Transaction};
 
 use crate::buffers;
 use crate::core::Core;
+
+const _: () = assert!(size_of::<Recipient>() <= RECIPIENT_OCTETS, "what was accepted fits into the envelope");
 
 /// Gathered octets that are worth a chunk record of their own.
 const CHUNK_WORTH: usize = CHUNK_OCTETS_MAX / 2;

@@ -422,11 +422,9 @@ impl<'c> Talk<'c> {
             }
             return true;
         }
-        let next = match self.core.pool.take(wanted) {
-            // The larger buffer of a bulk sender between commands is a favour.
-            Err(_) if self.bulk && !expects_data && rest < COMMAND => self.core.pool.take(COMMAND),
-            next => next,
-        };
+        let pool = &self.core.pool;
+        // The larger buffer of a bulk sender between commands is a favour.
+        let next = pool.take(wanted).or_else(|_| pool.take(wanted_octets(hint, rest, expects_data, false)));
         let Ok(mut next) = next else { return false };
         next.extend_from_slice(&self.buffer[self.start..]);
         self.start = 0;

@@ -271,7 +271,6 @@ impl<S: Storage> Work<S> {
     fn serve(&mut self, index: usize) -> bool {
         let stop = &self.shared.stop;
         let (rate, interval) = (self.bytes_per_second, self.interval);
-        let supplies: Vec<_> = self.logs.iter().map(|log| Arc::clone(&log.supply)).collect();
         let log = &mut self.logs[index];
         let now = Instant::now();
         if log.looked_at.is_none_or(|at| now.duration_since(at) >= interval) {
@@ -282,6 +281,8 @@ impl<S: Storage> Work<S> {
         if !log.supply.wanted() || !again {
             return false;
         }
+        let supplies: Vec<_> = self.logs.iter().map(|log| Arc::clone(&log.supply)).collect();
+        let log = &mut self.logs[index];
         let mut pause = |octets: usize| {
             let stock = supplies.iter().map(|supply| (supply.ready(), supply.wanted_ready()));
             std::thread::park_timeout(pause_after(octets, rate, stock));

@@ -35,7 +35,9 @@ pub use body::{Body, Pieces};
 pub use command::Verb;
 pub use context::{Context, Observe, Settings, Unobserved};
 pub use inrush_scan::Findings;
-pub use limits::{BareNewline, Extensions, INPUT_OCTETS_MAX, Kind, Limits, PIECE_OCTETS_MAX};
+pub use limits::{
+    BareNewline, Extensions, INPUT_OCTETS_MAX, Kind, Limits, PIECE_OCTETS_MAX, RECIPIENT_OCTETS,
+};
 pub use parameters::{BodyType, MailParameters, Notify, RcptParameters, Return};
 pub use reply::Reply;
 pub use session::{Accepted, AppendFailure, Event, Phase, Progress, Session, Verdict};

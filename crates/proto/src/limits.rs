@@ -5,6 +5,9 @@ use std::str::FromStr;
 /// Largest piece of mail data that leaves the session in one [`Body`](crate::Body).
 pub const PIECE_OCTETS_MAX: usize = 252 * 1024;
 
+/// What a recipient takes in a stored envelope beside its text.
+pub const RECIPIENT_OCTETS: usize = 20;
+
 /// The session never asks for a buffer larger than this (see [`Event::NeedInput`](crate::Event::NeedInput)).
 pub const INPUT_OCTETS_MAX: usize = 256 * 1024;
 
@@ -29,8 +32,8 @@ pub struct Limits {
     pub hops_max: u32,
     /// Protocol errors that are answered with their own reply; the next one gets 421 4.7.0.
     pub errors_max: u32,
-    /// Octets of addresses and DSN parameters of one transaction, and 20 more for each recipient; then 452 4.5.3. The envelope and a tail of the body
-    /// share one record of 256 KiB in the log.
+    /// Octets of addresses and DSN parameters of one transaction, and [`RECIPIENT_OCTETS`] more for each recipient; then
+    /// 452 4.5.3. The envelope and a tail of the body share one record of 256 KiB in the log.
     pub envelope_octets_max: u32,
     /// Largest piece of mail data handed out at once, at most [`PIECE_OCTETS_MAX`]; smaller values save memory and cost
     /// records.

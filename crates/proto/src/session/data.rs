@@ -190,13 +190,15 @@ fn spoilt(
     if message_octets(findings, false) > limits.message_bytes_max.saturating_add(slack) {
         return Some(Reply::TOO_BIG);
     }
+    // Where bare newlines are let in, mail may have no other: what a line is, is then not for CRLF to say.
+    if bare_newline != BareNewline::Reject {
+        return None;
+    }
     // RFC 5321 §2.3.8: CR and LF only together.
-    if bare_newline == BareNewline::Reject && (findings.bare_cr || findings.bare_lf) {
+    if findings.bare_cr || findings.bare_lf {
         return Some(Reply::BARE_NEWLINE);
     }
-    // Where bare newlines are let in, mail may have no other: what a line is, is then not for CRLF to say.
-    let too_long = bare_newline == BareNewline::Reject && findings.longest_line > limits.text_line_octets_max;
-    too_long.then_some(Reply::TEXT_LINE_TOO_LONG)
+    (findings.longest_line > limits.text_line_octets_max).then_some(Reply::TEXT_LINE_TOO_LONG)
 }
 
 /// Where a piece of at most `octets_max` octets ends: behind its last CRLF. Where lines may end otherwise and there is none near,

@@ -12,10 +12,7 @@ use super::{Event, Hello, Pause, Session, Verdict};
 use crate::address::PathError;
 use crate::command;
 use crate::parameters::{MailParameters, RcptParameters};
-use crate::{Path, Recipient, Reply};
-
-/// What a recipient takes in a stored envelope beside its text.
-const RECIPIENT_OCTETS: usize = 20;
+use crate::{Path, RECIPIENT_OCTETS, Recipient, Reply};
 
 impl Session {
     pub(super) fn mail(&mut self, rest: &[u8]) {

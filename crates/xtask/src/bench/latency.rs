@@ -20,6 +20,7 @@ use inrush_tests::settings::Settings;
 use rustix::fs::OFlags;
 use serde_json::Value;
 
+use super::report::Summary;
 use crate::test;
 
 const BLOCK: usize = 4096;
@@ -106,14 +107,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     println!("\n| figure | median | least | most |\n|---|---|---|---|");
     let row = |name: &str, value: &dyn Fn(&Round) -> f64| {
-        let mut values: Vec<f64> = rounds.iter().map(value).collect();
-        values.sort_unstable_by(f64::total_cmp);
-        println!(
-            "| {name} | {:.2} | {:.2} | {:.2} |",
-            values[values.len() / 2],
-            values[0],
-            values[values.len() - 1]
-        );
+        let Summary { median, least, greatest } = Summary::of(rounds.iter().map(value));
+        println!("| {name} | {median:.2} | {least:.2} | {greatest:.2} |");
     };
     row("sleep of 1 ms, how late p99 µs", &|round| round.sleep.p99);
     row("disk, synced write of 4 KiB, p50 µs", &|round| round.disk.p50);

@@ -26,14 +26,14 @@ pub(crate) struct Series {
 
 /// Median, least and greatest.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Summary {
-    median: f64,
-    least: f64,
-    greatest: f64,
+pub(super) struct Summary {
+    pub(super) median: f64,
+    pub(super) least: f64,
+    pub(super) greatest: f64,
 }
 
 impl Summary {
-    fn of(values: impl Iterator<Item = f64>) -> Self {
+    pub(super) fn of(values: impl Iterator<Item = f64>) -> Self {
         let mut sorted: Vec<f64> = values.collect();
         sorted.sort_by(f64::total_cmp);
         let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
