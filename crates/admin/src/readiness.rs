@@ -30,6 +30,7 @@ impl Readiness {
         for (gauge, why) in [
             (Gauge::LogPoisoned, "logs are poisoned by a failed write"),
             (Gauge::LogNoSpace, "logs have no space for new mail"),
+            (Gauge::LogHung, "logs have no answer from the disk"),
         ] {
             let logs = snapshot.gauge(gauge);
             if logs > 0 {
@@ -57,17 +58,20 @@ mod tests {
         let writer = metrics.core(0).writer().unwrap();
         writer.set(Gauge::LogPoisoned, 1);
         writer.set(Gauge::LogNoSpace, 1);
+        writer.set(Gauge::LogHung, 1);
         assert_eq!(
             readiness.reasons(&metrics),
             [
                 "1 of 2 cores take no connections",
                 "1 of 2 logs are poisoned by a failed write",
-                "1 of 2 logs have no space for new mail"
+                "1 of 2 logs have no space for new mail",
+                "1 of 2 logs have no answer from the disk"
             ]
         );
         cores[1].store(true, Ordering::Release);
         writer.set(Gauge::LogPoisoned, 0);
         writer.set(Gauge::LogNoSpace, 0);
+        writer.set(Gauge::LogHung, 0);
         assert!(readiness.reasons(&metrics).is_empty());
     }
 }

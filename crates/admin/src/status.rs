@@ -1,8 +1,8 @@
 //! `/api/v1/status`: what a person wants to know, as JSON. Durations are in seconds, sizes in octets.
 
 use inrush_metrics::{
-    ConnectionRefusal, Counter, Distribution, Family, Gauge, Histogram, LogRefusal, Metrics, Phase,
-    SessionEnd, Snapshot, Timeout,
+    ConnectionRefusal, Consumer, Counter, Distribution, Family, Gauge, Histogram, LogRefusal, Metrics, Phase,
+    Retired, SessionEnd, Snapshot, Timeout,
 };
 use serde_json::{Map, Value, json};
 
@@ -49,6 +49,14 @@ pub(crate) fn status(metrics: &Metrics, readiness: &Readiness) -> Value {
             "spares_ready": snapshot.gauge(Gauge::LogSparesReady),
             "poisoned": snapshot.gauge(Gauge::LogPoisoned),
             "no_space": snapshot.gauge(Gauge::LogNoSpace),
+            "hung": snapshot.gauge(Gauge::LogHung),
+            "space_low": snapshot.gauge(Gauge::LogSpaceLow),
+            "free_bytes": snapshot.gauge(Gauge::LogFreeBytes),
+            "sealed_bytes": snapshot.gauge(Gauge::LogSealedBytes),
+            "spares_waiting": snapshot.gauge(Gauge::LogSparesWaiting),
+            "adopted": snapshot.gauge(Gauge::LogAdopted),
+            "retired": family::<Retired>(&snapshot),
+            "consumers": consumers(&snapshot),
             "refusals": family::<LogRefusal>(&snapshot),
             "commit": quantiles(&snapshot.distribution(Histogram::LogCommit)),
         },
@@ -59,6 +67,19 @@ pub(crate) fn status(metrics: &Metrics, readiness: &Readiness) -> Value {
             "file_descriptors_limit": process.descriptors_limit,
         },
     })
+}
+
+fn consumers(snapshot: &Snapshot<'_>) -> Vec<Value> {
+    let consumer = |consumer: Consumer| {
+        json!({
+            "name": consumer.name,
+            "log": consumer.log,
+            "lag_bytes": consumer.lag_bytes,
+            "oldest_at_seconds": consumer.oldest_at_us.map(|at_us| at_us as f64 / 1e6),
+            "segments_lost": consumer.segments_lost,
+        })
+    };
+    snapshot.consumers().into_iter().map(consumer).collect()
 }
 
 fn cores(snapshot: &Snapshot<'_>) -> Vec<Value> {

@@ -157,6 +157,16 @@ pub(crate) const TABLES: &[Table] = &[
                 |config| Field::Number(&mut config.log.spare_fill_bytes_per_second, Unit::BytesPerSecond, MIB..=1024 * GIB);
             "free_bytes_min" "Free space that the file system must keep; below it 452 4.3.1."
                 |config| Field::Number(&mut config.log.free_bytes_min, Unit::Bytes, 0..=1024 * 1024 * GIB);
+            "free_inodes_min" "Free inodes that the file system must keep, where their number is fixed; below it 452 4.3.1."
+                |config| Field::Number(&mut config.log.free_inodes_min, Unit::Count, 0..=1_000_000_000);
+            "hung_after" "How long the disk may take for one write; then 451 4.3.0 for new mail and 421 4.3.0 for sessions that wait, until it answers."
+                |config| Field::Number(&mut config.gateway.timeouts.log_hung_after, Unit::Duration, SECOND..=3600 * SECOND);
+            "retention_age" "Sealed segments whose newest message is older are deleted; 0 = never. What a required consumer has not passed stays."
+                |config| Field::Number(&mut config.log.retention_age, Unit::Duration, 0..=36_500 * DAY);
+            "retention_bytes" "The oldest sealed segments are deleted while there are more octets of them in all logs; 0 = never. As above."
+                |config| Field::Number(&mut config.log.retention_bytes, Unit::Bytes, 0..=1024 * 1024 * GIB);
+            "retention_free_bytes" "The oldest sealed segments are deleted while less space is free; 0 = never. As above. Above free_bytes_min to be of use."
+                |config| Field::Number(&mut config.log.retention_free_bytes, Unit::Bytes, 0..=1024 * 1024 * GIB);
             "batch_buffers" "Buffers of 1MiB for batches, for each log: one fills, one is in flight, the others wait."
                 |config| Field::Number(&mut config.log.batch_buffers, Unit::Count, 2..=64);
             "direct_io" "Use O_DIRECT where the file system allows it."

@@ -35,7 +35,7 @@ const JOBS: usize = 2;
 /// Runs writes until the log fails; the error is the end of the process.
 pub(crate) async fn run_writes(core: &Core, mut disk: Disk) -> Poisoned {
     loop {
-        let write = match core.journal.next_write() {
+        let write = match core.journal.next_write(core.clock.now()) {
             Some(write) => write,
             None => {
                 core.journal.work().await;

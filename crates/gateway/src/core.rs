@@ -26,6 +26,7 @@ use crate::addresses::{Addresses, Site};
 use crate::buffers::Pool;
 use crate::clock::Clock;
 use crate::commit::{self, Disk};
+use crate::directory::Directory;
 use crate::engine::ActiveEngine;
 use crate::journal::Journal;
 use crate::mail::{self, Refused};
@@ -80,6 +81,8 @@ pub(crate) struct Plan {
     pub(crate) control: StdUnixStream,
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) accepting: Arc<AtomicBool>,
+    /// For the first core.
+    pub(crate) directory: Option<Directory>,
 }
 
 /// A listening address on this core.
@@ -121,6 +124,7 @@ pub(crate) struct Core {
     recipients: Arc<Recipients>,
     addresses: Addresses,
     contexts: Vec<Rc<Context>>,
+    directory: Option<Directory>,
     refusal: Cell<Option<&'static Reply>>,
     sessions: Cell<u64>,
     stopping: Cell<bool>,
@@ -218,6 +222,7 @@ async fn main(plan: Plan) -> Result<(), CoreError> {
         recipients: plan.recipients,
         addresses: Addresses::default(),
         contexts: doors.iter().map(|door| Rc::clone(&door.context)).collect(),
+        directory: plan.directory,
         refusal: Cell::new(None),
         sessions: Cell::new(0),
         stopping: Cell::new(false),
@@ -457,6 +462,7 @@ impl Core {
         let admission = self.journal.admission();
         let refusal = match &admission {
             Err(AppendError::NoSpace(_)) => Some(Reply::STORAGE_FULL),
+            Err(AppendError::Hung) => Some(Reply::STORAGE_HUNG),
             Err(_) => Some(Reply::LOCAL_ERROR),
             Ok(()) if self.pool.nearly_exhausted() => Some(Reply::PENDING_FULL),
             Ok(()) => None,
@@ -517,7 +523,10 @@ impl Core {
         let now = self.clock.now();
         let pressure = self.refusal.get().is_some() || self.open.get() > self.connections_max * 7 / 8;
         self.watch.look(now, &self.settings.timeouts, pressure, |ending| self.count_ending(ending));
-        self.journal.tick(self.clock.wall(now));
+        self.journal.tick(now, self.clock.wall(now), self.settings.timeouts.log_hung_after);
+        let sealed = self.directory.as_ref().map_or(0, |directory| directory.show(&self.metrics));
+        // The one in use, and with the first core all that are sealed.
+        self.metrics.set(Gauge::LogSegments, sealed + 1);
         self.refresh_refusal();
         self.metrics.set(Gauge::ConnectionsOpen, self.open.get() as u64);
         self.metrics.set(Gauge::PendingBytes, self.pool.held_bytes() as u64);

@@ -11,6 +11,7 @@
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::VecDeque;
 use std::task::Context;
+use std::time::Duration;
 
 use inrush_log::{
     AppendError, Appended, Appender, AppenderStats, ChunkRef, Completion, DiskFile, EnvelopeRef, NoSpace,
@@ -36,10 +37,14 @@ pub(crate) struct Journal {
     gates: Threshold,
     committed: Cell<u64>,
     failed: Cell<bool>,
+    /// Since when the write or sync is under way that has been so for the longest.
+    writing_since: Cell<Option<u64>>,
+    syncing_since: Cell<Option<u64>>,
+    hung: Cell<bool>,
+    hangs: Cell<u64>,
     /// When each message that is not yet committed was appended, in order.
     appended_at: RefCell<VecDeque<u64>>,
     batches_at_last_tick: Cell<u64>,
-    segments_at_start: u64,
     /// End of the last record that was appended.
     last_gate: Cell<u64>,
     /// Why the last message was refused for want of space; until a segment is ready again.
@@ -51,6 +56,7 @@ impl Journal {
         metrics.mirror(Counter::LogRecoveredRecords, recovered.records);
         metrics.mirror(Counter::LogRecoveredBytes, recovered.octets_scanned);
         metrics.mirror(Counter::LogCutBytes, recovered.cut.iter().map(|cut| cut.octets).sum());
+        metrics.mirror(Counter::LogDamage, recovered.damage.len() as u64);
         metrics
             .mirror(Counter::LogQuarantinedBytes, recovered.damage.iter().map(|damage| damage.octets).sum());
         let committed = appender.committed().get();
@@ -62,9 +68,12 @@ impl Journal {
             gates: Threshold::default(),
             committed: Cell::new(committed),
             failed: Cell::new(false),
+            writing_since: Cell::new(None),
+            syncing_since: Cell::new(None),
+            hung: Cell::new(false),
+            hangs: Cell::new(0),
             appended_at: RefCell::default(),
             batches_at_last_tick: Cell::new(0),
-            segments_at_start: recovered.segments_sealed + recovered.segments_recovered,
             last_gate: Cell::new(committed),
             no_space: Cell::new(None),
         }
@@ -99,6 +108,13 @@ impl Journal {
         Ok(chunk)
     }
 
+    /// No message will list these chunks; those of a message that was appended are known to be its own.
+    pub(crate) fn abandon_chunks(&self, chunks: &[ChunkRef]) {
+        if !chunks.is_empty() {
+            self.appender.borrow_mut().abandon_chunks(chunks);
+        }
+    }
+
     /// Why new mail is not taken now, if so; for a refusal before the mail data.
     pub(crate) fn admission(&self) -> Result<(), AppendError> {
         let appender = self.appender.borrow();
@@ -116,10 +132,12 @@ impl Journal {
         }
         self.metrics.count(match error {
             AppendError::NoSpace(NoSpace::FreeSpaceLow) => LogRefusal::FreeSpaceLow,
+            AppendError::NoSpace(NoSpace::FreeInodesLow) => LogRefusal::FreeInodesLow,
             AppendError::NoSpace(NoSpace::DiskFull) => LogRefusal::DiskFull,
             AppendError::NoSpace(NoSpace::SegmentNotReady) => LogRefusal::SegmentNotReady,
             AppendError::NoSpace(_) => LogRefusal::SegmentFailed,
             AppendError::Poisoned | AppendError::Closed => LogRefusal::Poisoned,
+            AppendError::Hung => LogRefusal::Hung,
             // Sizes are checked before: a mistake of ours, and the peer keeps its mail.
             error => return tracing::error!(%error, "the log did not take a message"),
         });
@@ -133,6 +151,11 @@ impl Journal {
     /// Whether a write or sync has failed: nothing more will be committed.
     pub(crate) fn failed(&self) -> bool {
         self.failed.get()
+    }
+
+    /// Whether the disk has not answered for so long that nobody waits for it any more.
+    pub(crate) fn hung(&self) -> bool {
+        self.hung.get()
     }
 
     /// Wakes the task of `context` when `gate` is committed or the log has failed.
@@ -150,9 +173,11 @@ impl Journal {
         self.work.wait().await;
     }
 
-    /// The next write; `None` while one is under way or there is nothing to write.
-    pub(crate) fn next_write(&self) -> Option<LogWrite> {
-        self.appender.borrow_mut().next_write()
+    /// The next write, which begins at `now`; `None` while one is under way or there is nothing to write.
+    pub(crate) fn next_write(&self, now: u64) -> Option<LogWrite> {
+        let write = self.appender.borrow_mut().next_write();
+        self.writing_since.set(write.as_ref().map(|_| now));
+        write
     }
 
     /// Takes back a write that was under way from `started` to `now`.
@@ -166,6 +191,7 @@ impl Journal {
         started: u64,
         now: u64,
     ) -> Result<(), Poisoned> {
+        self.writing_since.set(None);
         let done = self.appender.borrow_mut().write_done(write, result);
         let completion = done.inspect_err(|_| self.fail())?;
         self.record(&completion, started, now);
@@ -174,9 +200,11 @@ impl Journal {
         Ok(())
     }
 
-    /// Under relaxed durability: the sync that is due.
-    pub(crate) fn next_sync(&self, wall: u64) -> Option<LogSync> {
-        self.appender.borrow_mut().next_sync(wall)
+    /// Under relaxed durability: the sync that is due at `now`.
+    pub(crate) fn next_sync(&self, now: u64) -> Option<LogSync> {
+        let sync = self.appender.borrow_mut().next_sync(now);
+        self.syncing_since.set(sync.as_ref().map(|_| now));
+        sync
     }
 
     /// Takes back a sync.
@@ -184,6 +212,7 @@ impl Journal {
     /// # Errors
     /// The sync failed and the log takes nothing more.
     pub(crate) fn sync_done(&self, sync: &LogSync, result: std::io::Result<()>) -> Result<(), Poisoned> {
+        self.syncing_since.set(None);
         let done = self.appender.borrow_mut().sync_done(sync, result);
         if done.is_err() {
             self.fail();
@@ -191,8 +220,10 @@ impl Journal {
         done
     }
 
-    /// Once a second: lets those try again who wait for a segment, marks an idle log, shows its state.
-    pub(crate) fn tick(&self, wall: u64) {
+    /// Once a second: finds out whether the disk answers, lets those try again who wait for a segment, marks an idle log, shows its state. `now` is
+    /// the core's clock, `wall` the same in µs since 1970.
+    pub(crate) fn tick(&self, now: u64, wall: u64, hung_after: Duration) {
+        self.watch_disk(now, hung_after);
         self.room.turn();
         let batches = self.stats().batches;
         if self.batches_at_last_tick.replace(batches) == batches && !self.failed() {
@@ -222,6 +253,24 @@ impl Journal {
 
     fn stats(&self) -> Ref<'_, AppenderStats> {
         Ref::map(self.appender.borrow(), Appender::stats)
+    }
+
+    /// A disk that does not answer is a reason to send mail elsewhere, not to give up: what was appended may still become durable, and when the
+    /// disk answers again everything goes on.
+    fn watch_disk(&self, now: u64, hung_after: Duration) {
+        let oldest = [self.writing_since.get(), self.syncing_since.get()].into_iter().flatten().min();
+        let hung = oldest.is_some_and(|since| Duration::from_micros(now.saturating_sub(since)) > hung_after);
+        if self.hung.replace(hung) == hung {
+            return;
+        }
+        self.appender.borrow_mut().set_hung(hung);
+        if hung {
+            self.hangs.set(self.hangs.get() + 1);
+            tracing::error!(hung_after = ?hung_after, "no answer from the disk: sessions that wait for it are ended");
+            self.gates.reached(u64::MAX);
+        } else {
+            tracing::info!("the disk answers again");
+        }
     }
 
     fn fail(&self) {
@@ -264,7 +313,9 @@ impl Journal {
         metrics.mirror(Counter::LogWrittenBytes, stats.octets_written);
         metrics.mirror(Counter::LogPaddingBytes, stats.pad_octets);
         metrics.mirror(Counter::LogSegmentsOpened, stats.segments_opened);
-        metrics.set(Gauge::LogSegments, self.segments_at_start + stats.segments_opened);
+        metrics.set(Gauge::LogSpaceLow, u64::from(appender.space_low()));
+        metrics.set(Gauge::LogHung, u64::from(self.hung.get()));
+        metrics.mirror(Counter::LogHangs, self.hangs.get());
         let lag = self.last_gate.get().saturating_sub(self.committed.get());
         metrics.set(Gauge::LogDurableLagBytes, lag);
         metrics.set(Gauge::LogSparesReady, appender.spares_ready() as u64);

@@ -12,6 +12,7 @@ mod buffers;
 mod clock;
 mod commit;
 mod core;
+mod directory;
 mod engine;
 mod journal;
 mod listener;
@@ -32,12 +33,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-use inrush_log::{DataDirectory, LogSettings, OpenError, RecoveryReport};
+use inrush_log::{DataDirectory, LogKind, LogSettings, OpenError, RecoveryReport, log_directory};
 use inrush_metrics::{Metrics, Names, ReplyName};
 use inrush_policy::Recipients;
 use inrush_proto::{Reply, Settings, Verb};
 
 pub use crate::core::CoreError;
+use crate::directory::Directory;
 pub use crate::engine::{ActiveEngine, EngineRefused};
 pub use crate::listener::ListenError;
 use crate::settings::GatewaySettings;
@@ -103,7 +105,7 @@ pub struct Gateway {
     engine: ActiveEngine,
     metrics: Arc<Metrics>,
     addresses: Vec<(String, SocketAddr)>,
-    recovered: Vec<RecoveryReport>,
+    recovered: Vec<(String, RecoveryReport)>,
     /// Last, so that the lock is given up when no core writes any more.
     _directory: DataDirectory,
 }
@@ -151,7 +153,7 @@ impl Gateway {
             let (appender, report) = directory.open_log(number, move || {
                 let _ = (&wake).write(&[0]);
             })?;
-            recovered.push(report.clone());
+            recovered.push((log_directory(LogKind::Arrival, number), report.clone()));
             let accepting = Arc::new(AtomicBool::new(false));
             let plan = core::Plan {
                 index,
@@ -170,9 +172,11 @@ impl Gateway {
                 control: theirs,
                 stop: Arc::clone(&stop),
                 accepting: Arc::clone(&accepting),
+                directory: (index == 0).then(|| Directory::new(directory.status(), Arc::clone(&metrics))),
             };
             plans.push((plan, ours, accepting));
         }
+        recovered.extend(directory.adopt_logs()?);
         let mut cores = Vec::with_capacity(count);
         for (plan, control, accepting) in plans {
             let ended = Arc::clone(&ended);
@@ -202,9 +206,9 @@ impl Gateway {
         self.cores.len()
     }
 
-    /// What recovery found in the log of each core.
+    /// What recovery found in each log: those of the cores first, then those of cores that are there no more.
     #[must_use]
-    pub fn recovered(&self) -> &[RecoveryReport] {
+    pub fn recovered(&self) -> &[(String, RecoveryReport)] {
         &self.recovered
     }
 

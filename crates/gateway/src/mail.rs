@@ -54,6 +54,7 @@ impl Refused {
         match self {
             Self::Log(AppendError::NoSpace(_)) => AppendFailure::StorageFull,
             Self::Log(AppendError::TooLarge { .. }) => AppendFailure::TooLarge,
+            Self::Log(AppendError::Hung) => AppendFailure::StorageHung,
             Self::Log(_) => AppendFailure::LocalError,
             Self::Memory => AppendFailure::PendingFull,
         }
@@ -131,6 +132,7 @@ impl Mail {
     /// Forgets what was stored of a message: it is appended now, or will not be completed. Chunk records without their
     /// message are garbage that dies with its segment.
     pub(crate) fn discard(&mut self, core: &Core) {
+        core.journal.abandon_chunks(&self.chunks);
         self.chunks.clear();
         if self.gathered.capacity() > 0 {
             core.pool.give_back(std::mem::take(&mut self.gathered));

@@ -343,7 +343,7 @@ impl<'c> Talk<'c> {
         let core = self.core;
         let mut out = core.take_output();
         self.session.durable(core.journal.committed());
-        if core.journal.failed() {
+        if core.journal.failed() || core.journal.hung() {
             self.session.fail_gated();
         }
         let octets = self.session.take_ready(&mut out);
@@ -395,7 +395,7 @@ impl<'c> Talk<'c> {
     fn gate_is_open(&mut self, context: &mut std::task::Context<'_>) -> bool {
         let Some(gate) = self.session.next_gate() else { return false };
         let journal = &self.core.journal;
-        if journal.committed() >= gate || journal.failed() {
+        if journal.committed() >= gate || journal.failed() || journal.hung() {
             return true;
         }
         if self.woken_at != gate {
@@ -457,7 +457,7 @@ impl<'c> Talk<'c> {
                 break done;
             }
             let sent = self.send(writer).await;
-            let failed = core.journal.failed();
+            let failed = core.journal.failed() || core.journal.hung();
             if failed || !sent {
                 // The receive ends by itself and gives its buffer back; dropped, both would be lost to the pool.
                 self.place.hang_up();
@@ -494,7 +494,7 @@ impl<'c> Talk<'c> {
     async fn finish(&mut self, reader: &mut TcpOwnedReadHalf, writer: &mut TcpOwnedWriteHalf) -> SessionEnd {
         self.wait_for_gates(writer).await;
         let end = match self.place.ending() {
-            _ if self.core.journal.failed() => SessionEnd::LogFailure,
+            _ if self.core.journal.failed() || self.core.journal.hung() => SessionEnd::LogFailure,
             Some(Ending::Shutdown) => SessionEnd::Stopping,
             Some(_) => SessionEnd::Timeout,
             None if self.session.has_quit() => return SessionEnd::Quit,

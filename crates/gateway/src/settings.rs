@@ -57,6 +57,8 @@ pub struct Timeouts {
     pub min_data_rate_window: Duration,
     /// How long a running transaction may go on after the request to stop.
     pub drain_deadline: Duration,
+    /// How long a write of the log may take before new mail is refused with 451 4.3.0 and sessions that wait for it are ended with 421 4.3.0.
+    pub log_hung_after: Duration,
 }
 
 impl Default for Timeouts {
@@ -69,6 +71,7 @@ impl Default for Timeouts {
             min_data_rate: 500,
             min_data_rate_window: Duration::from_mins(1),
             drain_deadline: Duration::from_secs(30),
+            log_hung_after: Duration::from_secs(10),
         }
     }
 }

@@ -46,8 +46,11 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
             let _ = ends.send(End::Core(ended));
         },
     )?;
-    for (core, report) in gateway.recovered().iter().enumerate() {
-        say_recovered(core, report);
+    for (index, (log, report)) in gateway.recovered().iter().enumerate() {
+        if index >= gateway.cores() {
+            tracing::warn!(log, "no core writes this log any more: it is read and drained only");
+        }
+        say_recovered(log, report);
     }
     let admin = match admin.serve(gateway.metrics().clone(), gateway.accepting()) {
         Ok(admin) => admin,
@@ -130,14 +133,14 @@ fn start_log() {
         .init();
 }
 
-fn say_recovered(core: usize, report: &RecoveryReport) {
+fn say_recovered(log: &str, report: &RecoveryReport) {
     if report.created {
         return;
     }
-    tracing::info!(core, messages = report.messages, octets = report.octets_scanned, "log recovered");
+    tracing::info!(log, messages = report.messages, octets = report.octets_scanned, "log recovered");
     for cut in &report.cut {
         tracing::warn!(
-            core,
+            log,
             file = cut.file,
             offset = cut.offset,
             octets = cut.octets,
@@ -146,6 +149,6 @@ fn say_recovered(core: usize, report: &RecoveryReport) {
         );
     }
     for damage in &report.damage {
-        tracing::error!(core, %damage, "acknowledged mail is damaged; see inrush log verify");
+        tracing::error!(log, %damage, "acknowledged mail is damaged; see inrush log verify");
     }
 }

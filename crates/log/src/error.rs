@@ -38,6 +38,9 @@ pub enum AppendError {
     /// A write or sync failed before; the log takes nothing any more (451 4.3.0).
     #[error("the log is poisoned by a failed write")]
     Poisoned,
+    /// The disk has not answered for too long (451 4.3.0). Clears when it does.
+    #[error("no answer from the disk")]
+    Hung,
     /// The log was closed for an orderly stop.
     #[error("the log is closed")]
     Closed,

@@ -5,7 +5,7 @@
 //! ([`Metrics::snapshot`]), then renders OpenMetrics or classic Prometheus text ([`Metrics::render`]).
 //!
 //! Every metric is one row of the table in [`table`]: name, kind, labels, help. `docs/metrics.md` is generated from the same
-//! rows ([`documentation`]). Label values are a closed set that is known at start: never an address, never a domain.
+//! rows ([`documentation`]). Label values are a closed set that is known at start, but for the names of consumers of the log: never an address, never a domain.
 //!
 //! Called by: the gateway (writes), the admin server (reads). Memory: about 170 KiB a core, nearly all of it histogram cells.
 #![forbid(unsafe_code)]
@@ -23,8 +23,8 @@ pub use docs::documentation;
 pub use histogram::{Distribution, HISTOGRAM_VALUE_MAX};
 pub use process::Process;
 pub use render::Format;
-pub use snapshot::{Metrics, Names, ReplyName, Snapshot};
+pub use snapshot::{Consumer, Metrics, Names, ReplyName, Snapshot};
 pub use table::{
     ConnectionRefusal, Counter, CounterKey, Engine, Family, Gauge, Histogram, Kind, LogRefusal, Metric,
-    Phase, SessionEnd, Timeout,
+    Phase, Retired, SessionEnd, Timeout,
 };

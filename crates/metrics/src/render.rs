@@ -17,10 +17,10 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::histogram::Distribution;
-use crate::snapshot::{Metrics, Snapshot};
+use crate::snapshot::{Consumer, Metrics, Snapshot};
 use crate::table::{
-    ConnectionRefusal, Counter, Family, Gauge, Histogram, Kind, LogRefusal, Metric, Phase, SessionEnd,
-    Timeout, rows,
+    ConnectionRefusal, Counter, Family, Gauge, Histogram, Kind, LogRefusal, Metric, Phase, Retired,
+    SessionEnd, Timeout, rows,
 };
 
 /// Text format of an exposition.
@@ -96,6 +96,7 @@ impl Collector for Exposition {
         out.sessions(&snapshot)?;
         out.cells(&snapshot)?;
         out.histograms(&snapshot)?;
+        out.consumers(&snapshot.consumers())?;
         out.process(&snapshot)
     }
 }
@@ -113,7 +114,29 @@ impl Out<'_> {
         self.family::<ConnectionRefusal>(snapshot)?;
         self.family::<SessionEnd>(snapshot)?;
         self.family::<Timeout>(snapshot)?;
-        self.family::<LogRefusal>(snapshot)
+        self.family::<LogRefusal>(snapshot)?;
+        self.family::<Retired>(snapshot)
+    }
+
+    fn consumers(&mut self, consumers: &[Consumer]) -> Result<(), Error> {
+        fn labels(consumer: &Consumer) -> [(&str, &str); 2] {
+            [("route", consumer.name.as_str()), ("shard", consumer.log.as_str())]
+        }
+        let mut lag = self.family_of(rows::CONSUMER_LAG)?;
+        for consumer in consumers {
+            lag.encode_family(&labels(consumer))?.encode_gauge(&consumer.lag_bytes)?;
+        }
+        let mut oldest = self.family_of(rows::CONSUMER_OLDEST)?;
+        for consumer in consumers {
+            if let Some(at_us) = consumer.oldest_at_us {
+                oldest.encode_family(&labels(consumer))?.encode_gauge(&(at_us as f64 / 1e6))?;
+            }
+        }
+        let mut lost = self.family_of(rows::CONSUMER_LOST)?;
+        for consumer in consumers {
+            counter_value(&mut lost.encode_family(&labels(consumer))?, &consumer.segments_lost)?;
+        }
+        Ok(())
     }
 
     fn cells(&mut self, snapshot: &Snapshot<'_>) -> Result<(), Error> {

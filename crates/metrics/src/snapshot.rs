@@ -1,7 +1,7 @@
 //! The cells of all cores added up: what one scrape shows.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::cells::CoreMetrics;
@@ -31,11 +31,27 @@ pub struct Names {
     pub replies: Vec<ReplyName>,
 }
 
+/// A consumer of a log, as last looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Consumer {
+    /// Name of the consumer.
+    pub name: String,
+    /// Name of the log.
+    pub log: String,
+    /// Octets of log that it has not consumed.
+    pub lag_bytes: u64,
+    /// When the first message that it has not consumed was accepted, in µs since 1970.
+    pub oldest_at_us: Option<u64>,
+    /// Segments that it has lost.
+    pub segments_lost: u64,
+}
+
 /// The metrics of the process: the cells of every core and the names of what they count.
 #[derive(Debug)]
 pub struct Metrics {
     names: Names,
     cores: Vec<Arc<CoreMetrics>>,
+    consumers: Mutex<Vec<Consumer>>,
     started: SystemTime,
 }
 
@@ -46,7 +62,7 @@ impl Metrics {
         let cells =
             || Arc::new(CoreMetrics::new(names.replies.len(), names.verbs.len(), names.listeners.len()));
         let cores = (0..cores).map(|_| cells()).collect();
-        Arc::new(Self { names, cores, started: SystemTime::now() })
+        Arc::new(Self { names, cores, consumers: Mutex::default(), started: SystemTime::now() })
     }
 
     /// The cells of core `index`.
@@ -68,6 +84,11 @@ impl Metrics {
     #[must_use]
     pub fn names(&self) -> &Names {
         &self.names
+    }
+
+    /// Takes over how far the consumers of the logs are, once a second.
+    pub fn set_consumers(&self, consumers: Vec<Consumer>) {
+        *self.consumers.lock().unwrap_or_else(PoisonError::into_inner) = consumers;
     }
 
     /// When the process started.
@@ -183,6 +204,12 @@ impl<'a> Snapshot<'a> {
     #[must_use]
     pub fn phase(&self, phase: Phase) -> hdrhistogram::Histogram<u64> {
         self.distribution(Histogram::Phase(phase)).to_hdr()
+    }
+
+    /// The consumers of the logs.
+    #[must_use]
+    pub fn consumers(&self) -> Vec<Consumer> {
+        self.metrics.consumers.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What the kernel says about the process, read now.

@@ -131,8 +131,12 @@ plain! {
     LogSegmentsOpened "inrush_log_segments_opened_total" [] "Log segments taken into use.";
     LogRecoveredRecords "inrush_log_recovered_records_total" [] "Records found intact by recovery at start.";
     LogRecoveredBytes "inrush_log_recovered_bytes_total" [] "Octets of log found intact by recovery at start.";
+    LogDamage "inrush_log_damage_total" [] "Records, seals and segments found damaged by recovery at start, after they had been acknowledged.";
     LogCutBytes "inrush_log_cut_bytes_total" [] "Octets cut off by recovery at start: torn, never acknowledged.";
     LogQuarantinedBytes "inrush_log_quarantined_bytes_total" [] "Octets set aside by recovery at start: damaged after they had been acknowledged.";
+    LogSparesRecycled "inrush_log_spares_recycled_total" [] "Retired segments that became spares.";
+    LogRetireErrors "inrush_log_retire_errors_total" [] "Retirements of segments that failed; they are tried again.";
+    LogHangs "inrush_log_hangs_total" [] "Times that the disk did not answer for longer than hung_after.";
     BusyMicroseconds "inrush_busy_seconds_total" ["core"] "CPU time of the thread of a core, by core.";
 }
 
@@ -177,6 +181,15 @@ families! {
         SegmentFailed "segment_failed" "A segment cannot be prepared: 452.";
         Pending "pending_bytes_max" "The core's budget of memory is spent: 452.";
         Poisoned "poisoned" "A write or sync failed earlier: 451.";
+        FreeInodesLow "free_inodes_low" "The file system has fewer free inodes than it must keep: 452.";
+        Hung "hung" "The disk has not answered for longer than `hung_after`: 451.";
+    }
+    /// Why a segment was retired.
+    Retired "inrush_log_segments_retired_total" "reason" "Log segments retired, by reason." {
+        Consumed "consumed" "Every consumer is past it, and there is a required one.";
+        Age "retention_age" "Its newest message is older than `retention_age`.";
+        Bytes "retention_bytes" "The log is larger than `retention_bytes`.";
+        FreeBytes "retention_free_bytes" "There is less free space than `retention_free_bytes`.";
     }
 }
 
@@ -189,7 +202,14 @@ plain! {
     PendingBytesLimit "inrush_pending_limit_bytes" [] "Octets of mail data that sessions may hold in memory.";
     LogDurableLagBytes "inrush_log_durable_lag_bytes" [] "Octets appended to the log and not yet durable.";
     LogSegments "inrush_log_segments" [] "Segments of the log on disk, spares not counted.";
-    LogSparesReady "inrush_log_spares_ready" [] "Zero-filled segments waiting for use.";
+    LogSealedBytes "inrush_log_sealed_bytes" [] "Octets of sealed segments of the log.";
+    LogSparesReady "inrush_log_spares_ready" [] "Segments ready for use.";
+    LogSparesWaiting "inrush_log_spares_waiting" [] "Spares that are not ready yet: retired segments, most of them.";
+    LogFreeBytes "inrush_log_free_bytes" [] "Free space of the file system of the log.";
+    LogSpaceLow "inrush_log_space_low" [] "Logs whose file system has less than twice the free space or inodes that it must keep.";
+    LogHung "inrush_log_hung" [] "Logs whose disk has not answered for longer than hung_after.";
+    LogAdopted "inrush_log_adopted" [] "Logs of cores that are there no more: read and drained only.";
+    LogClockDistrusted "inrush_log_clock_distrusted" [] "1 while the wall clock has jumped ahead and retention by age does not follow it.";
     LogPoisoned "inrush_log_poisoned" [] "Logs that take nothing more until a restart, because a write or sync failed.";
     LogNoSpace "inrush_log_no_space" [] "Logs that take no message for want of space.";
 }
@@ -371,6 +391,9 @@ pub(crate) mod rows {
         COMMANDS "inrush_commands_total" Counter ["phase"] "Commands received, by verb; `unknown` for all others.";
         REPLIES "inrush_replies_total" Counter ["code"] "Replies queued, by code.";
         REFUSALS "inrush_refusals_total" Counter ["reason"] "Replies with 4xx or 5xx, by reason.";
+        CONSUMER_LAG "inrush_log_consumer_lag_bytes" Gauge ["route", "shard"] "Octets of log that a consumer has not consumed; `route` is the consumer, `shard` the log.";
+        CONSUMER_OLDEST "inrush_log_consumer_oldest_timestamp_seconds" Gauge ["route", "shard"] "When the first message that a consumer has not consumed was accepted, in seconds since 1970; absent when there is none.";
+        CONSUMER_LOST "inrush_log_consumer_lost_segments_total" Counter ["route", "shard"] "Segments that retention took before a best-effort consumer was past them.";
         ENGINE "inrush_engine_info" Info ["core"] "Kernel interface of each core: `engine` is `io_uring` or `epoll`.";
         BUILD "inrush_build_info" Info [] "Version of the running program, in the label `version`.";
         CORES "inrush_cores" Gauge [] "Cores that take connections.";
@@ -386,7 +409,13 @@ pub(crate) mod rows {
 #[must_use]
 pub fn all() -> Vec<Metric> {
     let mut all = rows::ALL.to_vec();
-    all.extend([ConnectionRefusal::METRIC, SessionEnd::METRIC, Timeout::METRIC, LogRefusal::METRIC]);
+    all.extend([
+        ConnectionRefusal::METRIC,
+        SessionEnd::METRIC,
+        Timeout::METRIC,
+        LogRefusal::METRIC,
+        Retired::METRIC,
+    ]);
     all.extend(Counter::ALL.iter().map(|counter| counter.metric()));
     all.extend(Gauge::ALL.iter().map(|gauge| gauge.metric()));
     all.extend(Histogram::EACH.map(Histogram::metric));

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use inrush_metrics::table::{self, LABELS};
 use inrush_metrics::{
-    ConnectionRefusal, CoreWriter, Counter, Engine, Family, Format, Gauge, Histogram, Kind, LogRefusal,
-    Metrics, Names, Phase, ReplyName, SessionEnd, Timeout, documentation,
+    ConnectionRefusal, Consumer, CoreWriter, Counter, Engine, Family, Format, Gauge, Histogram, Kind,
+    LogRefusal, Metrics, Names, Phase, ReplyName, Retired, SessionEnd, Timeout, documentation,
 };
 
 /// Two cores on which everything that is declared has moved.
@@ -25,6 +25,13 @@ fn moved() -> Arc<Metrics> {
     for core in metrics.cores() {
         move_all(&core.writer().unwrap());
     }
+    metrics.set_consumers(vec![Consumer {
+        name: "relay".to_owned(),
+        log: "arrival-00".to_owned(),
+        lag_bytes: 4096,
+        oldest_at_us: Some(1_700_000_000_500_000),
+        segments_lost: 2,
+    }]);
     metrics
 }
 
@@ -37,6 +44,7 @@ fn move_all(writer: &CoreWriter) {
     each::<SessionEnd>(writer);
     each::<Timeout>(writer);
     each::<LogRefusal>(writer);
+    each::<Retired>(writer);
     Gauge::ALL.iter().for_each(|gauge| writer.set(*gauge, 5));
     for phase in Phase::ALL {
         writer.record(Histogram::Phase(*phase), 60);
@@ -130,6 +138,17 @@ fn phases_have_cumulative_buckets_from_50_us_to_60_s() {
     assert_eq!(sample(&text, r#"inrush_phase_duration_seconds_count{phase="commit"}"#), 4.0);
     let sum = sample(&text, r#"inrush_phase_duration_seconds_sum{phase="commit"}"#);
     assert!((sum - 240.000_12).abs() < 240.0 * 0.008, "{sum}");
+}
+
+#[test]
+fn consumers_are_shown_by_name_and_log() {
+    let text = moved().render(Format::OpenMetrics);
+    let of = |metric: &str| {
+        sample(&text, &format!(r#"inrush_log_consumer_{metric}{{route="relay",shard="arrival-00"}}"#))
+    };
+    assert_eq!(of("lag_bytes"), 4096.0);
+    assert_eq!(of("oldest_timestamp_seconds"), 1_700_000_000.5);
+    assert_eq!(of("lost_segments_total"), 2.0);
 }
 
 #[test]

@@ -89,6 +89,8 @@ pub enum AppendFailure {
     PendingFull,
     /// More than the log can take in one message.
     TooLarge,
+    /// The disk has not answered for too long.
+    StorageHung,
     /// Anything else: an error of ours, so that the client keeps the message and tries again.
     LocalError,
 }
@@ -100,6 +102,7 @@ impl AppendFailure {
             Self::StorageFull => Reply::STORAGE_FULL,
             Self::PendingFull => Reply::PENDING_FULL,
             Self::TooLarge => Reply::TOO_BIG,
+            Self::StorageHung => Reply::STORAGE_HUNG,
             Self::LocalError => Reply::LOCAL_ERROR,
         }
     }

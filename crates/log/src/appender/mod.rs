@@ -78,6 +78,7 @@ pub struct Appender<S: Storage = DiskStorage> {
     syncing: bool,
     closed: bool,
     poisoned: bool,
+    hung: bool,
     written: Lsn,
     /// File and segment of the last finished write, for the next sync.
     written_to: Option<(Arc<S::File>, u64)>,
@@ -122,6 +123,7 @@ impl<S: Storage> Appender<S> {
             syncing: false,
             closed: false,
             poisoned: false,
+            hung: false,
             written: durable,
             written_to: None,
             synced_at_us: 0,
@@ -377,11 +379,20 @@ impl<S: Storage> Appender<S> {
         if self.closed {
             return Err(AppendError::Closed);
         }
+        if self.hung {
+            return Err(AppendError::Hung);
+        }
         match self.supply.trouble() {
             Some(low @ (NoSpace::FreeSpaceLow | NoSpace::FreeInodesLow)) => Err(AppendError::NoSpace(low)),
             // A full disk does not matter before the ready segments are used up.
             _ => Ok(()),
         }
+    }
+
+    /// Takes no records while a write is under way for longer than its owner, who has the clock, wants to wait. The write itself goes on: nothing
+    /// that was appended before is given up.
+    pub fn set_hung(&mut self, hung: bool) {
+        self.hung = hung;
     }
 
     /// Everything below is durable.

@@ -106,6 +106,7 @@ replies! {
     // Means of the server.
     STORAGE_FULL = 452 "4.3.1" "Insufficient system storage", Some("storage_full"), "RFC 5321 §4.2.3";
     PENDING_FULL = 452 "4.3.1" "Too much mail under way, try again later", Some("pending_full"), "RFC 5321 §4.2.3";
+    STORAGE_HUNG = 451 "4.3.0" "The disk does not answer, try again later", Some("storage_hung"), "RFC 5321 §4.2.3";
     LOCAL_ERROR = 451 "4.3.0" "Local error in processing, try again later", Some("local_error"), "RFC 5321 §4.2.3";
 
     // The end of the session.
