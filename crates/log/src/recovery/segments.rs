@@ -234,15 +234,17 @@ impl<S: Storage> Recovery<S> {
         Ok(())
     }
 
-    /// Writes the newest seal once more where it was read from the page cache: the sync after it may have failed, and the pages then still show
-    /// what the disk lacks. Older seals were durable before their successor was written.
+    /// Makes sure that the newest seal is durable: its writer may have ended before the sync. It is written once more where it was read from the
+    /// page cache: the sync after it may have failed, and the pages then still show what the disk lacks. Older seals were durable before
+    /// their successor was written.
     fn renew_seal(&self, segment: &Found<S::File>, seal: &Seal) -> Result<(), OpenError> {
-        if segment.file.direct() {
-            return Ok(());
-        }
         let path = self.path(&segment_name(segment.header.number));
-        self.write_seal(&segment.file, &segment.header, seal)
-            .map_err(|error| Place::new(&self.storage, &path).io("sealing a segment", error))
+        let renewed = if segment.file.direct() {
+            segment.file.sync()
+        } else {
+            self.write_seal(&segment.file, &segment.header, seal)
+        };
+        renewed.map_err(|error| Place::new(&self.storage, &path).io("sealing a segment", error))
     }
 
     fn write_seal(&self, file: &S::File, header: &SegmentHeader, seal: &Seal) -> io::Result<()> {
