@@ -282,8 +282,9 @@ impl<S: Storage> Recovery<S> {
         let Found { header, file, octets, .. } = segment;
         // The page cache may hold what a failed sync has not brought to the disk.
         file.sync().map_err(|error| place.io("syncing a segment", error))?;
-        let Walked { end, summary, durable } =
-            self.walk(&file, header, limit).map_err(|error| place.io("reading a segment", error))?;
+        let Walked { end, summary, durable } = self
+            .walk(&file, header, limit, records_after)
+            .map_err(|error| place.io("reading a segment", error))?;
         let torn = self.report.cut.last().is_some_and(|cut| cut.file == name);
         // Without records and octets it was never used, even with others behind it: its name could not be made durable, so it was passed over.
         let unused = summary.records == 0 && (!records_after || !torn);
@@ -324,7 +325,13 @@ impl<S: Storage> Recovery<S> {
     }
 
     /// Goes through the records of a segment by the table.
-    fn walk(&mut self, file: &S::File, header: SegmentHeader, limit: u64) -> io::Result<Walked> {
+    fn walk(
+        &mut self,
+        file: &S::File,
+        header: SegmentHeader,
+        limit: u64,
+        records_after: bool,
+    ) -> io::Result<Walked> {
         let walk = Walk { file, header };
         let mut window = std::mem::replace(&mut self.window, Window::new());
         let mut summary = SegmentSummary::default();
@@ -350,15 +357,17 @@ impl<S: Storage> Recovery<S> {
             let limit = if at > BLOCK { walk.limit() } else { limit };
             let later = walk.later(&mut window, at, limit)?;
             self.report.octets_scanned += limit.saturating_sub(at);
-            let Some(later) = later.filter(|later| later.durable > walk.lsn(at)) else {
-                self.keep_tail(&walk, &mut window, at, later.is_some())?;
-                break;
+            // Records in a later segment prove that all of this one was durable; later records of its own tell how far it was.
+            let proven = records_after || later.is_some_and(|later| later.durable > walk.lsn(at));
+            let next = match (bad, later) {
+                (Bad::Content(record), _) if proven => at + record.octets(),
+                (Bad::Header(_), Some(later)) if proven => later.first,
+                _ => {
+                    self.keep_tail(&walk, &mut window, at, later.is_some())?;
+                    break;
+                }
             };
-            // Later records say that this one was durable: it was acknowledged, and is damaged.
-            let next = match bad {
-                Bad::Content(record) => at + record.octets(),
-                Bad::Header(_) => later.first,
-            };
+            // It was acknowledged, and is damaged.
             self.note_damage(&walk, &mut window, at, next, bad)?;
             at = next;
         }
