@@ -188,6 +188,8 @@ impl<S: Storage> Cursor<S> {
         if state.kind != kind {
             return Err(CursorError::Kind { place: place.text(), found: state.kind });
         }
+        // The slot that was read may not be durable, when its writer has ended before the sync: not before it is may the other one be written.
+        file.sync().map_err(io("syncing a cursor"))?;
         // What was read may be in the page cache only, after a sync that has failed.
         let mut cursor = Self { storage, file, path, uuid: identity.uuid, state, failed: false };
         cursor.write(cursor.state.position)?;

@@ -110,6 +110,8 @@ pub(crate) fn write_meta<S: Storage>(storage: &S, dir: &str, meta: &LogMeta) -> 
     let file = storage.open(&format!("{dir}/{META_NAME}"), OpenMode::Plain)?;
     let mut slot = AlignedBuffer::new(BLOCK_OCTETS);
     meta.encode(&mut slot);
+    // The slot that was read may not be durable yet: its writer may have ended before the sync. A power cut could tear both.
+    file.sync()?;
     write_full(&file, &slot, (meta.generation - 1) % 2 * BLOCK)?;
     file.sync()
 }
