@@ -13,6 +13,7 @@ mod fuzz;
 mod lint;
 mod packages;
 mod run;
+mod soak;
 mod test;
 mod tidy;
 
@@ -39,6 +40,8 @@ enum Task {
     Tidy,
     /// Runs one fuzz target of tests/fuzz
     Fuzz(fuzz::Arguments),
+    /// Runs the simulation of the log from a random seed on
+    Soak(soak::Arguments),
     /// Measurements, alone and against other servers
     #[command(subcommand)]
     Bench(bench::Task),
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Task::Lint => lint::run(),
         Task::Tidy => tidy::run(),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
+        Task::Soak(arguments) => soak::run(&arguments),
         Task::Bench(task) => bench::run(&task),
     };
     match done {
