@@ -5,6 +5,7 @@
 //!
 //! Bounds: a record has at most [`RECORD_OCTETS_MAX`] octets, a batch 1 MiB, an appender [`LogSettings::batch_buffers`] batches.
 
+mod ahead;
 mod appender;
 mod batch;
 mod buffer;

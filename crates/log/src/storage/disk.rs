@@ -246,6 +246,10 @@ impl StorageFile for DiskFile {
         Ok(self.file.metadata()?.len())
     }
 
+    fn for_reading_ahead(&self) -> Option<File> {
+        self.file.try_clone().ok()
+    }
+
     fn direct(&self) -> bool {
         self.direct
     }

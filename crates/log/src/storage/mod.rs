@@ -49,6 +49,11 @@ pub trait StorageFile: Send + Sync + 'static {
     /// Those of the disk.
     fn octets(&self) -> io::Result<u64>;
 
+    /// The file for other threads that read ahead of a walk through it; `None` where all reads happen in the thread that asks, as in simulations.
+    fn for_reading_ahead(&self) -> Option<std::fs::File> {
+        None
+    }
+
     /// Whether reads and writes go past the page cache.
     fn direct(&self) -> bool;
 
