@@ -15,6 +15,7 @@ pub use verify::{Verified, VerifyEvent};
 
 use std::fmt;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -144,6 +145,8 @@ pub struct Reader<S: Storage = DiskStorage> {
     /// Where the next record is looked for: segment number and offset.
     at: (u64, u64),
     limit: Lsn,
+    /// Sealed segments without a message accepted at these times are left out.
+    times: RangeInclusive<u64>,
     open: Option<(u64, Arc<S::File>)>,
     aside: Option<(u64, Arc<S::File>)>,
     window: Window,
@@ -198,6 +201,7 @@ impl<S: Storage> Reader<S> {
             segments: Vec::new(),
             at: (0, BLOCK),
             limit: Lsn::MAX,
+            times: 0..=u64::MAX,
             open: None,
             aside: None,
             window: Window::new(),
@@ -303,6 +307,12 @@ impl<S: Storage> Reader<S> {
         self.window.forget();
     }
 
+    /// Leaves out the sealed segments whose seal tells that no message in them was accepted at these times in µs since 1970. Messages of other times
+    /// still come from the segments that are read.
+    pub fn set_times(&mut self, times: RangeInclusive<u64>) {
+        self.times = times;
+    }
+
     /// Where the next record is looked for.
     #[must_use]
     pub fn position(&self) -> Lsn {
@@ -347,6 +357,10 @@ impl<S: Storage> Reader<S> {
                 self.at = (info.number, BLOCK);
                 continue;
             }
+            if info.seal.is_some_and(|seal| !self.wanted(&seal)) {
+                self.at = (info.number + 1, BLOCK);
+                continue;
+            }
             let header = match info.header {
                 Ok(header) if header.identity == self.meta.identity && header.number == info.number => header,
                 Ok(_) => return Ok(Some(self.skip_segment(&info, BadReason::ForeignSegment))),
@@ -387,6 +401,13 @@ impl<S: Storage> Reader<S> {
                 },
             }
         }
+    }
+
+    fn wanted(&self, seal: &Seal) -> bool {
+        let summary = seal.summary;
+        let all = self.times == (0..=u64::MAX);
+        all || (summary.accepted_max_us >= *self.times.start()
+            && summary.accepted_min_us <= *self.times.end())
     }
 
     /// A bad record in an unsealed segment: damage, or the end?
