@@ -74,7 +74,10 @@ pub(crate) enum LogCommand {
     Stat {
         #[command(flatten)]
         data: DataDir,
-        /// One JSON object per log
+        /// One line for each segment instead: log, file, state (sealed, open, ready) and what it holds
+        #[arg(long)]
+        segments: bool,
+        /// One JSON object per log, or per segment
         #[arg(long)]
         json: bool,
     },

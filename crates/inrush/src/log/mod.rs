@@ -29,7 +29,7 @@ pub(crate) fn run(command: &LogCommand) -> anyhow::Result<ExitCode> {
     // The gateway beside us comes first. Where that cannot be, everything else still works.
     let _ = rustix::process::nice(NICE);
     match command {
-        LogCommand::Stat { data, json } => stat::run(data, *json),
+        LogCommand::Stat { data, segments, json } => stat::run(data, *segments, *json),
         LogCommand::List { data, filter, json } => list::run(data, filter, *json),
         LogCommand::Cat { data, id, no_trace } => export::cat(data, *id, !no_trace),
         LogCommand::Export { data, format, to, filter } => export::run(data, *format, to.as_deref(), filter),

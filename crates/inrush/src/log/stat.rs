@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use inrush_log::{Entry, FORMAT_VERSION, Lsn, Reader, RecordKind};
+use inrush_log::{Entry, FORMAT_VERSION, Lsn, Reader, RecordKind, segment_name};
 use serde::Serialize;
 
 use super::{files, open, time};
@@ -35,12 +35,51 @@ struct Stat {
     free_bytes: u64,
 }
 
+/// A segment as JSON.
+#[derive(Serialize)]
+struct SegmentStat {
+    log: String,
+    file: String,
+    /// `sealed`, `open` (takes records, or was cut off by a crash) or `ready` (waits for its first one).
+    state: &'static str,
+    messages: u64,
+    oldest: Option<String>,
+    newest: Option<String>,
+}
+
+/// Messages of a segment and when they were accepted.
+#[derive(Clone, Copy)]
+struct Count {
+    number: u64,
+    state: &'static str,
+    messages: u64,
+    oldest: u64,
+    newest: u64,
+}
+
+impl Count {
+    fn new(number: u64, state: &'static str) -> Self {
+        Self { number, state, messages: 0, oldest: u64::MAX, newest: 0 }
+    }
+
+    /// First and last time, where there is a message.
+    fn times(&self) -> [Option<String>; 2] {
+        [self.oldest, self.newest].map(|at| (self.messages > 0).then(|| time::rfc3339(at)))
+    }
+}
+
 /// Prints what each log holds.
-pub(super) fn run(data: &DataDir, json: bool) -> anyhow::Result<ExitCode> {
+pub(super) fn run(data: &DataDir, segments: bool, json: bool) -> anyhow::Result<ExitCode> {
     let mut stats = Vec::new();
     for mut reader in open(data)? {
         let name = reader.name().to_owned();
-        let stat = stat(&mut reader, &data.data_dir).with_context(|| format!("log {name} cannot be read"))?;
+        let counts = counts(&mut reader).with_context(|| format!("log {name} cannot be read"))?;
+        if segments {
+            counts.iter().try_for_each(|count| say_segment(&name, count, json))?;
+            continue;
+        }
+        let stat =
+            stat(&reader, &counts, &data.data_dir).with_context(|| format!("log {name} cannot be read"))?;
         if json {
             output::json(&stat)?;
         } else {
@@ -48,7 +87,7 @@ pub(super) fn run(data: &DataDir, json: bool) -> anyhow::Result<ExitCode> {
         }
         stats.push(stat);
     }
-    if !json {
+    if !json && !segments {
         let sum = |of: fn(&Stat) -> u64| stats.iter().map(of).sum::<u64>();
         output::line(&format!(
             "total: {} messages, {} octets in {} logs, {} octets free",
@@ -83,42 +122,73 @@ fn text(stat: &Stat) -> String {
     text
 }
 
-fn stat(reader: &mut Reader, data: &Path) -> io::Result<Stat> {
-    let identity = *reader.identity();
-    let (mut messages, mut oldest, mut newest) = (0, u64::MAX, 0);
-    let mut unsealed = Vec::new();
-    for segment in reader.segments() {
-        match &segment.seal {
-            Some(seal) => {
-                messages += seal.summary.messages;
-                oldest = oldest.min(seal.summary.accepted_min_us);
-                newest = newest.max(seal.summary.accepted_max_us);
-            }
-            None => unsealed.push(segment.number),
-        }
+/// One segment a line: log, file and state come first, for programs that read lines.
+fn say_segment(log: &str, count: &Count, json: bool) -> anyhow::Result<()> {
+    let [oldest, newest] = count.times();
+    let (file, state, messages) = (segment_name(count.number), count.state, count.messages);
+    if json {
+        return output::json(&SegmentStat { log: log.to_owned(), file, state, messages, oldest, newest });
     }
-    let (segments, octets) = (reader.segments().len(), reader.octets());
-    let segments_unsealed = unsealed.len();
-    'segments: for number in unsealed {
-        reader.seek(Lsn::new(number * identity.segment_bytes));
-        loop {
+    let [oldest, newest] = [oldest, newest].map(|at| at.unwrap_or_else(|| "-".to_owned()));
+    Ok(output::line(&format!("{log} {file} {state} {messages} messages, oldest {oldest}, newest {newest}"))?)
+}
+
+/// What each segment holds, in order.
+fn counts(reader: &mut Reader) -> io::Result<Vec<Count>> {
+    let segment_bytes = reader.identity().segment_bytes;
+    let segments = reader.segments().to_vec();
+    let mut counts = Vec::with_capacity(segments.len());
+    let mut ready = false;
+    for segment in segments {
+        let number = segment.number;
+        if let Some(seal) = &segment.seal {
+            let summary = &seal.summary;
+            let (messages, oldest, newest) =
+                (summary.messages, summary.accepted_min_us, summary.accepted_max_us);
+            counts.push(Count { number, state: "sealed", messages, oldest, newest });
+            continue;
+        }
+        let mut count = Count::new(number, "ready");
+        reader.seek(Lsn::new(number * segment_bytes));
+        // Behind the newest record there are only segments that wait for their first one.
+        while !ready {
             let header = match reader.next()? {
-                // Behind the newest record there are only segments that wait for their first one.
-                None => break 'segments,
-                Some(Entry::Record(record)) => record.header,
-                Some(Entry::Bad(bad)) if bad.segment == number => continue,
+                None => {
+                    ready = true;
+                    break;
+                }
+                Some(Entry::Bad(bad)) if bad.segment == number => {
+                    count.state = "open";
+                    continue;
+                }
                 Some(Entry::Bad(_)) => break,
+                Some(Entry::Record(record)) => record.header,
             };
-            if header.lsn.segment(identity.segment_bytes) != number {
+            if header.lsn.segment(segment_bytes) != number {
                 break;
             }
+            count.state = "open";
             if header.kind == RecordKind::Message {
-                messages += 1;
-                oldest = oldest.min(header.accepted_at_us);
-                newest = newest.max(header.accepted_at_us);
+                count.messages += 1;
+                count.oldest = count.oldest.min(header.accepted_at_us);
+                count.newest = count.newest.max(header.accepted_at_us);
             }
         }
+        counts.push(count);
     }
+    Ok(counts)
+}
+
+fn stat(reader: &Reader, counts: &[Count], data: &Path) -> io::Result<Stat> {
+    let identity = *reader.identity();
+    let mut all = Count::new(0, "");
+    for count in counts {
+        all.messages += count.messages;
+        all.oldest = all.oldest.min(count.oldest);
+        all.newest = all.newest.max(count.newest);
+    }
+    let [oldest, newest] = all.times();
+    let segments_sealed = counts.iter().filter(|count| count.state == "sealed").count();
     let dir = data.join(reader.name());
     let kept = files::kept(&dir)?;
     let space = rustix::fs::statvfs(data)?;
@@ -129,14 +199,14 @@ fn stat(reader: &mut Reader, data: &Path) -> io::Result<Stat> {
         format_version: FORMAT_VERSION,
         created_at: time::rfc3339(reader.meta().created_at_us),
         segment_bytes: identity.segment_bytes,
-        segments,
-        segments_sealed: segments - segments_unsealed,
-        segments_unsealed,
+        segments: counts.len(),
+        segments_sealed,
+        segments_unsealed: counts.len() - segments_sealed,
         spares: files::spares(&dir)?,
-        octets,
-        messages,
-        oldest: (messages > 0).then(|| time::rfc3339(oldest)),
-        newest: (messages > 0).then(|| time::rfc3339(newest)),
+        octets: reader.octets(),
+        messages: all.messages,
+        oldest,
+        newest,
         damaged_files: kept.len(),
         damaged_octets: kept.iter().map(|file| file.octets).sum(),
         free_bytes: space.f_bavail.saturating_mul(space.f_frsize),
