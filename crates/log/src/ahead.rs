@@ -7,15 +7,15 @@
 //! is not read ahead of.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use crate::buffer::AlignedBuffer;
 use crate::layout::{BLOCK_OCTETS, RECORD_OCTETS_MAX, to_usize};
+use crate::storage::disk::DiskFile;
+use crate::storage::read_full;
 
 /// Octets of one read; larger ones are no faster.
 pub(crate) const READ_OCTETS: usize = 1024 * 1024;
@@ -33,7 +33,7 @@ pub(crate) fn new_buffer() -> AlignedBuffer {
 
 /// A read to be done, and then done: octets go behind the headroom.
 struct Read {
-    file: Arc<File>,
+    file: Arc<DiskFile>,
     offset: u64,
     room: usize,
     buffer: AlignedBuffer,
@@ -42,19 +42,8 @@ struct Read {
 
 impl Read {
     fn run(&mut self) {
-        let (mut done, room) = (0, self.room);
-        self.filled = loop {
-            let part = &mut self.buffer[HEADROOM_OCTETS + done..HEADROOM_OCTETS + room];
-            match self.file.read_at(part, self.offset + done as u64) {
-                Ok(0) => break Ok(done),
-                Ok(octets) => done += octets,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => break Err(error),
-            }
-            if done == room {
-                break Ok(done);
-            }
-        };
+        let part = &mut self.buffer[HEADROOM_OCTETS..HEADROOM_OCTETS + self.room];
+        self.filled = read_full(&*self.file, part, self.offset);
     }
 }
 
@@ -98,7 +87,7 @@ impl Drop for Worker {
 pub(crate) struct Ahead {
     workers: Vec<Worker>,
     free: Vec<AlignedBuffer>,
-    file: Option<Arc<File>>,
+    file: Option<Arc<DiskFile>>,
     /// Which threads have the reads that are not yet taken, in the order of the file.
     under_way: VecDeque<usize>,
     /// Thread of the next read.
@@ -126,7 +115,7 @@ impl Ahead {
     }
 
     /// Begins to read `file` from `offset`, a multiple of 4 KiB, to `end`.
-    pub(crate) fn start(&mut self, file: File, offset: u64, end: u64) {
+    pub(crate) fn start(&mut self, file: DiskFile, offset: u64, end: u64) {
         self.stop();
         self.file = Some(Arc::new(file));
         (self.next, self.end) = (offset, end);

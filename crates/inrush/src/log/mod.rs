@@ -62,7 +62,7 @@ fn find(data: &DataDir) -> anyhow::Result<Vec<Found>> {
     if names.is_empty() {
         bail!("{}: no log in it", path.display());
     }
-    Ok(names.into_iter().map(|name| (name.clone(), Reader::open(&path.join(name)))).collect())
+    Ok(names.into_iter().map(|name| (name.clone(), Reader::open_gently(&path.join(name)))).collect())
 }
 
 /// The same, all of them readable.

@@ -164,6 +164,16 @@ impl Reader<DiskStorage> {
         Self::on(DiskStorage::new(parent, true), &name)
     }
 
+    /// The same for a tool beside a gateway: while mail is being taken in the data directory, reads are short and rare.
+    ///
+    /// # Errors
+    /// There is no readable log; see [`OpenError`].
+    pub fn open_gently(path: &Path) -> Result<Self, OpenError> {
+        let parent = path.parent().unwrap_or_else(|| Path::new(""));
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        Self::on(DiskStorage::new(parent, true).gentle(), &name)
+    }
+
     /// Opens every log of a data directory, sorted by name.
     ///
     /// # Errors

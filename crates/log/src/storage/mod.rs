@@ -5,6 +5,7 @@
 //! segment, since direct I/O asks for it.
 
 pub(crate) mod disk;
+mod pace;
 #[cfg(any(test, feature = "simulation"))]
 pub mod sim;
 
@@ -50,7 +51,7 @@ pub trait StorageFile: Send + Sync + 'static {
     fn octets(&self) -> io::Result<u64>;
 
     /// The file for other threads that read ahead of a walk through it; `None` where all reads happen in the thread that asks, as in simulations.
-    fn for_reading_ahead(&self) -> Option<std::fs::File> {
+    fn for_reading_ahead(&self) -> Option<disk::DiskFile> {
         None
     }
 
