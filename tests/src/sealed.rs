@@ -5,8 +5,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use inrush_log::{
-    BLOCK_OCTETS, LogIdentity, LogKind, LogMeta, Lsn, Seal, SealReason, SegmentHeader, SegmentSummary,
-    log_directory, segment_name,
+    BLOCK_OCTETS, LogIdentity, LogKind, LogMeta, Lsn, NO_CHUNKS, Seal, SealReason, SegmentHeader,
+    SegmentSummary, log_directory, segment_name,
 };
 
 /// Makes log 0 of node 0 in `data`, with so many sealed segments of `segment_bytes`; each says that it holds one message.
@@ -24,13 +24,19 @@ pub fn log(data: &Path, segments: u64, segment_bytes: u64) {
         LogMeta { generation: 2, ..meta }.encode(&mut slots[BLOCK_OCTETS..]);
         fs::write(dir.join("log.meta"), slots)?;
         for number in 1..=segments {
-            let header = SegmentHeader { identity, number, salt: number, created_at_us: number };
+            let header = SegmentHeader { identity, number, salt: number, created_at_us: number, lives: 0 };
             let block = BLOCK_OCTETS as u64;
             let (accepted_min_us, accepted_max_us) = (number * 1_000_000, number * 1_000_000);
             let seal = Seal {
                 reason: SealReason::Full,
                 end: Lsn::new(number * segment_bytes + block),
-                summary: SegmentSummary { records: 1, messages: 1, accepted_min_us, accepted_max_us },
+                summary: SegmentSummary {
+                    records: 1,
+                    messages: 1,
+                    accepted_min_us,
+                    accepted_max_us,
+                    chunks_from: NO_CHUNKS,
+                },
                 sealed_at_us: number,
             };
             let file = File::create(dir.join(segment_name(number)))?;

@@ -83,6 +83,16 @@ impl Batch {
         (to_u32(octets), crc32c(&self.room()[..octets]))
     }
 
+    /// Notes the lowest chunk that the next record lists.
+    pub(crate) fn note_chunks(&mut self, from: Lsn) {
+        self.summary.chunks_from = self.summary.chunks_from.min(from);
+    }
+
+    /// The lowest chunk that a record lists.
+    pub(crate) fn chunks_from(&self) -> Lsn {
+        self.summary.chunks_from
+    }
+
     /// Adds the record whose content was written into [`room`](Self::room).
     pub(crate) fn commit(&mut self, header: RecordHeader) {
         debug_assert_eq!(header.lsn, self.lsn());

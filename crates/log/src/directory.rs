@@ -6,12 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::appender::Appender;
+use crate::helper::Helper;
 use crate::layout::FORMAT_VERSION;
+use crate::maker::SegmentMaker;
 use crate::meta::{LogMeta, META_NAME, create_meta, read_meta};
-use crate::recovery::{RecoveryReport, recover};
+use crate::recovery::{Recovered, RecoveryReport, recover};
 use crate::segment::{BlockError, LogIdentity, segment_number};
 use crate::settings::{InvalidSetting, LogKind, LogSettings};
-use crate::spares::{Helper, SegmentMaker};
+use crate::status::StatusHandle;
 use crate::storage::disk::DiskStorage;
 use crate::storage::{LockFailure, Storage};
 use crate::supply::Supply;
@@ -95,16 +97,12 @@ pub enum OpenError {
         place: String,
     },
     /// No room for the first segment.
-    #[error(
-        "{place}: no space for a segment of {segment_bytes} octets with {free_bytes_min} octets (free_bytes_min) left over"
-    )]
+    #[error("{place}: no space for a segment of {segment_bytes} octets")]
     NoSpace {
         /// Where.
         place: String,
         /// Size of a segment.
         segment_bytes: u64,
-        /// The mark.
-        free_bytes_min: u64,
     },
     /// A setting does not work.
     #[error("log settings: {0}")]
@@ -212,7 +210,7 @@ impl<S: Storage> DataDirectory<S> {
     pub fn on_without_helper(storage: S, settings: &LogSettings, node: u16) -> Result<Self, OpenError> {
         settings.check()?;
         let lock = take_lock(&storage)?;
-        let helper = Helper::inline();
+        let helper = Helper::inline(storage.clone(), settings);
         Ok(Self { storage, settings: settings.clone(), node, opened: Vec::new(), helper, _lock: lock })
     }
 
@@ -222,7 +220,7 @@ impl<S: Storage> DataDirectory<S> {
     }
 
     fn with_lock(storage: S, settings: &LogSettings, node: u16, lock: S::Lock) -> Result<Self, OpenError> {
-        let helper = Helper::start(settings.spare_fill_bytes_per_second)
+        let helper = Helper::start(storage.clone(), settings)
             .map_err(|error| Place::new(&storage, "").io("starting the helper thread", error))?;
         Ok(Self { storage, settings: settings.clone(), node, opened: Vec::new(), helper, _lock: lock })
     }
@@ -263,16 +261,15 @@ impl<S: Storage> DataDirectory<S> {
         }
         self.storage.create_dir(&dir).map_err(|error| place.io("cannot be made", error))?;
         let (meta, created) = self.meta(&dir, kind, log)?;
-        let mut maker = SegmentMaker::new(self.storage.clone(), dir.clone(), meta.identity, &self.settings);
-        maker.next_number = meta.next_number_min;
-        let mut report = recover(&mut maker)?;
+        let mut maker = SegmentMaker::new(self.storage.clone(), dir.clone(), meta, &self.settings);
+        let Recovered { mut report, sealed } = recover(&mut maker)?;
         report.created = created;
-        let first = maker.make(&mut |_| true).map_err(|error| match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => OpenError::NoSpace {
-                place: place.text(),
-                segment_bytes: self.settings.segment_bytes,
-                free_bytes_min: self.settings.free_bytes_min,
-            },
+        // A log that was there is opened even below the mark: open, it can tell its peers why it takes no mail.
+        let first = if created { maker.make(&mut |_| true) } else { maker.make_first() };
+        let first = first.map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                OpenError::NoSpace { place: place.text(), segment_bytes: self.settings.segment_bytes }
+            }
             _ => place.io("making a segment", error),
         })?;
         let Some(first) = first else {
@@ -287,25 +284,79 @@ impl<S: Storage> DataDirectory<S> {
             self.helper.thread(),
             first,
         );
-        self.helper.serve(maker, supply);
+        self.helper.serve(maker, sealed, Some(supply));
         self.opened.push(dir);
         Ok((appender, report))
+    }
+
+    /// Takes over the logs that no appender was opened for, of cores that are there no more: they are recovered, stay readable, and are
+    /// drained by consumers and retention; nothing is appended to them. Their names and what recovery found.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn adopt_logs(&mut self) -> Result<Vec<(String, RecoveryReport)>, OpenError> {
+        let place = Place::new(&self.storage, "");
+        let names = self.storage.list("").map_err(|error| place.io("listing the directory", error))?;
+        let mut adopted = Vec::new();
+        for dir in names {
+            let Some((kind, log)) = parse_log_directory(&dir) else { continue };
+            if self.opened.contains(&dir) || !self.has_segments(&dir)? {
+                continue;
+            }
+            let meta = match self.read_meta(&dir) {
+                Err(OpenError::Io { place, error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+                    return Err(OpenError::MetaMissing { place });
+                }
+                meta => meta?,
+            };
+            self.check_owner(&dir, &meta, kind, log)?;
+            let mut maker = SegmentMaker::new(self.storage.clone(), dir.clone(), meta, &self.settings);
+            let Recovered { report, sealed } = recover(&mut maker)?;
+            maker
+                .drop_spares()
+                .map_err(|error| Place::new(&self.storage, &dir).io("removing spares", error))?;
+            self.helper.serve(maker, sealed, None);
+            self.opened.push(dir.clone());
+            adopted.push((dir, report));
+        }
+        Ok(adopted)
+    }
+
+    /// What the helper thread finds out once a second.
+    #[must_use]
+    pub fn status(&self) -> StatusHandle {
+        self.helper.status()
     }
 
     /// Reads `log.meta`, or makes it for a log that has nothing else; whether it was made.
     fn meta(&self, dir: &str, kind: LogKind, log: u8) -> Result<(LogMeta, bool), OpenError> {
         let place = Place::new(&self.storage, &format!("{dir}/{META_NAME}"));
-        let meta = match read_meta(&self.storage, dir) {
-            Ok(Ok(meta)) => meta,
-            Ok(Err(BlockError::Version(version))) => {
-                return Err(OpenError::NewerFormat { place: place.text(), version });
-            }
-            Ok(Err(error)) => return Err(OpenError::Meta { place: place.text(), error }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        let meta = match self.read_meta(dir) {
+            Err(OpenError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
                 return self.create(dir, kind, log, &place).map(|meta| (meta, true));
             }
-            Err(error) => return Err(place.io("reading", error)),
+            meta => meta?,
         };
+        self.check_owner(dir, &meta, kind, log)?;
+        if meta.identity.segment_bytes != self.settings.segment_bytes {
+            let (found, configured) = (meta.identity.segment_bytes, self.settings.segment_bytes);
+            return Err(OpenError::SegmentSize { place: place.text(), found, configured });
+        }
+        Ok((meta, false))
+    }
+
+    fn read_meta(&self, dir: &str) -> Result<LogMeta, OpenError> {
+        let place = Place::new(&self.storage, &format!("{dir}/{META_NAME}"));
+        match read_meta(&self.storage, dir).map_err(|error| place.io("reading", error))? {
+            Ok(meta) => Ok(meta),
+            Err(BlockError::Version(version)) => Err(OpenError::NewerFormat { place: place.text(), version }),
+            Err(error) => Err(OpenError::Meta { place: place.text(), error }),
+        }
+    }
+
+    /// A log belongs to its node and to its own directory.
+    fn check_owner(&self, dir: &str, meta: &LogMeta, kind: LogKind, log: u8) -> Result<(), OpenError> {
+        let place = Place::new(&self.storage, &format!("{dir}/{META_NAME}"));
         let identity = meta.identity;
         if identity.node != self.node {
             let (found, configured) = (identity.node, self.node);
@@ -315,16 +366,21 @@ impl<S: Storage> DataDirectory<S> {
             let found = log_directory(identity.kind, identity.log);
             return Err(OpenError::AnotherLog { place: place.text(), found });
         }
-        if identity.segment_bytes != self.settings.segment_bytes {
-            let (found, configured) = (identity.segment_bytes, self.settings.segment_bytes);
-            return Err(OpenError::SegmentSize { place: place.text(), found, configured });
-        }
-        Ok((meta, false))
+        Ok(())
+    }
+
+    fn has_segments(&self, dir: &str) -> Result<bool, OpenError> {
+        let place = Place::new(&self.storage, dir);
+        let names = match self.storage.list(dir) {
+            // Something else of that name.
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(false),
+            names => names.map_err(|error| place.io("listing the directory", error))?,
+        };
+        Ok(names.iter().any(|name| segment_number(name).is_some()))
     }
 
     fn create(&self, dir: &str, kind: LogKind, log: u8, place: &Place) -> Result<LogMeta, OpenError> {
-        let names = self.storage.list(dir).map_err(|error| place.io("listing the directory", error))?;
-        if names.iter().any(|name| segment_number(name).is_some()) {
+        if self.has_segments(dir)? {
             return Err(OpenError::MetaMissing { place: place.text() });
         }
         let mut uuid = [0; 16];

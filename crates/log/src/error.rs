@@ -14,6 +14,9 @@ pub enum NoSpace {
     /// The file system has fewer free octets than `free_bytes_min`.
     #[error("free space is below the mark")]
     FreeSpaceLow,
+    /// The file system has fewer free inodes than `free_inodes_min`.
+    #[error("free inodes are below the mark")]
+    FreeInodesLow,
     /// The file system is full.
     #[error("the file system is full")]
     DiskFull,

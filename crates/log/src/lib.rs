@@ -5,26 +5,32 @@
 //!
 //! Bounds: a record has at most [`RECORD_OCTETS_MAX`] octets, a batch 1 MiB, an appender [`LogSettings::batch_buffers`] batches.
 
+mod age_clock;
 mod ahead;
 mod appender;
 mod batch;
 mod buffer;
 mod crc;
+mod cursor;
 mod directory;
 mod envelope;
 mod error;
 mod fresh;
+mod helper;
 mod id;
 mod layout;
 mod lsn;
+mod maker;
 mod meta;
+mod open_chunks;
 mod reader;
 mod record;
 mod recovery;
+mod retention;
 mod segment;
 mod settings;
-mod spares;
 mod stats;
+mod status;
 mod storage;
 mod supply;
 mod walk;
@@ -32,6 +38,7 @@ mod window;
 mod write;
 
 pub use appender::{Appended, Appender};
+pub use cursor::{CONSUMER_NAME_OCTETS_MAX, ConsumerKind, Cursor, CursorError, CursorState};
 pub use directory::{DataDirectory, OpenError, log_directory, parse_log_directory};
 pub use envelope::{
     Attribute, Attributes, BodyFindings, BodyType, ChunkRef, Chunks, ENVELOPE_VERSION, Envelope,
@@ -53,13 +60,16 @@ pub use reader::{
 };
 pub use record::{HeaderError, RECORD_HEADER_OCTETS, RecordFlags, RecordHeader, RecordKind};
 pub use recovery::{CutTail, Damage, DamageKind, RecoveryReport};
+pub use retention::RetireReason;
 pub use segment::{
-    BlockError, LogIdentity, Seal, SealReason, SegmentHeader, SegmentSummary, segment_name, segment_number,
+    BlockError, LogIdentity, NO_CHUNKS, Seal, SealReason, SegmentHeader, SegmentSummary, segment_name,
+    segment_number,
 };
 pub use settings::{Durability, InvalidSetting, LogKind, LogSettings};
 pub use stats::AppenderStats;
+pub use status::{ConsumerStatus, DirectoryStatus, StatusHandle};
 pub use storage::disk::{DiskFile, DiskStorage};
 #[cfg(any(test, feature = "simulation"))]
 pub use storage::sim;
-pub use storage::{LockFailure, OpenMode, Storage, StorageFile};
+pub use storage::{LockFailure, OpenMode, Space, Storage, StorageFile};
 pub use write::{Completion, Sync, Write, WriteKind};

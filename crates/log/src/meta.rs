@@ -14,7 +14,7 @@
 use std::io;
 
 use crate::buffer::AlignedBuffer;
-use crate::layout::{BLOCK_OCTETS, FORMAT_VERSION, u16_at, u64_at};
+use crate::layout::{BLOCK, BLOCK_OCTETS, FORMAT_VERSION, u16_at, u64_at};
 use crate::segment::{BlockError, LogIdentity, check_block, close_block};
 use crate::settings::LogKind;
 use crate::storage::{OpenMode, Storage, StorageFile, read_full, write_full};
@@ -103,6 +103,15 @@ pub(crate) fn read_meta<S: Storage>(storage: &S, dir: &str) -> io::Result<Result
         }
         (Err(error), Err(_)) => Err(error),
     })
+}
+
+/// Writes `meta` into the slot of its generation; durable when it returns. The other slot holds the generation before.
+pub(crate) fn write_meta<S: Storage>(storage: &S, dir: &str, meta: &LogMeta) -> io::Result<()> {
+    let file = storage.open(&format!("{dir}/{META_NAME}"), OpenMode::Plain)?;
+    let mut slot = AlignedBuffer::new(BLOCK_OCTETS);
+    meta.encode(&mut slot);
+    write_full(&file, &slot, (meta.generation - 1) % 2 * BLOCK)?;
+    file.sync()
 }
 
 /// Makes `log.meta` for a new log; the name appears with its whole content.

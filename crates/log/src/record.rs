@@ -227,6 +227,11 @@ impl RecordHeader {
         Ok(header)
     }
 
+    /// Whether 64 octets look like the header of the record at `expected`, without a look at the checksum.
+    pub(crate) fn claims(raw: &[u8; RECORD_HEADER_OCTETS], expected: Lsn) -> bool {
+        raw[0..4] == MAGIC && u64_at(raw, 8) == expected.get()
+    }
+
     /// Whether both checksums of the content hold. `content` begins behind the header; a short one does not hold.
     #[must_use]
     pub fn content_holds(&self, content: &[u8]) -> bool {

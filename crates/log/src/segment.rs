@@ -13,10 +13,11 @@
 //!  48  8 salt of this life          64  8 messages
 //!  56  8 created at, µs             72  8 accepted at of the earliest record, µs
 //!  64  8 segment size               80  8 accepted at of the latest record, µs
-//!                                   88  8 sealed at, µs
+//!  72  4 earlier lives               88  8 sealed at, µs
+//!                                   96  8 lowest chunk that a message in here lists, LSN; all ones if there is none
 //! 4092  4 CRC-32C over 0..4092, in both; every other octet is zero
 //! ```
-//! The salt is new at each reuse of a file. A seal is written after everything before it is durable, and is durable before the first write to
+//! The salt is new in each life of a file: a segment that nobody needs any more becomes a spare and is written again. A seal is written after everything before it is durable, and is durable before the first write to
 //! the next segment.
 
 use crate::crc::crc32c;
@@ -53,6 +54,8 @@ pub struct SegmentHeader {
     pub salt: u64,
     /// Start of this life in µs since 1970.
     pub created_at_us: u64,
+    /// Lives of the file before this one: what lies behind the records is zero in the first life, old mail in later ones.
+    pub lives: u32,
 }
 
 /// Why a segment was sealed.
@@ -91,11 +94,22 @@ pub struct SegmentSummary {
     pub accepted_min_us: u64,
     /// Latest acceptance in µs since 1970; 0 when there is none.
     pub accepted_max_us: u64,
+    /// The lowest chunk that a message lists, perhaps in an earlier segment; [`NO_CHUNKS`] when none lists any.
+    pub chunks_from: Lsn,
 }
+
+/// [`SegmentSummary::chunks_from`] of a segment whose messages list no chunk.
+pub const NO_CHUNKS: Lsn = Lsn::new(u64::MAX);
 
 impl Default for SegmentSummary {
     fn default() -> Self {
-        Self { records: 0, messages: 0, accepted_min_us: u64::MAX, accepted_max_us: 0 }
+        Self {
+            records: 0,
+            messages: 0,
+            accepted_min_us: u64::MAX,
+            accepted_max_us: 0,
+            chunks_from: NO_CHUNKS,
+        }
     }
 }
 
@@ -106,6 +120,7 @@ impl SegmentSummary {
         self.messages += other.messages;
         self.accepted_min_us = self.accepted_min_us.min(other.accepted_min_us);
         self.accepted_max_us = self.accepted_max_us.max(other.accepted_max_us);
+        self.chunks_from = self.chunks_from.min(other.chunks_from);
     }
 
     /// Counts one more record.
@@ -164,6 +179,7 @@ impl SegmentHeader {
         block[48..56].copy_from_slice(&self.salt.to_le_bytes());
         block[56..64].copy_from_slice(&self.created_at_us.to_le_bytes());
         block[64..72].copy_from_slice(&self.identity.segment_bytes.to_le_bytes());
+        block[72..76].copy_from_slice(&self.lives.to_le_bytes());
         close_block(block);
     }
 
@@ -186,6 +202,7 @@ impl SegmentHeader {
             number: u64_at(block, 32),
             salt: u64_at(block, 48),
             created_at_us: u64_at(block, 56),
+            lives: u32_at(block, 72),
         };
         let base = header.number.checked_mul(header.identity.segment_bytes).ok_or(BlockError::Value)?;
         if base != u64_at(block, 40) || !header.identity.segment_bytes.is_power_of_two() {
@@ -211,6 +228,7 @@ impl Seal {
         block[72..80].copy_from_slice(&self.summary.accepted_min_us.to_le_bytes());
         block[80..88].copy_from_slice(&self.summary.accepted_max_us.to_le_bytes());
         block[88..96].copy_from_slice(&self.sealed_at_us.to_le_bytes());
+        block[96..104].copy_from_slice(&self.summary.chunks_from.get().to_le_bytes());
         close_block(block);
     }
 
@@ -246,6 +264,7 @@ impl Seal {
                 messages: u64_at(block, 64),
                 accepted_min_us: u64_at(block, 72),
                 accepted_max_us: u64_at(block, 80),
+                chunks_from: Lsn::new(u64_at(block, 96)),
             },
             sealed_at_us: u64_at(block, 88),
         })
@@ -310,7 +329,7 @@ mod tests {
     fn header() -> SegmentHeader {
         let identity =
             LogIdentity { uuid: [7; 16], kind: LogKind::Arrival, log: 3, node: 9, segment_bytes: 1 << 20 };
-        SegmentHeader { identity, number: 0x42, salt: 0xFEED, created_at_us: 5 }
+        SegmentHeader { identity, number: 0x42, salt: 0xFEED, created_at_us: 5, lives: 6 }
     }
 
     #[test]
@@ -333,7 +352,13 @@ mod tests {
         let seal = Seal {
             reason: SealReason::Recovery,
             end: header().base().plus(8192),
-            summary: SegmentSummary { records: 2, messages: 1, accepted_min_us: 3, accepted_max_us: 4 },
+            summary: SegmentSummary {
+                records: 2,
+                messages: 1,
+                accepted_min_us: 3,
+                accepted_max_us: 4,
+                chunks_from: Lsn::new(9),
+            },
             sealed_at_us: 11,
         };
         let mut sealed = vec![0; BLOCK_OCTETS];

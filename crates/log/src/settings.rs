@@ -45,8 +45,6 @@ pub enum Durability {
 /// Settings of the logs of one data directory. Plain values; [`Default`] is what runs without a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSettings {
-    /// Logs that take mail; 0 = one for each core. At most 256.
-    pub logs: u16,
     /// Size of a segment in octets: a power of two from 1 MiB to 4 GiB. Fixed for the life of a log.
     pub segment_bytes: u64,
     /// When a `250` may leave.
@@ -58,8 +56,18 @@ pub struct LogSettings {
     /// Highest rate at which spares are pre-written while each log has one ready, in octets a second: so much times the square of the
     /// share that is missing. While a log has none ready there is no limit.
     pub spare_fill_bytes_per_second: u64,
-    /// New mail is refused with 452 below so many free octets on the file system.
+    /// New mail is refused with 452 below so many free octets on the file system; below twice as many the log says that space is low.
     pub free_bytes_min: u64,
+    /// The same for inodes, where the file system has a fixed number of them.
+    pub free_inodes_min: u64,
+    /// Sealed segments whose newest message is older are retired; 0 = never. Not before every required consumer is past them.
+    pub retention_age: Duration,
+    /// The oldest sealed segments are retired while those of all logs together have more octets; 0 = never. Not before every required
+    /// consumer is past them.
+    pub retention_bytes: u64,
+    /// The oldest sealed segments are retired while the file system has fewer free octets; 0 = never. Not before every required consumer
+    /// is past them.
+    pub retention_free_bytes: u64,
     /// Batch buffers of 1 MiB for the log itself; at least 2: one filling, one in flight.
     pub batch_buffers: u16,
     /// Batch buffers of 1 MiB more that consumers of fresh messages may hold on to.
@@ -73,13 +81,16 @@ pub struct LogSettings {
 impl Default for LogSettings {
     fn default() -> Self {
         Self {
-            logs: 0,
             segment_bytes: 128 << 20,
             durability: Durability::Strict,
             relaxed_sync_interval: Duration::from_millis(100),
             spares: 2,
             spare_fill_bytes_per_second: 512 << 20,
             free_bytes_min: 1 << 30,
+            free_inodes_min: 1000,
+            retention_age: Duration::ZERO,
+            retention_bytes: 0,
+            retention_free_bytes: 0,
             batch_buffers: 4,
             fresh_buffers: 4,
             fresh_queue_messages: 4096,
@@ -107,7 +118,6 @@ impl LogSettings {
         let segment = self.segment_bytes.is_power_of_two()
             && (SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&self.segment_bytes);
         let rules = [
-            (self.logs <= 256, "logs", "at most 256"),
             (segment, "segment_bytes", "a power of two from 1 MiB to 4 GiB"),
             (!self.relaxed_sync_interval.is_zero(), "relaxed_sync_interval", "more than 0"),
             ((1..=64).contains(&self.spares), "spares", "from 1 to 64"),

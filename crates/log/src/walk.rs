@@ -3,9 +3,10 @@
 use std::io;
 
 use crate::Lsn;
+use crate::envelope::Envelope;
 use crate::layout::{BLOCK, seal_offset, to_usize};
 use crate::record::{HeaderError, RECORD_HEADER_OCTETS, RecordHeader, RecordKind};
-use crate::segment::SegmentHeader;
+use crate::segment::{NO_CHUNKS, SegmentHeader};
 use crate::storage::StorageFile;
 use crate::window::Window;
 
@@ -76,6 +77,24 @@ impl<F: StorageFile> Walk<'_, F> {
         let record = window.get(self.file, self.header.number, offset, to_usize(header.octets()))?;
         let holds = record.get(RECORD_HEADER_OCTETS..).is_some_and(|content| header.content_holds(content));
         Ok(if holds { Ok(header) } else { Err(Bad::Content(header)) })
+    }
+
+    /// The lowest chunk that a message lists, whose header is `record`; the first position of all when its envelope cannot be read.
+    pub(crate) fn chunks_from(&self, window: &mut Window, record: &RecordHeader) -> io::Result<Lsn> {
+        let offset = record.lsn.offset(self.header.identity.segment_bytes);
+        let raw = window.get(self.file, self.header.number, offset, to_usize(record.octets()))?;
+        let envelope = raw.get(RECORD_HEADER_OCTETS..).and_then(|content| record.split(content));
+        let envelope =
+            envelope.and_then(|(envelope, _)| Envelope::read(record.envelope_version, envelope).ok());
+        Ok(envelope.map_or(Lsn::ZERO, |envelope| {
+            envelope.chunks().map(|chunk| chunk.lsn()).min().unwrap_or(NO_CHUNKS)
+        }))
+    }
+
+    /// Whether the octets at `offset` say of themselves that they are the record of this place, whether it holds or not.
+    pub(crate) fn claims(&self, window: &mut Window, offset: u64) -> io::Result<bool> {
+        let raw = window.get(self.file, self.header.number, offset, RECORD_HEADER_OCTETS)?;
+        Ok(raw.first_chunk().is_some_and(|raw| RecordHeader::claims(raw, self.lsn(offset))))
     }
 
     /// Looks at every block boundary above `offset` for valid record headers. Each batch begins at one, and its first record tells what was durable

@@ -230,7 +230,7 @@ fn a_mark_tells_once_what_is_durable() {
 fn too_little_free_space_is_refused_and_clears_by_itself() {
     let dir = tempfile::tempdir().unwrap();
     let storage = common::disk(dir.path());
-    let free = inrush_log::Storage::free_bytes(&storage).unwrap();
+    let free = inrush_log::Storage::space(&storage).unwrap().free_bytes;
     let impossible = LogSettings { free_bytes_min: free.saturating_mul(4), ..settings() };
     let mut data = DataDirectory::open(dir.path(), &impossible, 7).unwrap();
     assert!(matches!(data.open_log(0, || {}), Err(OpenError::NoSpace { .. })));

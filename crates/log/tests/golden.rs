@@ -1,6 +1,6 @@
 //! The bytes of format version 1, frozen. Every later version must read them.
 //!
-//! `tests/golden/v1` holds `log.meta` and, of a segment of 1 MiB, the blocks that are not zero. `INRUSH_GOLDEN=write` writes them anew, for a new
+//! `tests/corpus/log/v1` of the repository holds `log.meta` and, of a segment of 1 MiB, the blocks that are not zero. `INRUSH_GOLDEN=write` writes them anew, for a new
 //! format version only.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -100,7 +100,7 @@ fn unpack(packed: &[u8]) -> Vec<u8> {
 }
 
 fn golden(name: &str) -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/corpus/log/v1").join(name)
 }
 
 #[test]

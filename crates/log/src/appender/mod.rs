@@ -8,7 +8,7 @@
 //! One write is in flight at a time, so writes reach the segment in order, and each record can tell what was durable before it. A failed write
 //! or sync poisons the log for good: after it the kernel may have dropped data that a second sync would report as safe.
 //!
-//! Bounds: [`LogSettings::batch_buffers`] of 1 MiB; nothing is allocated for a message.
+//! Bounds: [`LogSettings::batch_buffers`] of 1 MiB; nothing is allocated for a message in one record.
 
 mod rolling;
 
@@ -24,8 +24,10 @@ use crate::envelope::{ChunkRef, EnvelopeRef, encode, envelope_octets_max};
 use crate::error::{AppendError, NoSpace, Poisoned};
 use crate::fresh::{FreshReceiver, FreshSender};
 use crate::layout::{BLOCK, CHUNK_OCTETS_MAX, RECORD_OCTETS_MAX};
+use crate::open_chunks::OpenChunks;
 use crate::record::{RECORD_HEADER_OCTETS, RecordFlags, RecordHeader, RecordKind, record_octets};
-use crate::segment::{LogIdentity, SealReason, SegmentHeader, SegmentSummary};
+use crate::retention::SealedSegment;
+use crate::segment::{LogIdentity, NO_CHUNKS, SealReason, SegmentHeader, SegmentSummary};
 use crate::settings::{Durability, LogSettings};
 use crate::stats::AppenderStats;
 use crate::storage::disk::DiskStorage;
@@ -67,6 +69,10 @@ pub struct Appender<S: Storage = DiskStorage> {
     pool: Arc<Pool>,
     active: Active<S::File>,
     open: Option<Batch>,
+    /// Chunks whose message is still to come.
+    open_chunks: OpenChunks,
+    /// Segments whose seals are on their way to the disk, in this order.
+    sealing: VecDeque<SealedSegment>,
     queue: VecDeque<Write<S::File>>,
     in_flight: bool,
     syncing: bool,
@@ -93,6 +99,8 @@ impl<S: Storage> Appender<S> {
     ) -> Self {
         let identity = first.header.identity;
         let durable = first.header.base().plus(BLOCK);
+        let durable_shared = supply.durable_shared();
+        durable_shared.store(durable.get(), Ordering::Release);
         let stats = AppenderStats { segments_opened: 1, ..AppenderStats::default() };
         Self {
             identity,
@@ -106,6 +114,8 @@ impl<S: Storage> Appender<S> {
             pool: Pool::new(settings.batch_buffers.into(), settings.fresh_buffers.into()),
             active: Active::new(first),
             open: None,
+            open_chunks: OpenChunks::default(),
+            sealing: VecDeque::new(),
             // A seal and a pad block come on top of the batches.
             queue: VecDeque::with_capacity(usize::from(settings.batch_buffers) * 3 + 3),
             in_flight: false,
@@ -116,7 +126,7 @@ impl<S: Storage> Appender<S> {
             written_to: None,
             synced_at_us: 0,
             durable,
-            durable_shared: Arc::new(AtomicU64::new(durable.get())),
+            durable_shared,
             fresh: FreshSender::new(settings.fresh_queue_messages as usize),
             stats,
         }
@@ -127,7 +137,7 @@ impl<S: Storage> Appender<S> {
     /// chunk record before the message.
     ///
     /// # Errors
-    /// The message was not taken; see [`AppendError`]. A chunk record that is in already dies with its segment.
+    /// The message was not taken; see [`AppendError`]. A chunk record that was written for it dies with its segment.
     pub fn append_message<'a>(
         &mut self,
         envelope: &EnvelopeRef<'_>,
@@ -146,10 +156,16 @@ impl<S: Storage> Appender<S> {
             return Err(self.count(AppendError::TooLarge { octets: whole }));
         }
         let chunk = self.append_chunk(body, body_octets_max, accepted_at_us)?;
-        self.append_record(envelope, Some(chunk), std::iter::empty(), envelope_max, 0, accepted_at_us)
+        let appended =
+            self.append_record(envelope, Some(chunk), std::iter::empty(), envelope_max, 0, accepted_at_us);
+        if appended.is_err() {
+            self.abandon_chunks(&[chunk]);
+        }
+        appended
     }
 
-    /// Copies a part of a large body into the open batch. The result belongs into [`EnvelopeRef::chunks`] of the message that commits it.
+    /// Copies a part of a large body into the open batch. The result belongs into [`EnvelopeRef::chunks`] of the message that commits it, or,
+    /// when that will not come, into [`abandon_chunks`](Self::abandon_chunks): until then no segment from there on is retired.
     ///
     /// # Errors
     /// Nothing was taken; see [`AppendError`].
@@ -183,9 +199,21 @@ impl<S: Storage> Appender<S> {
             body_crc: crc,
             accepted_at_us,
         });
+        self.open_chunks.open(lsn);
+        self.tell_needed();
         self.stats.chunks += 1;
         self.stats.body_octets += u64::from(octets);
         Ok(ChunkRef { lsn: lsn.get(), octets, crc })
+    }
+
+    /// No message will list these chunks.
+    pub fn abandon_chunks(&mut self, chunks: &[ChunkRef]) {
+        for chunk in chunks {
+            self.open_chunks.close(chunk.lsn());
+        }
+        if !chunks.is_empty() {
+            self.tell_needed();
+        }
     }
 
     /// Writes down what is durable by now, so that later damage there is not taken for a torn tail. For the owner of the log to call after a second
@@ -263,7 +291,14 @@ impl<S: Storage> Appender<S> {
         match write.kind {
             WriteKind::Batch => self.stats.batches += 1,
             WriteKind::Pad => {}
-            WriteKind::Seal => self.stats.segments_sealed += 1,
+            WriteKind::Seal => {
+                self.stats.segments_sealed += 1;
+                if let Some(sealed) = self.sealing.pop_front() {
+                    debug_assert_eq!(sealed.number, write.segment);
+                    self.supply.sealed(sealed);
+                    self.tell_needed();
+                }
+            }
         }
         let completion = self.completion(write.summary, octets);
         if write.kind == WriteKind::Batch {
@@ -343,7 +378,7 @@ impl<S: Storage> Appender<S> {
             return Err(AppendError::Closed);
         }
         match self.supply.trouble() {
-            Some(NoSpace::FreeSpaceLow) => Err(AppendError::NoSpace(NoSpace::FreeSpaceLow)),
+            Some(low @ (NoSpace::FreeSpaceLow | NoSpace::FreeInodesLow)) => Err(AppendError::NoSpace(low)),
             // A full disk does not matter before the ready segments are used up.
             _ => Ok(()),
         }
@@ -385,10 +420,10 @@ impl<S: Storage> Appender<S> {
         self.supply.ready()
     }
 
-    /// Free octets on the file system as last seen; `u64::MAX` before the first look.
+    /// Whether free space or inodes of the file system are below twice their marks.
     #[must_use]
-    pub fn free_bytes(&self) -> u64 {
-        self.supply.free_bytes()
+    pub fn space_low(&self) -> bool {
+        self.supply.is_low()
     }
 
     /// What keeps the helper from making segments, if anything.
@@ -442,6 +477,9 @@ impl<S: Storage> Appender<S> {
             batch.body(envelope_octets, body, body_max).ok_or(AppendError::BodyTooLong)?;
         let (envelope_octets, envelope_crc) = batch.envelope(envelope_octets);
         let chunked = last.is_some() || !envelope.chunks.is_empty();
+        if let Some(lowest) = envelope.chunks.iter().chain(last.as_ref()).map(ChunkRef::lsn).min() {
+            batch.note_chunks(lowest);
+        }
         batch.commit(RecordHeader {
             kind: RecordKind::Message,
             flags: flags(envelope, chunked),
@@ -456,9 +494,33 @@ impl<S: Storage> Appender<S> {
             accepted_at_us,
         });
         let gate = batch.lsn();
+        if chunked {
+            self.commit_chunks(envelope.chunks, last);
+        }
         self.stats.messages += 1;
         self.stats.body_octets += u64::from(body_octets);
         Ok(Appended { lsn, gate, id })
+    }
+
+    /// The chunks belong to a message now: from here on the segment of that message keeps theirs.
+    fn commit_chunks(&mut self, chunks: &[ChunkRef], last: Option<ChunkRef>) {
+        for chunk in chunks.iter().chain(last.as_ref()) {
+            self.open_chunks.close(chunk.lsn());
+        }
+        self.tell_needed();
+    }
+
+    /// Tells the helper the lowest chunk that something outside of sealed segments needs.
+    fn tell_needed(&self) {
+        let open = self.open.as_ref().map_or(NO_CHUNKS, Batch::chunks_from);
+        let sealing = self.sealing.iter().map(|segment| segment.summary.chunks_from).min();
+        let needed = [
+            self.open_chunks.oldest().unwrap_or(NO_CHUNKS),
+            open,
+            self.active.summary.chunks_from,
+            sealing.unwrap_or(NO_CHUNKS),
+        ];
+        self.supply.set_needed_from(needed.into_iter().min().unwrap_or(NO_CHUNKS));
     }
 
     fn completion(&self, summary: SegmentSummary, octets: usize) -> Completion {

@@ -11,6 +11,7 @@ use crate::error::{AppendError, NoSpace};
 use crate::fresh::Fresh;
 use crate::layout::{BATCH_OCTETS, BLOCK_OCTETS, seal_offset};
 use crate::record::{RECORD_HEADER_OCTETS, RecordHeader, RecordKind};
+use crate::retention::SealedSegment;
 use crate::segment::{Seal, SealReason, SegmentSummary};
 use crate::storage::{Storage, StorageFile};
 use crate::write::{Write, WriteKind};
@@ -82,6 +83,7 @@ impl<S: Storage> Appender<S> {
             sealed_at_us: self.storage.now_us(),
         };
         seal.encode(&header, &mut block);
+        self.sealing.push_back(SealedSegment::new(header.number, header.identity.segment_bytes, &seal));
         let end = header.base().plus(header.identity.segment_bytes);
         self.queue.push_back(self.block_write(WriteKind::Seal, block, seal_at, end));
     }

@@ -15,4 +15,4 @@ mod report;
 mod segments;
 
 pub use report::{CutTail, Damage, DamageKind, RecoveryReport};
-pub(crate) use segments::recover;
+pub(crate) use segments::{Recovered, recover};

@@ -7,12 +7,13 @@ use super::report::{CutTail, Damage, DamageKind, RecoveryReport};
 use crate::buffer::AlignedBuffer;
 use crate::directory::{OpenError, Place};
 use crate::layout::{BATCH_OCTETS, BLOCK, BLOCK_OCTETS, seal_offset, to_usize};
-use crate::record::RecordKind;
+use crate::maker::SegmentMaker;
+use crate::record::{RecordFlags, RecordKind};
+use crate::retention::SealedSegment;
 use crate::segment::{
     BlockError, LogIdentity, Seal, SealReason, SegmentHeader, SegmentSummary, segment_name, segment_number,
     spare_number,
 };
-use crate::spares::SegmentMaker;
 use crate::storage::{OpenMode, Storage, StorageFile, read_full, write_full};
 use crate::walk::{Bad, Walk};
 use crate::window::Window;
@@ -41,8 +42,15 @@ struct Walked {
     durable: Lsn,
 }
 
+/// What recovery leaves behind.
+pub(crate) struct Recovered {
+    pub(crate) report: RecoveryReport,
+    /// Segments that can be read, oldest first. All are sealed, but for files of a wrong length.
+    pub(crate) sealed: Vec<SealedSegment>,
+}
+
 /// Recovers one log; leaves in `maker` which spares there are and which number comes next.
-pub(crate) fn recover<S: Storage>(maker: &mut SegmentMaker<S>) -> Result<RecoveryReport, OpenError> {
+pub(crate) fn recover<S: Storage>(maker: &mut SegmentMaker<S>) -> Result<Recovered, OpenError> {
     let storage = maker.storage.clone();
     let mut recovery = Recovery {
         dir: maker.dir.clone(),
@@ -50,9 +58,13 @@ pub(crate) fn recover<S: Storage>(maker: &mut SegmentMaker<S>) -> Result<Recover
         storage,
         window: Window::new(),
         report: RecoveryReport::default(),
+        sealed: Vec::new(),
+        unused: Vec::new(),
     };
     recovery.run(maker)?;
-    Ok(recovery.report)
+    let Recovery { report, mut sealed, .. } = recovery;
+    sealed.sort_unstable_by_key(|segment| segment.number);
+    Ok(Recovered { report, sealed })
 }
 
 struct Recovery<S: Storage> {
@@ -61,6 +73,9 @@ struct Recovery<S: Storage> {
     identity: LogIdentity,
     window: Window,
     report: RecoveryReport,
+    sealed: Vec<SealedSegment>,
+    /// Segments without records, and whether there are torn octets in them.
+    unused: Vec<(u64, bool)>,
 }
 
 impl<S: Storage> Recovery<S> {
@@ -85,11 +100,25 @@ impl<S: Storage> Recovery<S> {
         let mut found = BTreeMap::new();
         for number in numbers {
             maker.next_number = maker.next_number.max(number + 1);
-            if let Some(segment) = self.find(maker, number)? {
+            if let Some(segment) = self.find(number)? {
                 found.insert(number, segment);
             }
         }
-        self.settle(maker, found)
+        self.settle(found)?;
+        self.free_unused(maker)
+    }
+
+    /// Turns segments without records into spares again, but for the first one: a write of the process that has ended may still be on its way
+    /// to it in the kernel. One write is under way at a time, so the others are out of its reach.
+    fn free_unused(&mut self, maker: &mut SegmentMaker<S>) -> Result<(), OpenError> {
+        let first = self.unused.iter().map(|(number, _)| *number).min();
+        for (number, torn) in std::mem::take(&mut self.unused) {
+            let path = self.path(&segment_name(number));
+            let freed =
+                if torn || Some(number) == first { self.remove(&path) } else { maker.unpublish(number) };
+            freed.map_err(|error| Place::new(&self.storage, &path).io("freeing an unused segment", error))?;
+        }
+        Ok(())
     }
 
     /// Keeps a spare of the right length, removes any other.
@@ -111,11 +140,7 @@ impl<S: Storage> Recovery<S> {
     }
 
     /// Reads header and seal of a segment; `None` when it was moved away.
-    fn find(
-        &mut self,
-        maker: &mut SegmentMaker<S>,
-        number: u64,
-    ) -> Result<Option<Found<S::File>>, OpenError> {
+    fn find(&mut self, number: u64) -> Result<Option<Found<S::File>>, OpenError> {
         let name = segment_name(number);
         let path = self.path(&name);
         let place = Place::new(&self.storage, &path);
@@ -138,7 +163,7 @@ impl<S: Storage> Recovery<S> {
                 return self.quarantine(&name, DamageKind::SegmentHeader).map(|()| None);
             }
             Err(BlockError::Empty) => {
-                maker.unpublish(number).map_err(|error| place.io("turning into a spare", error))?;
+                self.remove(&path).map_err(|error| place.io("removing an unused segment", error))?;
                 self.report.segments_unused += 1;
                 return Ok(None);
             }
@@ -162,6 +187,12 @@ impl<S: Storage> Recovery<S> {
         Ok(Some(Found { header, file, octets, seal }))
     }
 
+    /// Removes a segment that was not used.
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.storage.unlink(path)?;
+        self.storage.sync_dir(&self.dir)
+    }
+
     /// Whether the first block behind the header and the block of the seal are zero.
     fn is_unwritten(&self, file: &S::File) -> io::Result<bool> {
         let mut block = AlignedBuffer::new(BLOCK_OCTETS);
@@ -176,11 +207,7 @@ impl<S: Storage> Recovery<S> {
     }
 
     /// Walks the unsealed segments, newest first, so that each one knows whether records come after it.
-    fn settle(
-        &mut self,
-        maker: &mut SegmentMaker<S>,
-        found: BTreeMap<u64, Found<S::File>>,
-    ) -> Result<(), OpenError> {
+    fn settle(&mut self, found: BTreeMap<u64, Found<S::File>>) -> Result<(), OpenError> {
         let unsealed: Vec<u64> =
             found.iter().filter(|(_, segment)| segment.seal.is_err()).map(|(number, _)| *number).collect();
         let mut records_after = false;
@@ -190,6 +217,7 @@ impl<S: Storage> Recovery<S> {
                     self.renew_seal(&segment, &seal)?;
                 }
                 self.report.segments_sealed += 1;
+                self.sealed.push(SealedSegment::new(number, segment.octets, &seal));
                 self.report.end = self.report.end.max(seal.end);
                 records_after = true;
                 continue;
@@ -201,7 +229,7 @@ impl<S: Storage> Recovery<S> {
             } else {
                 seal_offset(self.identity.segment_bytes)
             };
-            records_after |= self.recover_segment(maker, segment, limit, records_after)?;
+            records_after |= self.recover_segment(segment, limit, records_after)?;
         }
         Ok(())
     }
@@ -239,10 +267,9 @@ impl<S: Storage> Recovery<S> {
         file.sync()
     }
 
-    /// Finds the end of an unsealed segment and seals it there; false: it has no records and is a spare again.
+    /// Finds the end of an unsealed segment and seals it there; false: it has no records.
     fn recover_segment(
         &mut self,
-        maker: &mut SegmentMaker<S>,
         segment: Found<S::File>,
         limit: u64,
         records_after: bool,
@@ -259,10 +286,8 @@ impl<S: Storage> Recovery<S> {
         // Without records and octets it was never used, even with others behind it: its name could not be made durable, so it was passed over.
         let unused = summary.records == 0 && (!records_after || !torn);
         if unused && octets == self.identity.segment_bytes {
-            drop(file);
-            // A torn first batch must not turn up again as a tail of the file's next life.
-            let freed = if torn { self.storage.unlink(&path) } else { maker.unpublish(header.number) };
-            freed.map_err(|error| place.io("turning into a spare", error))?;
+            // A torn first batch must not turn up again in the file's next life.
+            self.unused.push((header.number, torn));
             self.report.segments_unused += 1;
             return Ok(false);
         }
@@ -280,13 +305,14 @@ impl<S: Storage> Recovery<S> {
         self.report.records += summary.records;
         self.report.messages += summary.messages;
         self.report.end = self.report.end.max(header.base().plus(end));
+        let seal = Seal {
+            reason: SealReason::Recovery,
+            end: header.base().plus(end),
+            summary,
+            sealed_at_us: self.storage.now_us(),
+        };
+        self.sealed.push(SealedSegment::new(header.number, octets, &seal));
         if octets == self.identity.segment_bytes {
-            let seal = Seal {
-                reason: SealReason::Recovery,
-                end: header.base().plus(end),
-                summary,
-                sealed_at_us: self.storage.now_us(),
-            };
             let from = durable.get().saturating_sub(header.base().get()).max(BLOCK);
             self.renew(&file, header.number, from, end)
                 .and_then(|()| self.write_seal(&file, &header, &seal))
@@ -309,6 +335,10 @@ impl<S: Storage> Recovery<S> {
                     if record.kind != RecordKind::Pad {
                         summary.add(record.kind, record.accepted_at_us);
                     }
+                    if record.flags.has(RecordFlags::CHUNKED) {
+                        summary.chunks_from =
+                            summary.chunks_from.min(walk.chunks_from(&mut window, &record)?);
+                    }
                     at += record.octets();
                     continue;
                 }
@@ -319,7 +349,7 @@ impl<S: Storage> Recovery<S> {
             let later = walk.later(&mut window, at, limit)?;
             self.report.octets_scanned += limit.saturating_sub(at);
             let Some(later) = later.filter(|later| later.durable > walk.lsn(at)) else {
-                self.keep_tail(&walk, &mut window, at)?;
+                self.keep_tail(&walk, &mut window, at, later.is_some())?;
                 break;
             };
             // Later records say that this one was durable: it was acknowledged, and is damaged.
@@ -356,12 +386,25 @@ impl<S: Storage> Recovery<S> {
         Ok(())
     }
 
-    /// Saves what stands behind the last record, unless it is all zero.
-    fn keep_tail(&mut self, walk: &Walk<'_, S::File>, window: &mut Window, at: u64) -> io::Result<()> {
-        let limit = walk.limit().min(at + TAIL_OCTETS_MAX);
+    /// Saves what stands behind the last record, unless it is all zero. `later`: a record of this life stands further on.
+    fn keep_tail(
+        &mut self,
+        walk: &Walk<'_, S::File>,
+        window: &mut Window,
+        at: u64,
+        later: bool,
+    ) -> io::Result<()> {
+        // Old mail of an earlier life is no tail. The first block of a torn batch tells whose it is by its position; a batch without it cannot
+        // be read by anybody.
+        if walk.header.lives > 0 && !later && !walk.claims(window, at)? {
+            return Ok(());
+        }
+        // Behind a batch of this life old mail may follow.
+        let octets_max = if walk.header.lives > 0 { BATCH_OCTETS as u64 } else { TAIL_OCTETS_MAX };
+        let limit = walk.limit().min(at + octets_max);
         let mut end = at;
         let mut block = at;
-        // One batch of zeros: nothing was written behind it, except in a recycled segment, where it is an earlier life and of no use.
+        // One batch of zeros: nothing was written behind it.
         while block < limit && block - end <= BATCH_OCTETS as u64 {
             let octets = (BLOCK - block % BLOCK).min(limit - block);
             let bytes = window.get(walk.file, walk.header.number, block, to_usize(octets))?;

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
 
 use super::pace::Pace;
-use super::{LockFailure, OpenMode, Storage, StorageFile};
+use super::{LockFailure, OpenMode, Space, Storage, StorageFile};
 use crate::buffer::AlignedBuffer;
 use crate::layout::BLOCK_OCTETS;
 
@@ -103,14 +103,18 @@ impl Storage for DiskStorage {
 
     fn create_dir(&self, name: &str) -> io::Result<()> {
         let path = self.root.join(name);
-        if path.is_dir() {
-            return Ok(());
-        }
+        let made = path.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).count();
         std::fs::create_dir_all(&path)?;
-        match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
-            _ => Ok(()),
+        // Also when it was there: whoever made it may have ended before its name was durable.
+        for parent in path.ancestors().skip(1).take(made.max(1)) {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            match File::open(parent).and_then(|parent| parent.sync_all()) {
+                // Somebody else's directory, in which nothing was made now.
+                Err(error) if made == 0 && error.kind() == io::ErrorKind::PermissionDenied => {}
+                synced => synced?,
+            }
         }
+        Ok(())
     }
 
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
@@ -195,14 +199,24 @@ impl Storage for DiskStorage {
         Ok(file)
     }
 
-    fn free_bytes(&self) -> io::Result<u64> {
+    fn space(&self) -> io::Result<Space> {
         let stat = rustix::fs::statvfs(&self.root)?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        Ok(Space {
+            free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+            // No total: Btrfs and others make inodes as they need them.
+            free_inodes: if stat.f_files == 0 { u64::MAX } else { stat.f_favail },
+        })
     }
 
     fn now_us(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn boot_us(&self) -> u64 {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let (seconds, nanoseconds) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
+        seconds.saturating_mul(1_000_000).saturating_add(nanoseconds / 1000)
     }
 
     fn random(&self, bytes: &mut [u8]) {
@@ -269,5 +283,17 @@ impl StorageFile for DiskFile {
 
     fn writes_are_durable(&self) -> bool {
         self.durable
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        match rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn links(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.nlink())
     }
 }

@@ -60,6 +60,18 @@ pub trait StorageFile: Send + Sync + 'static {
 
     /// Whether a finished write is durable by itself.
     fn writes_are_durable(&self) -> bool;
+
+    /// Locks the file until it is closed; false when another process has locked it.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    fn try_lock(&self) -> io::Result<bool>;
+
+    /// Names that the file has: more than 1 when somebody has linked it.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    fn links(&self) -> io::Result<u64>;
 }
 
 /// Why the data directory could not be locked.
@@ -69,6 +81,15 @@ pub enum LockFailure {
     Held(Option<u32>),
     /// The lock file cannot be opened or locked.
     Io(io::Error),
+}
+
+/// What is left of a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Octets.
+    pub free_bytes: u64,
+    /// Inodes; `u64::MAX` where the file system makes them as it needs them.
+    pub free_inodes: u64,
 }
 
 /// A data directory on some disk.
@@ -120,13 +141,15 @@ pub trait Storage: Clone + Send + Sync + 'static {
     /// # Errors
     /// Held by another process, or the disk.
     fn lock(&self) -> Result<Self::Lock, LockFailure>;
-    /// Octets that may still be written by this process.
+    /// What this process may still use of the file system.
     ///
     /// # Errors
     /// Those of the disk.
-    fn free_bytes(&self) -> io::Result<u64>;
+    fn space(&self) -> io::Result<Space>;
     /// Time in µs since 1970.
     fn now_us(&self) -> u64;
+    /// Time in µs since the machine started, suspends included.
+    fn boot_us(&self) -> u64;
     /// Fills with random octets.
     fn random(&self, bytes: &mut [u8]);
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{LockFailure, OpenMode, Storage, StorageFile};
+use super::{LockFailure, OpenMode, Space, Storage, StorageFile};
 use crate::layout::to_usize;
 
 /// What a disk writes whole or not at all.
@@ -59,6 +59,7 @@ struct Disk {
     names_pending: Vec<Vec<(String, Option<usize>)>>,
     direct: bool,
     capacity: u64,
+    free_inodes: u64,
     steps: u64,
     fault: Option<(u64, Fault)>,
     dead: bool,
@@ -87,6 +88,7 @@ impl SimStorage {
             names_pending: Vec::new(),
             direct: true,
             capacity: u64::MAX,
+            free_inodes: u64::MAX,
             steps: 0,
             fault: None,
             dead: false,
@@ -116,6 +118,20 @@ impl SimStorage {
     /// Octets that all files together may have.
     pub fn set_capacity(&self, octets: u64) {
         self.disk().capacity = octets;
+    }
+
+    /// Inodes that are left.
+    pub fn set_free_inodes(&self, inodes: u64) {
+        self.disk().free_inodes = inodes;
+    }
+
+    /// Gives a file another name besides, as a backup by hard links does.
+    pub fn link(&self, name: &str, other: &str) {
+        let mut disk = self.disk();
+        if let Some(inode) = disk.names.get(name).copied() {
+            disk.names.insert(other.to_owned(), inode);
+            disk.names_durable.insert(other.to_owned(), inode);
+        }
     }
 
     /// Whether the power has gone.
@@ -328,6 +344,16 @@ impl Storage for SimStorage {
 
     fn list(&self, dir: &str) -> io::Result<Vec<String>> {
         let disk = self.look()?;
+        if dir.is_empty() {
+            let mut dirs: Vec<_> = disk
+                .names
+                .keys()
+                .filter_map(|name| name.split_once('/'))
+                .map(|(dir, _)| dir.to_owned())
+                .collect();
+            dirs.dedup();
+            return Ok(dirs);
+        }
         let inside = |name: &String| name.strip_prefix(dir)?.strip_prefix('/').map(str::to_owned);
         Ok(disk.names.keys().filter_map(inside).filter(|name| !name.contains('/')).collect())
     }
@@ -402,15 +428,19 @@ impl Storage for SimStorage {
         Ok(SimLock(self.clone()))
     }
 
-    fn free_bytes(&self) -> io::Result<u64> {
+    fn space(&self) -> io::Result<Space> {
         let disk = self.look()?;
-        Ok(disk.capacity.saturating_sub(disk.used()))
+        Ok(Space { free_bytes: disk.capacity.saturating_sub(disk.used()), free_inodes: disk.free_inodes })
     }
 
     fn now_us(&self) -> u64 {
         let mut disk = self.disk();
         disk.now_us += 1;
         disk.now_us
+    }
+
+    fn boot_us(&self) -> u64 {
+        self.now_us()
     }
 
     fn random(&self, bytes: &mut [u8]) {
@@ -487,5 +517,15 @@ impl StorageFile for SimFile {
 
     fn writes_are_durable(&self) -> bool {
         self.durable
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    fn links(&self) -> io::Result<u64> {
+        let disk = self.storage.look()?;
+        let links = disk.names.values().filter(|inode| **inode == self.inode).count();
+        Ok(links as u64)
     }
 }

@@ -1,0 +1,356 @@
+//! Named cursors: how far a consumer has got with a log.
+//!
+//! ```text
+//! cursor.NAME: two slots of 4 KiB, at 0 and 4096; the valid one with the higher generation counts
+//!   0  8 magic "inrushCU"        16 16 uuid of the log       40  8 position, LSN
+//!   8  4 format version          32  8 generation            48  8 saved at, µs
+//!  12  1 consumer: 1 required, 2 best effort
+//! 4092  4 CRC-32C over 0..4092; every other octet is zero
+//! ```
+//! Everything below the position is done with, for good: segments below the positions of all required consumers are retired. The slots are
+//! written in turn, so that a torn write leaves the one before. A cursor goes back to an older position after a power cut at most:
+//! delivery is at least once. One owner at a time writes it, also from another process than the one that writes the log.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use crate::Lsn;
+use crate::buffer::AlignedBuffer;
+use crate::directory::{OpenError, Place};
+use crate::layout::{BLOCK, BLOCK_OCTETS, FORMAT_VERSION, u64_at};
+use crate::meta::{META_NAME, read_meta};
+use crate::segment::{BlockError, LogIdentity, check_block, close_block};
+use crate::storage::disk::DiskStorage;
+use crate::storage::{OpenMode, Storage, StorageFile, read_full, write_full};
+
+const MAGIC: &[u8; 8] = b"inrushCU";
+const PREFIX: &str = "cursor.";
+/// Octets of a consumer's name at most.
+pub const CONSUMER_NAME_OCTETS_MAX: usize = 64;
+
+/// What the log owes a consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ConsumerKind {
+    /// Nothing is retired before it is past it; when it falls behind, the log fills up and new mail is refused.
+    Required = 1,
+    /// Loses segments that the limits of retention take, which is counted.
+    BestEffort = 2,
+}
+
+impl ConsumerKind {
+    /// The word of output and settings.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Required => "required",
+            Self::BestEffort => "best_effort",
+        }
+    }
+}
+
+/// A cursor as it stands on the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CursorState {
+    /// Name of the consumer.
+    pub name: String,
+    /// What the log owes it.
+    pub kind: ConsumerKind,
+    /// Counts the saves.
+    pub generation: u64,
+    /// Everything below is done with.
+    pub position: Lsn,
+    /// When it was saved, in µs since 1970.
+    pub saved_at_us: u64,
+}
+
+/// Why a cursor cannot be used. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CursorError {
+    /// The name is not 1 to 64 of `a-z 0-9 - _`.
+    #[error("consumer name {0:?}: use 1 to {CONSUMER_NAME_OCTETS_MAX} of a-z, 0-9, - and _")]
+    Name(String),
+    /// The log cannot be used.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// Another consumer works with it.
+    #[error("{place}: in use by another process")]
+    InUse {
+        /// Where.
+        place: String,
+    },
+    /// It was made as the other kind.
+    #[error("{place}: belongs to a {} consumer", found.name())]
+    Kind {
+        /// Where.
+        place: String,
+        /// What it was made as.
+        found: ConsumerKind,
+    },
+    /// Neither slot holds.
+    #[error("{place}: {error}; remove the file to let this consumer begin at the first message again")]
+    Damaged {
+        /// Where.
+        place: String,
+        /// What is wrong with the better slot.
+        error: BlockError,
+    },
+    /// A save has failed before: what is on the disk is not known.
+    #[error("{place}: a save failed before")]
+    Failed {
+        /// Where.
+        place: String,
+    },
+    /// The position is not ahead.
+    #[error("{place}: stands at LSN {at}, cannot go back to {to}")]
+    Back {
+        /// Where.
+        place: String,
+        /// Saved position.
+        at: Lsn,
+        /// Position asked for.
+        to: Lsn,
+    },
+    /// The disk.
+    #[error("{place}: {what}: {error}")]
+    Io {
+        /// Where.
+        place: String,
+        /// What was tried.
+        what: &'static str,
+        /// The disk's words.
+        error: io::Error,
+    },
+}
+
+/// A consumer's own cursor. Its file is locked until it is dropped.
+pub struct Cursor<S: Storage = DiskStorage> {
+    storage: S,
+    file: S::File,
+    path: String,
+    uuid: [u8; 16],
+    state: CursorState,
+    failed: bool,
+}
+
+impl<S: Storage> fmt::Debug for Cursor<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cursor").field("path", &self.path).field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+impl Cursor<DiskStorage> {
+    /// Opens the cursor of the consumer `name` of the log in `log`, for instance `data/arrival-00`; makes it at the first message if it is not
+    /// there.
+    ///
+    /// # Errors
+    /// See [`CursorError`].
+    pub fn open(log: &Path, name: &str, kind: ConsumerKind) -> Result<Self, CursorError> {
+        let parent = log.parent().unwrap_or_else(|| Path::new(""));
+        let dir = log.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        Self::on(DiskStorage::new(parent, true), &dir, name, kind)
+    }
+}
+
+impl<S: Storage> Cursor<S> {
+    /// As [`open`](Cursor::open), for the log in the directory `dir` of any storage.
+    ///
+    /// # Errors
+    /// See [`CursorError`].
+    pub fn on(storage: S, dir: &str, name: &str, kind: ConsumerKind) -> Result<Self, CursorError> {
+        if !is_name(name) {
+            return Err(CursorError::Name(name.to_owned()));
+        }
+        let meta_place = Place::new(&storage, &format!("{dir}/{META_NAME}"));
+        let meta = read_meta(&storage, dir).map_err(|error| meta_place.io("reading", error))?;
+        let identity = meta.map_err(|error| OpenError::Meta { place: meta_place.text(), error })?.identity;
+        let path = format!("{dir}/{PREFIX}{name}");
+        let place = Place::new(&storage, &path);
+        let io = |what| {
+            let place = place.text();
+            move |error| CursorError::Io { place, what, error }
+        };
+        let file = match storage.open(&path, OpenMode::Plain) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                create(&storage, dir, name, kind, &identity).map_err(io("making a cursor"))?;
+                storage.open(&path, OpenMode::Plain).map_err(io("opening a cursor"))?
+            }
+            opened => opened.map_err(io("opening a cursor"))?,
+        };
+        if !file.try_lock().map_err(io("locking a cursor"))? {
+            return Err(CursorError::InUse { place: place.text() });
+        }
+        let state = read(&file, name, &identity.uuid)
+            .map_err(io("reading a cursor"))?
+            .map_err(|error| CursorError::Damaged { place: place.text(), error })?;
+        if state.kind != kind {
+            return Err(CursorError::Kind { place: place.text(), found: state.kind });
+        }
+        // What was read may be in the page cache only, after a sync that has failed.
+        let mut cursor = Self { storage, file, path, uuid: identity.uuid, state, failed: false };
+        cursor.write(cursor.state.position)?;
+        Ok(cursor)
+    }
+
+    /// Everything below is done with.
+    #[must_use]
+    pub fn position(&self) -> Lsn {
+        self.state.position
+    }
+
+    /// The state on the disk.
+    #[must_use]
+    pub fn state(&self) -> &CursorState {
+        &self.state
+    }
+
+    /// Says for good that everything below `position` is done with; durable when it returns.
+    ///
+    /// # Errors
+    /// It would go back; or the disk failed, and this cursor saves nothing any more.
+    pub fn save(&mut self, position: Lsn) -> Result<(), CursorError> {
+        if position < self.state.position {
+            let (at, to) = (self.state.position, position);
+            return Err(CursorError::Back { place: self.place(), at, to });
+        }
+        if position == self.state.position {
+            return Ok(());
+        }
+        self.write(position)
+    }
+
+    fn write(&mut self, position: Lsn) -> Result<(), CursorError> {
+        if self.failed {
+            return Err(CursorError::Failed { place: self.place() });
+        }
+        let generation = self.state.generation + 1;
+        let state =
+            CursorState { generation, position, saved_at_us: self.storage.now_us(), ..self.state.clone() };
+        let mut slot = AlignedBuffer::new(BLOCK_OCTETS);
+        encode(&state, &self.uuid, &mut slot);
+        // Set first: whatever ends this early leaves a cursor that is not used again.
+        self.failed = true;
+        write_full(&self.file, &slot, slot_offset(generation))
+            .and_then(|()| self.file.sync())
+            .map_err(|error| CursorError::Io { place: self.place(), what: "saving a cursor", error })?;
+        self.failed = false;
+        self.state = state;
+        Ok(())
+    }
+
+    fn place(&self) -> String {
+        Place::new(&self.storage, &self.path).text()
+    }
+}
+
+/// The cursors of a log, by name; beside each that cannot be read what is wrong with it.
+///
+/// # Errors
+/// Of the disk.
+pub(crate) fn read_cursors<S: Storage>(
+    storage: &S,
+    dir: &str,
+    identity: &LogIdentity,
+) -> io::Result<Vec<(String, Result<CursorState, BlockError>)>> {
+    let mut cursors = Vec::new();
+    for file_name in storage.list(dir)? {
+        let Some(name) = file_name.strip_prefix(PREFIX).filter(|name| is_name(name)) else { continue };
+        match storage.open(&format!("{dir}/{file_name}"), OpenMode::Read) {
+            Ok(file) => cursors.push((name.to_owned(), read(&file, name, &identity.uuid)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(cursors)
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=CONSUMER_NAME_OCTETS_MAX).contains(&name.len())
+        && name.bytes().all(|octet| matches!(octet, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
+}
+
+fn slot_offset(generation: u64) -> u64 {
+    (generation - 1) % 2 * BLOCK
+}
+
+/// Makes a cursor at the first message; its name appears with its whole content.
+fn create<S: Storage>(
+    storage: &S,
+    dir: &str,
+    name: &str,
+    kind: ConsumerKind,
+    identity: &LogIdentity,
+) -> io::Result<()> {
+    let (temporary, path) = (format!("{dir}/{PREFIX}{name}.tmp"), format!("{dir}/{PREFIX}{name}"));
+    match storage.unlink(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = storage.open(&temporary, OpenMode::Create)?;
+    let state = |generation| CursorState {
+        name: name.to_owned(),
+        kind,
+        generation,
+        position: Lsn::ZERO,
+        saved_at_us: storage.now_us(),
+    };
+    let mut slots = AlignedBuffer::new(2 * BLOCK_OCTETS);
+    let (first, second) = slots.split_at_mut(BLOCK_OCTETS);
+    encode(&state(1), &identity.uuid, first);
+    encode(&state(2), &identity.uuid, second);
+    write_full(&file, &slots, 0)?;
+    file.sync()?;
+    storage.rename(&temporary, &path)?;
+    storage.sync_dir(dir)
+}
+
+fn read<F: StorageFile>(
+    file: &F,
+    name: &str,
+    uuid: &[u8; 16],
+) -> io::Result<Result<CursorState, BlockError>> {
+    let mut slots = AlignedBuffer::new(2 * BLOCK_OCTETS);
+    let octets = read_full(file, &mut slots, 0)?;
+    let slot = |at: usize| match slots.get(at..at + BLOCK_OCTETS) {
+        Some(slot) if at + BLOCK_OCTETS <= octets => decode(slot, name, uuid),
+        _ => Err(BlockError::Empty),
+    };
+    Ok(match (slot(0), slot(BLOCK_OCTETS)) {
+        (Ok(first), Ok(second)) => Ok(if second.generation > first.generation { second } else { first }),
+        (Ok(state), Err(_)) | (Err(_), Ok(state)) => Ok(state),
+        (Err(error), Err(_)) => Err(error),
+    })
+}
+
+fn encode(state: &CursorState, uuid: &[u8; 16], slot: &mut [u8]) {
+    slot.fill(0);
+    slot[0..8].copy_from_slice(MAGIC);
+    slot[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+    slot[12] = state.kind as u8;
+    slot[16..32].copy_from_slice(uuid);
+    slot[32..40].copy_from_slice(&state.generation.to_le_bytes());
+    slot[40..48].copy_from_slice(&state.position.get().to_le_bytes());
+    slot[48..56].copy_from_slice(&state.saved_at_us.to_le_bytes());
+    close_block(slot);
+}
+
+fn decode(slot: &[u8], name: &str, uuid: &[u8; 16]) -> Result<CursorState, BlockError> {
+    check_block(slot, MAGIC)?;
+    if slot[16..32] != *uuid {
+        return Err(BlockError::Foreign);
+    }
+    let kind = match slot[12] {
+        1 => ConsumerKind::Required,
+        2 => ConsumerKind::BestEffort,
+        _ => return Err(BlockError::Value),
+    };
+    Ok(CursorState {
+        name: name.to_owned(),
+        kind,
+        generation: u64_at(slot, 32),
+        position: Lsn::new(u64_at(slot, 40)),
+        saved_at_us: u64_at(slot, 48),
+    })
+}

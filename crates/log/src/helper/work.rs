@@ -1,0 +1,250 @@
+//! What the helper does, round by round.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::Shared;
+use super::housekeeping::Housekeeping;
+use crate::error::NoSpace;
+use crate::maker::SegmentMaker;
+use crate::retention::SealedSegment;
+use crate::settings::LogSettings;
+use crate::status::StatusHandle;
+use crate::storage::{Space, Storage};
+use crate::supply::Supply;
+
+/// A log that the helper serves.
+pub(super) struct Served<S: Storage> {
+    pub(super) maker: SegmentMaker<S>,
+    /// Sealed segments, oldest first.
+    pub(super) sealed: Vec<SealedSegment>,
+    /// The way to its appender; `None` for a log that is only drained.
+    pub(super) supply: Option<Arc<Supply<S::File>>>,
+    failed_at: Option<Instant>,
+}
+
+impl<S: Storage> Served<S> {
+    pub(super) fn new(
+        maker: SegmentMaker<S>,
+        sealed: Vec<SealedSegment>,
+        supply: Option<Arc<Supply<S::File>>>,
+    ) -> Self {
+        Self { maker, sealed, supply, failed_at: None }
+    }
+}
+
+/// What the helper does.
+pub(super) struct Work<S: Storage> {
+    shared: Arc<Shared<S>>,
+    storage: S,
+    logs: Vec<Served<S>>,
+    settings: LogSettings,
+    interval: Duration,
+    looked_at: Option<Instant>,
+    housekeeping: Option<Housekeeping>,
+}
+
+impl<S: Storage> Work<S> {
+    pub(super) fn new(storage: S, settings: LogSettings, interval: Duration) -> Self {
+        let shared = Arc::new(Shared {
+            stop: AtomicBool::new(false),
+            incoming: Mutex::new(Vec::new()),
+            status: StatusHandle::default(),
+        });
+        Self { shared, storage, logs: Vec::new(), settings, interval, looked_at: None, housekeeping: None }
+    }
+
+    pub(super) fn shared(&self) -> Arc<Shared<S>> {
+        Arc::clone(&self.shared)
+    }
+
+    pub(super) fn run(mut self) {
+        while !self.stopped() {
+            if !self.round() && !self.stopped() {
+                std::thread::park_timeout(self.interval);
+            }
+        }
+        self.take_back();
+    }
+
+    /// Looks after every log once; whether a segment was made.
+    pub(super) fn round(&mut self) -> bool {
+        let incoming =
+            std::mem::take(&mut *self.shared.incoming.lock().unwrap_or_else(PoisonError::into_inner));
+        let newcomers = !incoming.is_empty();
+        self.logs.extend(incoming);
+        let now = Instant::now();
+        let due = self.looked_at.is_none_or(|at| now.duration_since(at) >= self.interval);
+        if newcomers || due {
+            self.look();
+        }
+        let made = (0..self.logs.len()).filter(|index| self.serve(*index)).count();
+        made > 0
+    }
+
+    /// Segments without records are spares again: the next start finds nothing to look through.
+    pub(super) fn take_back(&mut self) {
+        for log in &mut self.logs {
+            let Some(supply) = &log.supply else { continue };
+            while let Some(segment) = supply.take_back() {
+                if log.maker.unpublish(segment.header.number).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        self.shared.stop.load(Ordering::Acquire)
+    }
+
+    /// Looks at the disk, the consumers and what may be retired.
+    fn look(&mut self) {
+        self.looked_at = Some(Instant::now());
+        let Ok(space) = self.storage.space() else { return };
+        for log in &self.logs {
+            if let Some(supply) = &log.supply {
+                watch(supply, space, &self.settings, log.maker.identity.segment_bytes);
+            }
+        }
+        let housekeeping =
+            self.housekeeping.get_or_insert_with(|| Housekeeping::start(&self.storage, &self.logs));
+        housekeeping.round(&self.storage, &mut self.logs, &self.settings, space, &self.shared.status);
+    }
+
+    /// Makes a segment for one log if it wants one; whether it did.
+    fn serve(&mut self, index: usize) -> bool {
+        let stop = &self.shared.stop;
+        let rate = self.settings.spare_fill_bytes_per_second;
+        let log = &self.logs[index];
+        let Some(supply) = log.supply.clone() else { return false };
+        let again = log.failed_at.is_none_or(|at| at.elapsed() >= self.interval);
+        if !supply.wanted() || !again {
+            return false;
+        }
+        let supplies: Vec<_> = self.logs.iter().filter_map(|log| log.supply.clone()).collect();
+        let mut pause = |octets: usize| {
+            let stock = supplies.iter().map(|supply| (supply.ready(), supply.wanted_ready()));
+            std::thread::park_timeout(pause_after(octets, rate, stock));
+            !stop.load(Ordering::Acquire)
+        };
+        let log = &mut self.logs[index];
+        match log.maker.make(&mut pause) {
+            Ok(Some(segment)) => {
+                log.failed_at = None;
+                supply.set_trouble(None);
+                // There is room: the helper is the only one that fills the queue.
+                let _ = supply.put(segment);
+                self.watch_again(&supply, index);
+                true
+            }
+            Ok(None) => false,
+            Err(error) => {
+                log.failed_at = Some(Instant::now());
+                supply.set_trouble(Some(reason(&error)));
+                self.watch_again(&supply, index);
+                false
+            }
+        }
+    }
+
+    fn watch_again(&self, supply: &Supply<S::File>, index: usize) {
+        if let Ok(space) = self.storage.space() {
+            watch(supply, space, &self.settings, self.logs[index].maker.identity.segment_bytes);
+        }
+    }
+}
+
+/// Compares what is left of the file system with the marks: below a hard one new mail is refused until a segment more than that is free, below the
+/// soft one, twice as high, space is low.
+fn watch<F>(supply: &Supply<F>, space: Space, settings: &LogSettings, segment_bytes: u64) {
+    let Space { free_bytes, free_inodes } = space;
+    let before = supply.trouble();
+    let mark = |mark: u64, refused: NoSpace, slack: u64| {
+        if before == Some(refused) { mark.saturating_add(slack) } else { mark }
+    };
+    let trouble = if free_bytes < mark(settings.free_bytes_min, NoSpace::FreeSpaceLow, segment_bytes) {
+        Some(NoSpace::FreeSpaceLow)
+    } else if free_inodes < mark(settings.free_inodes_min, NoSpace::FreeInodesLow, 1) {
+        Some(NoSpace::FreeInodesLow)
+    } else {
+        before.filter(|before| !matches!(before, NoSpace::FreeSpaceLow | NoSpace::FreeInodesLow))
+    };
+    supply.set_trouble(trouble);
+    let low = free_bytes < settings.free_bytes_min.saturating_mul(2)
+        || free_inodes < settings.free_inodes_min.saturating_mul(2);
+    supply.set_low(low);
+}
+
+/// How long to rest after writing `octets`, so that the rate is `rate` in octets a second times the square of the share of
+/// segments that are missing. `stock` gives for each log how many are ready and how many should be.
+fn pause_after(octets: usize, rate: u64, stock: impl Iterator<Item = (usize, usize)>) -> Duration {
+    let (mut ready, mut wanted) = (0, 0);
+    for (of_log, wanted_of_log) in stock {
+        // Nothing ready: mail is being refused, or about to be; the disk may as well be busy.
+        if of_log == 0 {
+            return Duration::ZERO;
+        }
+        ready += of_log;
+        wanted += wanted_of_log;
+    }
+    let missing = wanted.saturating_sub(ready).max(1) as f64 / wanted.max(1) as f64;
+    Duration::from_secs_f64(octets as f64 / (rate as f64 * missing * missing))
+}
+
+fn reason(error: &io::Error) -> NoSpace {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => NoSpace::DiskFull,
+        _ => NoSpace::SegmentFailed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn mebibytes_per_second(stock: &[(usize, usize)]) -> u128 {
+        let pause = pause_after(1 << 20, 512 * MIB, stock.iter().copied());
+        1_000_000_000 / pause.as_nanos()
+    }
+
+    #[test]
+    fn the_less_is_missing_the_slower_it_fills() {
+        assert_eq!(mebibytes_per_second(&[(1, 2), (2, 2)]), 32);
+        assert_eq!(mebibytes_per_second(&[(1, 2), (1, 2)]), 128);
+        assert_eq!(mebibytes_per_second(&[(1, 64)]), 496);
+        assert_eq!(mebibytes_per_second(&[(2, 2), (2, 2)]), 32, "the last one is in the making");
+    }
+
+    #[test]
+    fn a_log_without_a_ready_segment_is_not_kept_waiting() {
+        assert_eq!(pause_after(1 << 20, MIB, [(2, 2), (0, 2)].into_iter()), Duration::ZERO);
+    }
+
+    #[test]
+    fn each_mark_has_a_soft_side_a_hard_side_and_a_way_back() {
+        let settings =
+            LogSettings { free_bytes_min: 100 * MIB, free_inodes_min: 10, ..LogSettings::default() };
+        let supply: Supply<()> = Supply::new(1, Box::new(|| ()));
+        let at = |mebibytes: u64, free_inodes| {
+            let space = Space { free_bytes: mebibytes * MIB, free_inodes };
+            watch(&supply, space, &settings, 8 * MIB);
+            (supply.is_low(), supply.trouble())
+        };
+        assert_eq!(at(200, 20), (false, None));
+        assert_eq!(at(199, 20), (true, None));
+        assert_eq!(at(99, 20), (true, Some(NoSpace::FreeSpaceLow)));
+        assert_eq!(at(107, 20), (true, Some(NoSpace::FreeSpaceLow)), "not before a segment fits");
+        assert_eq!(at(108, 20), (true, None));
+        assert_eq!(at(200, 19), (true, None));
+        assert_eq!(at(200, 9), (true, Some(NoSpace::FreeInodesLow)));
+        assert_eq!(at(200, 10), (true, Some(NoSpace::FreeInodesLow)));
+        assert_eq!(at(200, 11), (true, None));
+        assert_eq!(at(99, 9), (true, Some(NoSpace::FreeSpaceLow)));
+        assert_eq!(at(200, 20), (false, None));
+    }
+}

@@ -1,0 +1,220 @@
+//! Makes segments out of spares, and spares out of segments.
+//!
+//! ```text
+//! fill-N.tmp ──(zeros, 1 MiB a write)──▶ spare-N.seg ──(header, sync, rename, directory sync)──▶ NNNNNNNNNNNNNNNN.seg ──▶ appender
+//!                                            ▲                                                            │ sealed, nobody needs it
+//!                                            └────────────(rename, directory sync)────────────────────────┘
+//! ```
+//! A spare is written once before its use: a commit into blocks that were never written costs the file system a metadata commit, too. A retired
+//! segment has been written before and serves as well; its next life has a new salt, so that no record of the old one is taken for a new one.
+//! A file that somebody else has linked is left to them.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::buffer::AlignedBuffer;
+use crate::layout::{BATCH_OCTETS, BLOCK_OCTETS, to_usize};
+use crate::meta::{LogMeta, write_meta};
+use crate::segment::{LogIdentity, SegmentHeader, segment_name, spare_name};
+use crate::settings::{Durability, LogSettings};
+use crate::storage::{OpenMode, Storage, StorageFile, read_full, write_full};
+use crate::supply::ReadySegment;
+
+/// What is needed to make and retire segments of one log.
+pub(crate) struct SegmentMaker<S: Storage> {
+    pub(crate) storage: S,
+    pub(crate) dir: String,
+    pub(crate) identity: LogIdentity,
+    pub(crate) durable_writes: bool,
+    pub(crate) free_bytes_min: u64,
+    /// Number of the next segment.
+    pub(crate) next_number: u64,
+    /// Spares of full length that wait under their spare name.
+    pub(crate) spares: Vec<u64>,
+    /// Number of the next spare.
+    pub(crate) next_spare: u64,
+    spares_max: usize,
+    meta: LogMeta,
+    /// Has the name of a segment, which is not durable yet.
+    named: Option<ReadySegment<S::File>>,
+}
+
+impl<S: Storage> SegmentMaker<S> {
+    pub(crate) fn new(storage: S, dir: String, meta: LogMeta, settings: &LogSettings) -> Self {
+        Self {
+            storage,
+            dir,
+            identity: meta.identity,
+            durable_writes: settings.durability == Durability::Strict,
+            free_bytes_min: settings.free_bytes_min,
+            next_number: meta.next_number_min,
+            spares: Vec::new(),
+            next_spare: 1,
+            spares_max: settings.spares.into(),
+            meta,
+            named: None,
+        }
+    }
+
+    /// Makes the first segment of a start, for which it digs into the reserve of free space: a log that is open refuses mail with a reason.
+    pub(crate) fn make_first(&mut self) -> io::Result<Option<ReadySegment<S::File>>> {
+        let reserve = std::mem::take(&mut self.free_bytes_min);
+        let made = self.make(&mut |_| true);
+        self.free_bytes_min = reserve;
+        made
+    }
+
+    /// Makes one segment ready. `pause` is called after each MiB of zeros with the octets of it; false gives up.
+    pub(crate) fn make(
+        &mut self,
+        pause: &mut dyn FnMut(usize) -> bool,
+    ) -> io::Result<Option<ReadySegment<S::File>>> {
+        if self.named.is_none() {
+            if self.spares.is_empty() && !self.fill(pause)? {
+                return Ok(None);
+            }
+            self.name_spare()?;
+        }
+        // Once more where it failed: a name that may be gone after a power cut is not used, and no segment is left out.
+        self.storage.sync_dir(&self.dir)?;
+        Ok(self.named.take())
+    }
+
+    /// Gives a spare its header, opens it and makes it the next segment.
+    fn name_spare(&mut self) -> io::Result<()> {
+        let Some(spare) = self.spares.last().copied() else { return Ok(()) };
+        let from = self.path(&spare_name(spare));
+        let file = self.storage.open(&from, OpenMode::Plain)?;
+        let mut block = AlignedBuffer::new(BLOCK_OCTETS);
+        read_full(&file, &mut block, 0)?;
+        let header = SegmentHeader {
+            identity: self.identity,
+            number: self.next_number,
+            salt: self.storage.random_u64(),
+            created_at_us: self.storage.now_us(),
+            // Whatever was in there that is not our own zeros.
+            lives: match SegmentHeader::decode(&block) {
+                Ok(before) => before.lives.saturating_add(1),
+                Err(_) => u32::from(block.iter().any(|octet| *octet != 0)),
+            },
+        };
+        let to = self.path(&segment_name(header.number));
+        header.encode(&mut block);
+        write_full(&file, &block, 0)?;
+        file.sync()?;
+        drop(file);
+        let mode = if self.durable_writes { OpenMode::Durable } else { OpenMode::Plain };
+        let file = Arc::new(self.storage.open(&from, mode)?);
+        self.storage.rename(&from, &to)?;
+        self.spares.pop();
+        self.next_number += 1;
+        self.named = Some(ReadySegment { header, file });
+        Ok(())
+    }
+
+    /// Writes one spare full of zeros.
+    fn fill(&mut self, pause: &mut dyn FnMut(usize) -> bool) -> io::Result<bool> {
+        let free = self.storage.space()?.free_bytes;
+        if free < self.free_bytes_min.saturating_add(self.identity.segment_bytes) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let number = self.next_spare;
+        let temporary = self.path(&format!("fill-{number}.tmp"));
+        self.next_spare += 1;
+        let filled = self.fill_file(&temporary, pause);
+        if !matches!(filled, Ok(true)) {
+            // Gives the room back; the next try begins anew. That it may fail as well changes nothing.
+            let _ = self.storage.unlink(&temporary);
+            return filled;
+        }
+        self.storage.rename(&temporary, &self.path(&spare_name(number)))?;
+        self.spares.push(number);
+        Ok(true)
+    }
+
+    fn fill_file(&self, name: &str, pause: &mut dyn FnMut(usize) -> bool) -> io::Result<bool> {
+        let file = self.storage.open(name, OpenMode::Create)?;
+        self.storage.allocate(&file, self.identity.segment_bytes)?;
+        let zeros = AlignedBuffer::new(BATCH_OCTETS);
+        let mut offset = 0;
+        while offset < self.identity.segment_bytes {
+            let octets = to_usize(self.identity.segment_bytes - offset).min(zeros.len());
+            write_full(&file, &zeros[..octets], offset)?;
+            offset += octets as u64;
+            if !pause(octets) {
+                return Ok(false);
+            }
+        }
+        file.sync()?;
+        Ok(true)
+    }
+
+    /// Turns a segment without records back into a spare, in an orderly stop: no write to it is under way.
+    pub(crate) fn unpublish(&mut self, number: u64) -> io::Result<()> {
+        let spare = self.next_spare;
+        self.next_spare += 1;
+        self.storage.rename(&self.path(&segment_name(number)), &self.path(&spare_name(spare)))?;
+        self.storage.sync_dir(&self.dir)?;
+        self.spares.push(spare);
+        Ok(())
+    }
+
+    /// Gives sealed segments up, in this order; they become spares while there are too few of these. Says how many did. After an error some are
+    /// gone and some are there.
+    pub(crate) fn retire(&mut self, numbers: &[u64]) -> io::Result<u64> {
+        if numbers.is_empty() {
+            return Ok(0);
+        }
+        self.keep_numbers()?;
+        let mut recycled = Vec::new();
+        for number in numbers {
+            let path = self.path(&segment_name(*number));
+            if self.is_reusable(&path, self.spares.len() + recycled.len())? {
+                let spare = self.next_spare;
+                self.next_spare += 1;
+                self.storage.rename(&path, &self.path(&spare_name(spare)))?;
+                recycled.push(spare);
+            } else {
+                self.storage.unlink(&path)?;
+            }
+        }
+        // Before the files are written again: a name that came back would show what is in them by then.
+        self.storage.sync_dir(&self.dir)?;
+        let count = recycled.len() as u64;
+        self.spares.append(&mut recycled);
+        Ok(count)
+    }
+
+    fn is_reusable(&self, path: &str, spares: usize) -> io::Result<bool> {
+        if spares >= self.spares_max {
+            return Ok(false);
+        }
+        let file = self.storage.open(path, OpenMode::Read)?;
+        Ok(file.octets()? == self.identity.segment_bytes && file.links()? == 1)
+    }
+
+    /// Makes sure that no number that was given out comes back, even when no segment is left.
+    fn keep_numbers(&mut self) -> io::Result<()> {
+        if self.meta.next_number_min >= self.next_number {
+            return Ok(());
+        }
+        let meta =
+            LogMeta { generation: self.meta.generation + 1, next_number_min: self.next_number, ..self.meta };
+        write_meta(&self.storage, &self.dir, &meta)?;
+        self.meta = meta;
+        Ok(())
+    }
+
+    /// Removes all spares: of a log that is not written any more.
+    pub(crate) fn drop_spares(&mut self) -> io::Result<()> {
+        while let Some(spare) = self.spares.last() {
+            self.storage.unlink(&self.path(&spare_name(*spare)))?;
+            self.spares.pop();
+        }
+        Ok(())
+    }
+
+    fn path(&self, name: &str) -> String {
+        format!("{}/{name}", self.dir)
+    }
+}

@@ -1,0 +1,402 @@
+//! Consumers, retirement, recycling, adoption: what nobody needs any more goes, everything else stays.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::{append, append_chunk, body, settings, write_all};
+use inrush_log::sim::{Fault, SimStorage};
+use inrush_log::{
+    Appended, Appender, ConsumerKind, Cursor, DataDirectory, Entry, EnvelopeRef, LogSettings, Lsn, MessageId,
+    Reader, RecordKind, RetireReason, Storage, StorageFile, VerifyEvent, segment_name,
+};
+
+const NODE: u16 = 3;
+type Data = DataDirectory<SimStorage>;
+type Log = Appender<SimStorage>;
+
+fn open(storage: &SimStorage, settings: &LogSettings) -> (Data, Log) {
+    let mut data = DataDirectory::on_without_helper(storage.clone(), settings, NODE).unwrap();
+    let (log, report) = data.open_log(0, || {}).unwrap();
+    assert!(report.damage.is_empty() && report.cut.is_empty(), "{report:?}");
+    data.prepare_segments();
+    (data, log)
+}
+
+/// Appends and writes until so many segments were sealed; the messages.
+fn fill(data: &mut Data, log: &mut Log, segments: u64) -> Vec<Appended> {
+    let goal = log.stats().segments_sealed + segments;
+    let mut messages = Vec::new();
+    while log.stats().segments_sealed < goal {
+        data.prepare_segments();
+        messages.push(append(log, &body(messages.len() as u64, 100_000), &[]));
+        write_all(log);
+    }
+    data.prepare_segments();
+    messages
+}
+
+fn segments(storage: &SimStorage, dir: &str) -> BTreeSet<String> {
+    let names = storage.list(dir).unwrap();
+    names.into_iter().filter(|name| inrush_log::segment_number(name).is_some()).collect()
+}
+
+fn ids(storage: &SimStorage) -> Vec<MessageId> {
+    let mut reader = Reader::on(storage.clone(), "arrival-00").unwrap();
+    let mut ids = Vec::new();
+    while let Some(entry) = reader.next().unwrap() {
+        match entry {
+            Entry::Record(record) if record.header.kind == RecordKind::Message => ids.push(record.id),
+            Entry::Record(_) => {}
+            Entry::Bad(bad) => panic!("{bad}"),
+        }
+    }
+    ids
+}
+
+fn required(storage: &SimStorage, name: &str) -> Cursor<SimStorage> {
+    Cursor::on(storage.clone(), "arrival-00", name, ConsumerKind::Required).unwrap()
+}
+
+#[test]
+fn without_consumers_and_limits_everything_stays() {
+    let storage = SimStorage::new(1);
+    let (mut data, mut log) = open(&storage, &settings());
+    let messages = fill(&mut data, &mut log, 5);
+    assert_eq!(ids(&storage).len(), messages.len());
+    assert_eq!(data.status().get().retired, [0; 4]);
+}
+
+#[test]
+fn what_a_required_consumer_has_passed_is_recycled_with_a_new_salt() {
+    let storage = SimStorage::new(2);
+    let (mut data, mut log) = open(&storage, &settings());
+    let mut cursor = required(&storage, "relay");
+    let messages = fill(&mut data, &mut log, 4);
+    assert!(segments(&storage, "arrival-00").contains(&segment_name(1)));
+    let salt = |name: &str| storage.content(&format!("arrival-00/{name}")).unwrap()[48..56].to_vec();
+    let salts: BTreeSet<_> = segments(&storage, "arrival-00").iter().map(|name| salt(name)).collect();
+    cursor.save(log.durable()).unwrap();
+    data.prepare_segments();
+    let status = data.status().get();
+    assert_eq!(status.retired[RetireReason::Consumed as usize], 4);
+    // Two spares are kept; what is more goes.
+    assert_eq!((status.recycled, status.spares_waiting, status.segments_sealed), (2, 2, 0));
+    assert_eq!(status.consumers[0].lag_bytes, 0);
+    let left = ids(&storage);
+    assert!(left.len() < messages.len() && left.iter().all(|id| messages.iter().any(|m| m.id == *id)));
+
+    // The recycled files are used: no old mail shows up, whatever ends the run.
+    let more = fill(&mut data, &mut log, 4);
+    for name in segments(&storage, "arrival-00").iter().filter(|name| **name > segment_name(7)) {
+        assert!(!salts.contains(&salt(name)), "{name} has a salt of an earlier life");
+    }
+    let lives = |name: &String| storage.content(&format!("arrival-00/{name}")).unwrap()[72];
+    assert!(segments(&storage, "arrival-00").iter().any(|name| lives(name) > 0));
+    drop((data, log, cursor));
+    let storage = storage.restart();
+    let (_data, _log) = open(&storage, &settings());
+    let found = ids(&storage);
+    assert!(more.iter().all(|message| found.contains(&message.id)));
+    assert_eq!(found.iter().collect::<BTreeSet<_>>().len(), found.len());
+}
+
+#[test]
+fn numbers_never_come_back_when_every_segment_is_gone() {
+    let storage = SimStorage::new(3);
+    let (mut data, mut log) = open(&storage, &settings());
+    let mut cursor = required(&storage, "relay");
+    let before = append(&mut log, b"x", &[]);
+    log.close();
+    write_all(&mut log);
+    cursor.save(log.durable()).unwrap();
+    data.prepare_segments();
+    drop((data, log, cursor));
+    assert!(segments(&storage, "arrival-00").is_empty());
+    let storage = storage.restart();
+    let (_data, mut log) = open(&storage, &settings());
+    let after = append(&mut log, b"x", &[]);
+    assert!(after.id > before.id, "{} after {}", after.id, before.id);
+}
+
+#[test]
+fn a_required_consumer_that_stands_still_keeps_everything_even_over_the_limits() {
+    let storage = SimStorage::new(4);
+    let limits = LogSettings { retention_bytes: 1 << 20, ..settings() };
+    let (mut data, mut log) = open(&storage, &limits);
+    let cursor = required(&storage, "relay");
+    let messages = fill(&mut data, &mut log, 4);
+    assert_eq!(ids(&storage).len(), messages.len());
+    let status = data.status().get();
+    let consumer = &status.consumers[0];
+    assert_eq!(
+        (consumer.name.as_str(), consumer.kind, consumer.damaged),
+        ("relay", ConsumerKind::Required, false)
+    );
+    assert!(consumer.lag_bytes > 4 << 20);
+    assert_eq!(consumer.oldest_at_us, Some(1_000_000));
+    // Also while nobody runs it.
+    drop(cursor);
+    data.prepare_segments();
+    assert_eq!(ids(&storage).len(), messages.len());
+}
+
+#[test]
+fn a_best_effort_consumer_loses_what_the_limits_take_and_that_is_counted() {
+    let storage = SimStorage::new(5);
+    let limits = LogSettings { retention_bytes: 2 << 20, ..settings() };
+    let (mut data, mut log) = open(&storage, &limits);
+    let _cursor = Cursor::on(storage.clone(), "arrival-00", "stream", ConsumerKind::BestEffort).unwrap();
+    fill(&mut data, &mut log, 5);
+    let status = data.status().get();
+    assert_eq!((status.segments_sealed, status.retired[RetireReason::Bytes as usize]), (2, 3));
+    assert_eq!(status.consumers[0].segments_lost, 3);
+}
+
+#[test]
+fn chunks_stay_as_long_as_a_message_may_list_them() {
+    let storage = SimStorage::new(6);
+    let (mut data, mut log) = open(&storage, &settings());
+    let mut cursor = required(&storage, "relay");
+    let first = append_chunk(&mut log, &body(1, 100_000));
+    let given_up = append_chunk(&mut log, &body(2, 100_000));
+    fill(&mut data, &mut log, 2);
+    cursor.save(log.durable()).unwrap();
+    data.prepare_segments();
+    assert!(segments(&storage, "arrival-00").contains(&segment_name(1)), "its transactions are open");
+    log.abandon_chunks(&[given_up]);
+    let message = append(&mut log, b"the end", &[first]);
+    let gate = message.gate;
+    fill(&mut data, &mut log, 1);
+    // Consumed up to the message, but not the message itself.
+    cursor.save(message.lsn).unwrap();
+    data.prepare_segments();
+    assert!(segments(&storage, "arrival-00").contains(&segment_name(1)));
+    let mut reader = Reader::on(storage.clone(), "arrival-00").unwrap();
+    let found = reader.message(message.id).unwrap();
+    assert_eq!(reader.read_body(&found, |_| Ok(())).unwrap().octets, 100_007);
+    // Also after a restart, when only the seals know.
+    drop((data, log));
+    let storage = storage.restart();
+    let (mut data, log) = open(&storage, &settings());
+    data.prepare_segments();
+    assert!(segments(&storage, "arrival-00").contains(&segment_name(1)));
+    drop(cursor);
+    let mut cursor = required(&storage, "relay");
+    cursor.save(gate).unwrap();
+    data.prepare_segments();
+    assert!(
+        segments(&storage, "arrival-00").contains(&segment_name(1)),
+        "its segment stays, so the chunks do"
+    );
+    cursor.save(log.durable()).unwrap();
+    data.prepare_segments();
+    assert!(!segments(&storage, "arrival-00").contains(&segment_name(1)));
+    let bad = Reader::on(storage, "arrival-00").unwrap().verify(|_| ()).unwrap().bad;
+    assert_eq!(bad, 0);
+}
+
+#[test]
+fn a_chunk_that_its_message_could_not_follow_pins_nothing() {
+    let storage = SimStorage::new(7);
+    storage.set_capacity(3 << 20);
+    let (mut data, mut log) = open(&storage, &settings());
+    let big = body(1, 250_000);
+    let paths = vec![b'a'; 60_000];
+    let envelope = EnvelopeRef { text: &paths, ..EnvelopeRef::default() };
+    let mut refused = 0;
+    for _ in 0..40 {
+        refused += u32::from(log.append_message(&envelope, std::iter::once(&big[..]), big.len(), 1).is_err());
+        write_all(&mut log);
+    }
+    assert!(refused > 0);
+    let mut cursor = required(&storage, "relay");
+    cursor.save(log.durable()).unwrap();
+    data.prepare_segments();
+    assert!(data.status().get().retired[RetireReason::Consumed as usize] > 0);
+}
+
+#[test]
+fn a_segment_that_somebody_has_linked_is_not_written_again() {
+    let storage = SimStorage::new(8);
+    let (mut data, mut log) = open(&storage, &settings());
+    let mut cursor = required(&storage, "relay");
+    fill(&mut data, &mut log, 1);
+    let name = format!("arrival-00/{}", segment_name(1));
+    storage.link(&name, "backup/copy");
+    let before = storage.content(&name).unwrap();
+    cursor.save(log.durable()).unwrap();
+    data.prepare_segments();
+    assert_eq!(storage.content(&name), None);
+    fill(&mut data, &mut log, 4);
+    assert!(storage.content("backup/copy").unwrap() == before, "the backup was overwritten");
+}
+
+#[test]
+fn cursors_keep_their_place_their_kind_and_their_owner() {
+    let storage = SimStorage::new(9);
+    let (mut data, mut log) = open(&storage, &settings());
+    fill(&mut data, &mut log, 1);
+    let mut cursor = required(&storage, "relay");
+    assert_eq!(cursor.position(), Lsn::ZERO);
+    cursor.save(Lsn::new(5000)).unwrap();
+    let text = cursor.save(Lsn::new(4000)).unwrap_err().to_string();
+    assert!(
+        text.ends_with("cursor.relay: stands at LSN 00000000001388, cannot go back to 00000000000FA0"),
+        "{text}"
+    );
+    drop(cursor);
+    assert_eq!(required(&storage, "relay").position(), Lsn::new(5000));
+    let kind = Cursor::on(storage.clone(), "arrival-00", "relay", ConsumerKind::BestEffort);
+    assert!(kind.unwrap_err().to_string().ends_with("cursor.relay: belongs to a required consumer"));
+    for name in ["", "../x", "a.b", "A", &"a".repeat(65)] {
+        let error = Cursor::on(storage.clone(), "arrival-00", name, ConsumerKind::Required).unwrap_err();
+        assert!(error.to_string().contains("use 1 to 64 of a-z, 0-9, - and _"), "{error}");
+    }
+}
+
+#[test]
+fn a_cursor_survives_a_crash_at_every_step_of_a_save() {
+    for step in 0..3 {
+        let storage = SimStorage::new(10 + step);
+        let (data, log) = open(&storage, &settings());
+        let mut cursor = required(&storage, "relay");
+        cursor.save(Lsn::new(5000)).unwrap();
+        storage.fault_at(step, Fault::Crash);
+        let saved = cursor.save(Lsn::new(6000)).is_ok();
+        assert_eq!(
+            cursor.save(Lsn::new(7000)).is_ok(),
+            saved && !storage.is_dead(),
+            "nothing is saved after an error"
+        );
+        drop((data, log));
+        let storage = storage.restart();
+        let position = required(&storage, "relay").position().get();
+        assert!(if saved { position >= 6000 } else { matches!(position, 5000 | 6000) }, "{position}");
+    }
+}
+
+#[test]
+fn a_damaged_cursor_keeps_everything_and_is_told() {
+    let storage = SimStorage::new(14);
+    let (mut data, mut log) = open(&storage, &settings());
+    let mut cursor = required(&storage, "relay");
+    cursor.save(Lsn::new(5000)).unwrap();
+    drop(cursor);
+    // One slot may go: the other one is older.
+    storage.rot("arrival-00/cursor.relay", 40, 1);
+    assert!(required(&storage, "relay").position() <= Lsn::new(5000));
+    storage.rot("arrival-00/cursor.relay", 40, 2);
+    storage.rot("arrival-00/cursor.relay", 4096 + 40, 2);
+    let error = Cursor::on(storage.clone(), "arrival-00", "relay", ConsumerKind::Required).unwrap_err();
+    assert!(error.to_string().contains("cursor.relay: checksum does not hold; remove the file"), "{error}");
+    let messages = fill(&mut data, &mut log, 2);
+    assert_eq!(ids(&storage).len(), messages.len());
+    let consumer = &data.status().get().consumers[0];
+    assert!(consumer.damaged && consumer.kind == ConsumerKind::Required);
+}
+
+#[test]
+fn logs_of_cores_that_are_gone_are_read_and_drained() {
+    let storage = SimStorage::new(15);
+    let mut data = DataDirectory::on_without_helper(storage.clone(), &settings(), NODE).unwrap();
+    let (log, _) = data.open_log(0, || {}).unwrap();
+    let (mut other, _) = data.open_log(1, || {}).unwrap();
+    data.prepare_segments();
+    let message = append(&mut other, b"of the other core", &[]);
+    write_all(&mut other);
+    drop((data, log, other));
+    let storage = storage.restart();
+
+    let mut data = DataDirectory::on_without_helper(storage.clone(), &settings(), NODE).unwrap();
+    let (_log, _) = data.open_log(0, || {}).unwrap();
+    let adopted = data.adopt_logs().unwrap();
+    assert_eq!(adopted.len(), 1);
+    assert_eq!((adopted[0].0.as_str(), adopted[0].1.messages), ("arrival-01", 1));
+    assert!(data.adopt_logs().unwrap().is_empty());
+    data.prepare_segments();
+    assert_eq!(data.status().get().logs_adopted, 1);
+    let names = storage.list("arrival-01").unwrap();
+    assert_eq!(names, [segment_name(1), "log.meta".to_owned()], "no spares, nothing new");
+    let mut reader = Reader::on(storage.clone(), "arrival-01").unwrap();
+    assert_eq!(reader.message(message.id).unwrap().own_body(), b"of the other core");
+
+    let mut cursor = Cursor::on(storage.clone(), "arrival-01", "relay", ConsumerKind::Required).unwrap();
+    cursor.save(Lsn::MAX).unwrap();
+    data.prepare_segments();
+    assert!(segments(&storage, "arrival-01").is_empty());
+    // The core comes back: its numbers do not.
+    drop((data, _log));
+    let storage = storage.restart();
+    let mut data = DataDirectory::on_without_helper(storage, &settings(), NODE).unwrap();
+    let (mut other, _) = data.open_log(1, || {}).unwrap();
+    data.prepare_segments();
+    assert!(append(&mut other, b"x", &[]).id > message.id);
+}
+
+#[test]
+fn a_log_of_another_node_is_not_adopted() {
+    let storage = SimStorage::new(16);
+    let mut data = DataDirectory::on_without_helper(storage.clone(), &settings(), 9).unwrap();
+    let (mut log, _) = data.open_log(1, || {}).unwrap();
+    append(&mut log, b"x", &[]);
+    write_all(&mut log);
+    drop((data, log));
+    let mut data = DataDirectory::on_without_helper(storage.kill(), &settings(), NODE).unwrap();
+    data.open_log(0, || {}).unwrap();
+    let error = data.adopt_logs().unwrap_err().to_string();
+    assert_eq!(error, "simulated/arrival-01/log.meta: belongs to node 9, this is node 3");
+}
+
+#[test]
+fn low_inodes_refuse_and_come_back() {
+    let storage = SimStorage::new(17);
+    let (mut data, log) = open(&storage, &LogSettings { free_inodes_min: 10, ..settings() });
+    storage.set_free_inodes(15);
+    data.prepare_segments();
+    assert!(log.space_low() && log.admission().is_ok());
+    storage.set_free_inodes(9);
+    data.prepare_segments();
+    assert_eq!(log.admission().unwrap_err().to_string(), "no space: free inodes are below the mark");
+    storage.set_free_inodes(20);
+    data.prepare_segments();
+    assert!(!log.space_low() && log.admission().is_ok());
+}
+
+#[test]
+fn a_retirement_that_fails_is_tried_again() {
+    for step in 0..6 {
+        let storage = SimStorage::new(20 + step);
+        let (mut data, mut log) = open(&storage, &settings());
+        let mut cursor = required(&storage, "relay");
+        let messages = fill(&mut data, &mut log, 3);
+        cursor.save(log.durable()).unwrap();
+        storage.fault_at(step, Fault::Error);
+        data.prepare_segments();
+        data.prepare_segments();
+        assert_eq!(data.status().get().segments_sealed, 0, "step {step}");
+        let more = fill(&mut data, &mut log, 3);
+        let found = ids(&storage);
+        assert!(more.iter().all(|message| found.contains(&message.id)), "step {step}");
+        assert!(found.len() < messages.len() + more.len());
+        let mut reader = Reader::on(storage, "arrival-00").unwrap();
+        reader.verify(|event| assert!(!matches!(event, VerifyEvent::Bad(_)), "{event:?}")).unwrap();
+    }
+}
+
+#[test]
+fn files_of_a_disk_can_be_locked_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_data, _log) = common::open(dir.path());
+    let log = dir.path().join("arrival-00");
+    let cursor = Cursor::open(&log, "export", ConsumerKind::BestEffort).unwrap();
+    let error = Cursor::open(&log, "export", ConsumerKind::BestEffort).unwrap_err();
+    assert!(error.to_string().ends_with("cursor.export: in use by another process"), "{error}");
+    drop(cursor);
+    Cursor::open(&log, "export", ConsumerKind::BestEffort).unwrap();
+    let storage = common::disk(dir.path());
+    std::fs::hard_link(log.join("log.meta"), dir.path().join("linked")).unwrap();
+    let links = storage.open("arrival-00/log.meta", inrush_log::OpenMode::Read).unwrap().links().unwrap();
+    assert_eq!(links, 2);
+}
