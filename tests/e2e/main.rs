@@ -4,6 +4,7 @@
 #![allow(clippy::print_stderr, reason = "what a test has to say goes to standard error")]
 
 mod admin;
+mod backup;
 mod command_line;
 mod crash;
 mod curl;
@@ -13,9 +14,11 @@ mod exactness;
 mod hostile;
 mod limits;
 mod load;
+mod log_tools;
 mod metrics;
 mod postfix;
 mod refusals;
+mod sealed;
 mod shutdown;
 mod slicing;
 mod smoke;

@@ -18,6 +18,7 @@ pub mod mount;
 pub mod postfix;
 pub mod process;
 pub mod random;
+pub mod sealed;
 pub mod sender;
 pub mod server;
 pub mod settings;

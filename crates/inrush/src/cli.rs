@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use inrush_log::MessageId;
 
+use crate::log::filter::Sender;
 use crate::log::time::Since;
 
 /// SMTP ingress gateway: takes mail in on every core and makes it durable before it says 250.
@@ -73,7 +74,10 @@ pub(crate) enum LogCommand {
     Stat {
         #[command(flatten)]
         data: DataDir,
-        /// One JSON object per log
+        /// One line for each segment instead: log, file, state (sealed, open, ready) and what it holds
+        #[arg(long)]
+        segments: bool,
+        /// One JSON object per log, or per segment
         #[arg(long)]
         json: bool,
     },
@@ -97,24 +101,49 @@ pub(crate) enum LogCommand {
         #[arg(long)]
         no_trace: bool,
     },
-    /// Write each message to a file ID.eml: the trace header, then the mail data as it was sent
+    /// Write messages to files or to standard output, each with its trace header in front of the mail data as it was sent
+    ///
+    /// Nothing that exists is overwritten, and a file appears under its name when it is whole. Messages that do not hold are named on standard
+    /// error and left out; the exit code is 1 then. The formats are described in docs/log-tools.md.
     Export {
         #[command(flatten)]
         data: DataDir,
-        /// Directory for the files; made if need be
-        #[arg(long, value_name = "DIR")]
-        to: PathBuf,
+        /// Form of the output
+        #[arg(long, value_enum, default_value_t)]
+        format: ExportFormat,
+        /// eml: directory for the files, made if need be. mbox and ndjson: the file, or - for standard output, which is the default
+        #[arg(
+            long,
+            value_name = "PATH",
+            required_unless_present = "format",
+            required_if_eq("format", "eml")
+        )]
+        to: Option<PathBuf>,
         #[command(flatten)]
         filter: Filter,
     },
-    /// Read everything and check every checksum; exit code 1 when a record does not hold
+    /// Read everything, check every checksum, and name what does not hold or was put aside
+    ///
+    /// Exit codes: 0 everything holds; 1 something is damaged, or was and lies in damaged/; 2 the command line is wrong or a log cannot be read.
     Verify {
         #[command(flatten)]
         data: DataDir,
-        /// One JSON object per bad record and one per log
+        /// One JSON object per finding and one per log
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Form of an export.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// One file ID.eml for each message
+    #[default]
+    Eml,
+    /// One mbox file (mboxrd), for mail readers
+    Mbox,
+    /// One JSON object a line: the whole envelope, and the mail data as base64
+    Ndjson,
 }
 
 #[derive(Args, Debug)]
@@ -122,6 +151,9 @@ pub(crate) struct DataDir {
     /// Data directory of the gateway
     #[arg(long, value_name = "DIR", default_value = "inrush-data", env = "INRUSH_DATA_DIR")]
     pub(crate) data_dir: PathBuf,
+    /// Only this log, for instance arrival-00
+    #[arg(long, value_name = "NAME")]
+    pub(crate) log: Option<String>,
 }
 
 #[derive(Args, Debug, Default)]
@@ -129,10 +161,16 @@ pub(crate) struct Filter {
     /// Only messages accepted since then: RFC 3339 (2026-03-01T12:00:00Z) or an age (25s, 2h, 3d)
     #[arg(long, value_name = "T")]
     pub(crate) since: Option<Since>,
-    /// Only messages with a recipient in this domain
+    /// Only messages accepted before then; RFC 3339 or an age
+    #[arg(long, value_name = "T")]
+    pub(crate) until: Option<Since>,
+    /// Only messages with a recipient in this domain, of any case
     #[arg(long, value_name = "DOMAIN")]
     pub(crate) rcpt_domain: Option<String>,
-    /// Only the message with this id
+    /// Only messages with this reverse-path: a@example.com, @example.com for everybody of a domain, or <>. Domains may be of any case, local parts not
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) sender: Option<Sender>,
+    /// Only the message with this id; may be given several times
     #[arg(long, value_name = "ID")]
-    pub(crate) id: Option<MessageId>,
+    pub(crate) id: Vec<MessageId>,
 }

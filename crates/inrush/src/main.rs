@@ -1,7 +1,7 @@
 //! The `inrush` command: the gateway and everything an operator does with it.
 //!
 //! Exit codes: 0 done; 1 something was found or went wrong (a bad config, a port in use, a damaged record); 2 the command
-//! line is wrong; 3 `serve` was ended by a second signal.
+//! line is wrong, or `log verify` cannot read a log at all; 3 `serve` was ended by a second signal.
 
 mod cli;
 mod config;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use inrush_log::ReadError;
 use serde::Serialize;
 
 /// Prints the version.
@@ -43,6 +44,10 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
             || cause
                 .downcast_ref::<serde_json::Error>()
                 .is_some_and(|error| error.io_error_kind() == Some(io::ErrorKind::BrokenPipe))
+            || matches!(
+                cause.downcast_ref(),
+                Some(ReadError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe
+            )
     })
 }
 

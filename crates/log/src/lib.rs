@@ -6,6 +6,7 @@
 //! Bounds: a record has at most [`RECORD_OCTETS_MAX`] octets, a batch 1 MiB, an appender [`LogSettings::batch_buffers`] batches.
 
 mod age_clock;
+mod ahead;
 mod appender;
 mod batch;
 mod buffer;

@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
 
+use super::pace::Pace;
 use super::{LockFailure, OpenMode, Space, Storage, StorageFile};
 use crate::buffer::AlignedBuffer;
 use crate::layout::BLOCK_OCTETS;
@@ -23,6 +24,7 @@ const PROBE: &str = "probe.tmp";
 pub struct DiskStorage {
     root: PathBuf,
     direct: Arc<AtomicBool>,
+    pace: Option<Arc<Pace>>,
 }
 
 /// A file of it.
@@ -31,12 +33,19 @@ pub struct DiskFile {
     file: File,
     direct: bool,
     durable: bool,
+    pace: Option<Arc<Pace>>,
 }
 
 impl DiskStorage {
     /// Works below `root`, which need not exist yet. `direct`: try O_DIRECT.
     pub fn new(root: impl Into<PathBuf>, direct: bool) -> Self {
-        Self { root: root.into(), direct: Arc::new(AtomicBool::new(direct)) }
+        Self { root: root.into(), direct: Arc::new(AtomicBool::new(direct)), pace: None }
+    }
+
+    /// The same; reads make way for a gateway that takes mail in this directory.
+    #[must_use]
+    pub fn gentle(self) -> Self {
+        Self { pace: Some(Arc::new(Pace::new(self.root.clone()))), ..self }
     }
 
     /// The directory.
@@ -130,7 +139,7 @@ impl Storage for DiskStorage {
             let mut options = options(flags);
             let file =
                 options.write(mode != OpenMode::Read).create_new(mode == OpenMode::Create).open(&path)?;
-            Ok(DiskFile { file, direct, durable })
+            Ok(DiskFile { file, direct, durable, pace: self.pace.clone() })
         };
         if !self.direct() {
             return attempt(false);
@@ -245,7 +254,10 @@ impl AsRawFd for DiskFile {
 
 impl StorageFile for DiskFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.file.read_at(buffer, offset)
+        match &self.pace {
+            None => self.file.read_at(buffer, offset),
+            Some(pace) => pace.read(buffer, |part, done| self.file.read_at(part, offset + done as u64)),
+        }
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
@@ -258,6 +270,11 @@ impl StorageFile for DiskFile {
 
     fn octets(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    fn for_reading_ahead(&self) -> Option<Self> {
+        let (direct, durable, pace) = (self.direct, self.durable, self.pace.clone());
+        Some(Self { file: self.file.try_clone().ok()?, direct, durable, pace })
     }
 
     fn direct(&self) -> bool {

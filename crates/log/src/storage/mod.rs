@@ -5,6 +5,7 @@
 //! segment, since direct I/O asks for it.
 
 pub(crate) mod disk;
+mod pace;
 #[cfg(any(test, feature = "simulation"))]
 pub mod sim;
 
@@ -48,6 +49,11 @@ pub trait StorageFile: Send + Sync + 'static {
     /// # Errors
     /// Those of the disk.
     fn octets(&self) -> io::Result<u64>;
+
+    /// The file for other threads that read ahead of a walk through it; `None` where all reads happen in the thread that asks, as in simulations.
+    fn for_reading_ahead(&self) -> Option<disk::DiskFile> {
+        None
+    }
 
     /// Whether reads and writes go past the page cache.
     fn direct(&self) -> bool;

@@ -1,0 +1,218 @@
+//! The messages of all logs, one after the other, as far as the filter lets them through.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context as _, anyhow, bail};
+use inrush_log::{
+    Entry, Envelope, EnvelopeError, Message, MessageId, ReadError, Reader, RecordFlags, RecordHeader,
+    RecordKind,
+};
+
+use crate::cli::Filter;
+use crate::output;
+
+/// A message whose checksums hold.
+pub(super) struct Mail<'a> {
+    pub(super) id: MessageId,
+    pub(super) header: RecordHeader,
+    pub(super) envelope: Envelope<'a>,
+    own_body: &'a [u8],
+    /// Where the parts of a large body are.
+    parts: Option<(&'a mut Reader, &'a Message)>,
+}
+
+impl<'a> Mail<'a> {
+    /// A message that was looked up by its id.
+    pub(super) fn new(reader: &'a mut Reader, message: &'a Message) -> Result<Self, EnvelopeError> {
+        let parts = message.header.flags.has(RecordFlags::CHUNKED).then_some((reader, message));
+        let (envelope, own_body) = (message.envelope()?, message.own_body());
+        Ok(Self { id: message.id, header: message.header, envelope, own_body, parts })
+    }
+
+    /// Octets of the whole body.
+    pub(super) fn body_octets(&self) -> u64 {
+        let chunks: u64 = self.envelope.chunks().map(|chunk| u64::from(chunk.octets)).sum();
+        chunks + u64::from(self.header.body_octets)
+    }
+
+    /// Hands out the body in order. A part that does not hold ends it: what came before is right, but not all.
+    pub(super) fn read_body(
+        &mut self,
+        mut take: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), ReadError> {
+        match &mut self.parts {
+            None => Ok(take(self.own_body)?),
+            Some((reader, message)) => reader.read_body(message, take).map(drop),
+        }
+    }
+
+    /// Reads a body in several parts to its end, so that nothing of it is written when one of them is missing.
+    pub(super) fn check_body(&mut self) -> Result<(), ReadError> {
+        match &self.parts {
+            None => Ok(()),
+            Some(_) => self.read_body(|_| Ok(())),
+        }
+    }
+}
+
+/// What a command does with a message. `Err(ReadError::Damaged)` is said and passed over, any other error ends the command.
+pub(super) type Taken = Result<(), Refused>;
+
+/// Why a message was not taken.
+pub(super) enum Refused {
+    /// It is damaged.
+    Damaged(ReadError),
+    /// Nothing further can be done.
+    Fatal(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Refused {
+    fn from(error: E) -> Self {
+        let error: anyhow::Error = error.into();
+        match error.downcast::<ReadError>() {
+            Ok(error @ ReadError::Damaged(_)) => Self::Damaged(error),
+            Ok(error) => Self::Fatal(error.into()),
+            Err(error) => Self::Fatal(error),
+        }
+    }
+}
+
+/// A command that goes through messages.
+pub(super) struct Messages<'a> {
+    readers: &'a mut [Reader],
+    filter: &'a Filter,
+    /// Set when somebody wants the command to end.
+    interrupted: Option<Arc<AtomicBool>>,
+    /// What could not be handed out.
+    pub(super) bad: u64,
+}
+
+impl<'a> Messages<'a> {
+    pub(super) fn new(readers: &'a mut [Reader], filter: &'a Filter) -> Self {
+        Self { readers, filter, interrupted: None, bad: 0 }
+    }
+
+    /// Ends with an error once the flag is set.
+    pub(super) fn until(mut self, interrupted: Arc<AtomicBool>) -> Self {
+        self.interrupted = Some(interrupted);
+        self
+    }
+
+    /// Calls `take` for each message, in the order of each log; `passed` hears how many octets of the log were gone through. Damage is said on standard
+    /// error, counted and passed over.
+    pub(super) fn each(
+        &mut self,
+        mut passed: impl FnMut(u64),
+        mut take: impl FnMut(&mut Mail<'_>) -> Taken,
+    ) -> anyhow::Result<()> {
+        if self.filter.id.is_empty() {
+            for index in 0..self.readers.len() {
+                self.walk(index, &mut passed, &mut take)?;
+            }
+            return Ok(());
+        }
+        self.filter.id.iter().try_for_each(|&id| {
+            self.check_interrupted()?;
+            let mine =
+                |reader: &&mut Reader| (reader.identity().node, reader.identity().log) == (id.node, id.log);
+            let Some(reader) = self.readers.iter_mut().find(mine) else {
+                bail!("{id}: no log that is looked at has this id");
+            };
+            let log = reader.name().to_owned();
+            let taken = match reader.message(id) {
+                Ok(message) => look(self.filter, reader, &message, &mut take),
+                Err(ReadError::Io(error)) => return Err(error).with_context(|| format!("log {log}")),
+                Err(error) => Err(Refused::Damaged(error)),
+            };
+            note(&mut self.bad, &log, taken)
+        })
+    }
+
+    fn walk(
+        &mut self,
+        index: usize,
+        passed: &mut impl FnMut(u64),
+        take: &mut impl FnMut(&mut Mail<'_>) -> Taken,
+    ) -> anyhow::Result<()> {
+        let interrupted = self.interrupted.clone();
+        let reader = &mut self.readers[index];
+        let times = self.filter.times();
+        reader.set_times(times.clone());
+        let log = reader.name().to_owned();
+        let node = reader.identity().node;
+        loop {
+            if interrupted.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+                bail!("interrupted");
+            }
+            let entry = reader.next().with_context(|| format!("log {log} cannot be read"))?;
+            let record = match entry {
+                None => return Ok(()),
+                Some(Entry::Record(record)) => record,
+                Some(Entry::Bad(bad)) => {
+                    self.bad += 1;
+                    passed(bad.octets);
+                    output::complain(&anyhow!("log {log}: {bad}"));
+                    continue;
+                }
+            };
+            let header = record.header;
+            passed(header.octets());
+            if header.kind != RecordKind::Message || !times.contains(&header.accepted_at_us) {
+                continue;
+            }
+            let taken = match record.read_envelope() {
+                Err(error) => {
+                    self.bad += 1;
+                    output::complain(&anyhow!("log {log}: {}: {error}", record.id));
+                    continue;
+                }
+                Ok(envelope) if !self.filter.passes(&envelope) => continue,
+                // The parts are read through the same reader, so the record has to be kept.
+                Ok(_) if header.flags.has(RecordFlags::CHUNKED) => {
+                    let message = Message::from_record(&record);
+                    look(self.filter, reader, &message, take)
+                }
+                Ok(envelope) => {
+                    let id = MessageId::unpack(node, header.message_id);
+                    take(&mut Mail { id, header, envelope, own_body: record.body, parts: None })
+                }
+            };
+            note(&mut self.bad, &log, taken)?;
+        }
+    }
+
+    fn check_interrupted(&self) -> anyhow::Result<()> {
+        if self.interrupted.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+            bail!("interrupted");
+        }
+        Ok(())
+    }
+}
+
+/// Hands a message that was kept to `take`, if it passes.
+fn look(
+    filter: &Filter,
+    reader: &mut Reader,
+    message: &Message,
+    take: &mut impl FnMut(&mut Mail<'_>) -> Taken,
+) -> Taken {
+    let mut mail = Mail::new(reader, message)?;
+    if !filter.times().contains(&mail.header.accepted_at_us) || !filter.passes(&mail.envelope) {
+        return Ok(());
+    }
+    take(&mut mail)
+}
+
+fn note(bad: &mut u64, log: &str, taken: Taken) -> anyhow::Result<()> {
+    match taken {
+        Ok(()) => Ok(()),
+        Err(Refused::Damaged(error)) => {
+            *bad += 1;
+            output::complain(&anyhow!("log {log}: {error}"));
+            Ok(())
+        }
+        Err(Refused::Fatal(error)) => Err(error),
+    }
+}
