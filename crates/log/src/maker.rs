@@ -69,7 +69,7 @@ impl<S: Storage> SegmentMaker<S> {
         &mut self,
         pause: &mut dyn FnMut(usize) -> bool,
     ) -> io::Result<Option<ReadySegment<S::File>>> {
-        if self.named.is_none() {
+        while self.named.is_none() {
             if self.spares.is_empty() && !self.fill(pause)? {
                 return Ok(None);
             }
@@ -80,11 +80,17 @@ impl<S: Storage> SegmentMaker<S> {
         Ok(self.named.take())
     }
 
-    /// Gives a spare its header, opens it and makes it the next segment.
+    /// Gives a spare its header, opens it and makes it the next segment; no segment comes of a spare that somebody has linked.
     fn name_spare(&mut self) -> io::Result<()> {
         let Some(spare) = self.spares.last().copied() else { return Ok(()) };
         let from = self.path(&spare_name(spare));
         let file = self.storage.open(&from, OpenMode::Plain)?;
+        if file.links()? > 1 {
+            // Linked since it was retired: it is theirs now.
+            self.storage.unlink(&from)?;
+            self.spares.pop();
+            return Ok(());
+        }
         let mut block = AlignedBuffer::new(BLOCK_OCTETS);
         read_full(&file, &mut block, 0)?;
         let header = SegmentHeader {
@@ -166,27 +172,28 @@ impl<S: Storage> SegmentMaker<S> {
             return Ok(0);
         }
         self.keep_numbers()?;
-        let mut recycled = Vec::new();
+        let mut recycled = 0;
         for number in numbers {
             let path = self.path(&segment_name(*number));
-            if self.is_reusable(&path, self.spares.len() + recycled.len())? {
-                let spare = self.next_spare;
-                self.next_spare += 1;
-                self.storage.rename(&path, &self.path(&spare_name(spare)))?;
-                recycled.push(spare);
-            } else {
-                self.storage.unlink(&path)?;
+            let spare = self.is_reusable(&path)?.then_some(self.next_spare);
+            match spare {
+                Some(spare) => {
+                    self.next_spare += 1;
+                    self.storage.rename(&path, &self.path(&spare_name(spare)))?;
+                }
+                None => self.storage.unlink(&path)?,
             }
+            // Before the next one, so that no chunk goes durably before its message; and before the file is written again: a name that came back
+            // would show what is in it by then.
+            self.storage.sync_dir(&self.dir)?;
+            self.spares.extend(spare);
+            recycled += u64::from(spare.is_some());
         }
-        // Before the files are written again: a name that came back would show what is in them by then.
-        self.storage.sync_dir(&self.dir)?;
-        let count = recycled.len() as u64;
-        self.spares.append(&mut recycled);
-        Ok(count)
+        Ok(recycled)
     }
 
-    fn is_reusable(&self, path: &str, spares: usize) -> io::Result<bool> {
-        if spares >= self.spares_max {
+    fn is_reusable(&self, path: &str) -> io::Result<bool> {
+        if self.spares.len() >= self.spares_max {
             return Ok(false);
         }
         let file = self.storage.open(path, OpenMode::Read)?;

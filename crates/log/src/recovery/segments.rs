@@ -156,17 +156,7 @@ impl<S: Storage> Recovery<S> {
             Err(BlockError::Version(version)) => {
                 return Err(OpenError::NewerFormat { place: place.text(), version });
             }
-            // A header is durable before its name: zeros are damage, unless nothing else was ever written either.
-            Err(BlockError::Empty)
-                if !self.is_unwritten(&file).map_err(|error| place.io("reading a segment", error))? =>
-            {
-                return self.quarantine(&name, DamageKind::SegmentHeader).map(|()| None);
-            }
-            Err(BlockError::Empty) => {
-                self.remove(&path).map_err(|error| place.io("removing an unused segment", error))?;
-                self.report.segments_unused += 1;
-                return Ok(None);
-            }
+            // A header is durable before its name: zeros are damage as well.
             Err(_) => return self.quarantine(&name, DamageKind::SegmentHeader).map(|()| None),
         };
         let octets = file.octets().map_err(|error| place.io("looking at a segment", error))?;
@@ -191,19 +181,6 @@ impl<S: Storage> Recovery<S> {
     fn remove(&self, path: &str) -> io::Result<()> {
         self.storage.unlink(path)?;
         self.storage.sync_dir(&self.dir)
-    }
-
-    /// Whether the first block behind the header and the block of the seal are zero.
-    fn is_unwritten(&self, file: &S::File) -> io::Result<bool> {
-        let mut block = AlignedBuffer::new(BLOCK_OCTETS);
-        for offset in [BLOCK, seal_offset(self.identity.segment_bytes)] {
-            block.fill(0);
-            read_full(file, &mut block, offset)?;
-            if block.iter().any(|octet| *octet != 0) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     /// Walks the unsealed segments, newest first, so that each one knows whether records come after it.

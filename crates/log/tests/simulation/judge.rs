@@ -8,10 +8,8 @@
 //!    tells. A later write tells of it, when the message was durable before that write was given to the disk. Without one, a disk that has forgotten the message,
 //!    or written it elsewhere, shows what a disk shows to which it was never given; nobody can tell the two apart, and it may be gone without a
 //!    word. What has rotted there is not gone without a word: its octets are reported as a tail that was cut.
-//! 5. Excepted as well is a segment of which header, first block behind it and seal were overwritten with zeros, by the misdirected filling of a spare: by the
-//!    format it is one that was never used.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use inrush_log::sim::{Harm, Random, SimFile, SimStorage};
 use inrush_log::{
@@ -35,8 +33,6 @@ pub(crate) struct Judge {
     writes: Vec<Told>,
     /// Everything below was durable, as something on the disk tells.
     told: Lsn,
-    /// Segments that look as if they were never used.
-    zeroed: BTreeSet<u64>,
 }
 
 /// A write of the log, and what was durable when it was given to the disk.
@@ -81,14 +77,6 @@ impl Judge {
     /// Notes what is harmed, under the names that the next opening finds.
     pub(crate) fn note_harm(&mut self, storage: &SimStorage) {
         self.harm.extend(storage.harm());
-        for (name, number) in storage.files().iter().filter_map(|(name, _)| Some((name, number(name)?))) {
-            let content = storage.content(name).unwrap();
-            let zero =
-                |octets: Option<&[u8]>| octets.is_some_and(|octets| octets.iter().all(|octet| *octet == 0));
-            if zero(content.get(..8192)) && zero(content.last_chunk::<4096>().map(|seal| &seal[..])) {
-                self.zeroed.insert(number);
-            }
-        }
         let mut segments = BTreeMap::new();
         for write in &self.writes {
             let name = format!("{LOG}/{}", segment_name(write.segment));
@@ -132,11 +120,6 @@ impl Judge {
         for (id, sent) in &ledger.sent {
             let read = ledger.expect(&mut reader, *id);
             if read.is_ok() || !sent.is_owed() {
-                continue;
-            }
-            let is_zeroed = |number: &u64| touches(sent, Some(*number), 0, SEGMENT);
-            if lie == Lie::Misdirect && self.zeroed.iter().any(is_zeroed) {
-                gone.push(*id);
                 continue;
             }
             let covered = self.is_covered(*id, sent);
