@@ -233,6 +233,47 @@ fn a_segment_that_somebody_has_linked_is_not_written_again() {
     assert!(storage.content("backup/copy").unwrap() == before, "the backup was overwritten");
 }
 
+/// Goes through the log and counts what it hands out; damage fails the test.
+fn count(reader: &mut Reader<SimStorage>) -> usize {
+    let mut records = 0;
+    while let Some(entry) = reader.next().unwrap() {
+        assert!(matches!(entry, Entry::Record(_)), "{entry:?}");
+        records += 1;
+    }
+    records
+}
+
+#[test]
+fn a_reader_whose_segment_is_retired_under_it_goes_on_behind_it() {
+    let storage = SimStorage::new(30);
+    let (mut data, mut log) = open(&storage, &settings());
+    let mut cursor = required(&storage, "relay");
+    let chunk = append_chunk(&mut log, &body(1, 100_000));
+    let chunked = append(&mut log, b"the end", &[chunk]);
+    let messages = fill(&mut data, &mut log, 3);
+    let reader = || Reader::on(storage.clone(), "arrival-00").unwrap();
+    // One that has only heard of the segments, one that has the first open, one that looks at single messages.
+    let (mut fresh, mut open_file, mut single) = (reader(), reader(), reader());
+    open_file.next().unwrap().unwrap();
+    let first = single.message(messages[0].id).unwrap();
+    let held = single.message(chunked.id).unwrap();
+    cursor.save(log.durable()).unwrap();
+    data.prepare_segments();
+    let more = fill(&mut data, &mut log, 4);
+    assert!(data.status().get().recycled > 0);
+
+    assert!(count(&mut fresh) >= more.len());
+    open_file.seek(messages[1].lsn);
+    assert!(count(&mut open_file) >= more.len());
+    assert_eq!(first.own_body(), body(0, 100_000), "what was read stays");
+    let gone = reader().message(messages[1].id).map(|message| message.id);
+    assert!(gone.unwrap_err().to_string().ends_with("no such message"));
+    let error = reader().read_body(&held, |_| Ok(())).unwrap_err();
+    assert!(error.to_string().ends_with("no such message"), "{error}");
+    assert_eq!(fresh.verify(|_| ()).unwrap().bad, 0);
+    assert_eq!(single.message(more[0].id).unwrap().own_body(), body(0, 100_000));
+}
+
 #[test]
 fn cursors_keep_their_place_their_kind_and_their_owner() {
     let storage = SimStorage::new(9);

@@ -147,6 +147,10 @@ impl<S: Storage> Reader<S> {
         let mut end = BodyEnd { octets: 0, crc: crc32c(&[]) };
         for chunk in envelope.chunks() {
             let Some(body) = self.chunk(chunk)? else {
+                // A message goes before its chunks: without them it is gone, or they are damaged.
+                if self.is_retired(message.header.lsn)? {
+                    return Err(ReadError::NotFound(message.id));
+                }
                 return Err(message.bad(segment_bytes, BadReason::Chunk(chunk.lsn())));
             };
             take(body)?;
@@ -154,6 +158,12 @@ impl<S: Storage> Reader<S> {
         }
         take(message.own_body())?;
         Ok(end.then(message.header.body_octets.into(), message.header.body_crc))
+    }
+
+    /// Whether the segment of a position is there no more.
+    pub(super) fn is_retired(&self, lsn: Lsn) -> io::Result<bool> {
+        let number = lsn.segment(self.identity().segment_bytes);
+        Ok(self.look(number)?.is_none())
     }
 
     /// Body of a chunk; `None` when it is not there as the message lists it.
@@ -192,6 +202,7 @@ impl<S: Storage> Reader<S> {
         let record = match walk.record_at(&mut self.single, offset)? {
             Ok(record) => record,
             Err(Bad::Header(_)) => return Ok(None),
+            Err(Bad::Content(_)) if self.is_gone(&header)? => return Ok(None),
             Err(Bad::Content(record)) => {
                 let id = MessageId::unpack(header.identity.node, record.message_id);
                 let (octets, reason) = (record.octets(), BadReason::Content);

@@ -244,6 +244,11 @@ impl<S: Storage> Reader<S> {
         Ok(())
     }
 
+    /// Whether the segment that began with this header was retired.
+    pub(super) fn is_gone(&self, header: &SegmentHeader) -> io::Result<bool> {
+        Ok(self.look(header.number)?.is_none_or(|info| info.header != Ok(*header)))
+    }
+
     fn look(&self, number: u64) -> io::Result<Option<SegmentInfo>> {
         let file = match self.file(number) {
             Ok(file) => file,
@@ -255,6 +260,11 @@ impl<S: Storage> Reader<S> {
         let mut block = AlignedBuffer::new(BLOCK_OCTETS);
         read_full(&file, &mut block, 0)?;
         let header = SegmentHeader::decode(&block);
+        let is_other = !header.is_ok_and(|header| header.number == number);
+        if is_other && self.file(number).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            // Retired since it was opened, and begun anew.
+            return Ok(None);
+        }
         let mut seal = None;
         if let Ok(header) = &header {
             let at = seal_offset(header.identity.segment_bytes);
@@ -351,7 +361,7 @@ impl<S: Storage> Reader<S> {
     }
 
     fn step(&mut self) -> io::Result<Option<Step<S::File>>> {
-        let (mut refreshed, mut reread) = (false, false);
+        let (mut refreshed, mut reread) = (false, None);
         loop {
             if self.position() >= self.limit {
                 return Ok(None);
@@ -384,7 +394,14 @@ impl<S: Storage> Reader<S> {
                 self.at = (info.number + 1, BLOCK);
                 continue;
             }
-            let file = self.opened(info.number)?;
+            let file = match self.opened(info.number) {
+                // Retired since the directory was listed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.refresh()?;
+                    continue;
+                }
+                file => file?,
+            };
             self.window.read_until(end);
             let walk = Walk { file: &*file, header };
             match walk.record_at(&mut self.window, self.at.1)? {
@@ -395,11 +412,13 @@ impl<S: Storage> Reader<S> {
                         return Ok(Some(Step::Record { header: record, offset, file }));
                     }
                 }
-                Err(_) if !std::mem::replace(&mut reread, true) => {
+                Err(_) if reread.replace(self.at) != Some(self.at) => {
                     // The view may be older than the record, whether the segment was open then, is open, or has been sealed since.
                     self.window.forget();
                     self.refresh()?;
                 }
+                // Retired while it was read: the file has begun another life.
+                Err(_) if self.is_gone(&header)? => self.at = (info.number + 1, BLOCK),
                 Err(bad) if info.seal.is_some() => {
                     let later = walk.later(&mut self.window, self.at.1, end)?;
                     let next = later.map_or(end, |later| later.first);
