@@ -18,6 +18,7 @@ mod log_tools;
 mod metrics;
 mod postfix;
 mod refusals;
+mod retention;
 mod sealed;
 mod shutdown;
 mod slicing;
