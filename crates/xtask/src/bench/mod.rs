@@ -6,6 +6,7 @@ mod idle;
 mod latency;
 mod report;
 mod servers;
+mod turnover;
 
 /// Which measurement.
 #[derive(clap::Subcommand)]
@@ -16,6 +17,8 @@ pub(crate) enum Task {
     Idle(idle::Arguments),
     /// Time to the 250 at half of the maximum rate, against the disk's own
     Latency(latency::Arguments),
+    /// What making and retiring segments costs, beside a log that has them all ready
+    Turnover(turnover::Arguments),
 }
 
 /// Runs it.
@@ -27,5 +30,6 @@ pub(crate) fn run(task: &Task) -> anyhow::Result<()> {
         Task::Compare(arguments) => compare::run(arguments),
         Task::Idle(arguments) => idle::run(arguments),
         Task::Latency(arguments) => latency::run(arguments),
+        Task::Turnover(arguments) => turnover::run(arguments),
     }
 }

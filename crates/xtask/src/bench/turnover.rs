@@ -1,0 +1,174 @@
+//! What the making and the retiring of segments costs the accept path.
+//!
+//! Three gateways in turn, round after round, each fresh, under the same load in a closed loop:
+//! `ready` has all segments it will use written ahead, and retires nothing; `fill` writes each spare while mail comes in, as a log does that
+//! keeps everything; `recycle` has a consumer that is always done, so that segments are retired and written again.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use inrush_log::{ConsumerKind, Cursor, Lsn, segment_number};
+use inrush_tests::http::{self, Samples};
+use inrush_tests::process;
+use inrush_tests::server::Server;
+use inrush_tests::settings::Settings;
+use serde_json::Value;
+
+use super::report::Summary;
+use crate::test;
+
+/// Octets of a segment, as the configuration names them.
+const SEGMENT: &str = "32MiB";
+const SEGMENT_BYTES: u64 = 32 << 20;
+/// How often the consumer says how far it is.
+const CONSUME_INTERVAL: Duration = Duration::from_millis(100);
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Rounds
+    #[arg(long, default_value_t = 7)]
+    rounds: u32,
+    /// Seconds of each measurement
+    #[arg(long, default_value_t = 6)]
+    seconds: u64,
+    /// Octets of a message
+    #[arg(long, default_value_t = 4096)]
+    length: u32,
+    /// Where the log lies
+    #[arg(long, default_value_os_t = std::env::temp_dir())]
+    folder: PathBuf,
+    /// The gateway to measure, instead of the release build of this tree
+    #[arg(long)]
+    binary: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Ready,
+    Fill,
+    Recycle,
+}
+
+struct Run {
+    rate: f64,
+    commit_p99_us: f64,
+    segments: f64,
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// The gateway or the load cannot be started, or mail is refused.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let [(_, gateway), (_, load)] = test::release_binaries()?;
+    let gateway = arguments.binary.clone().unwrap_or(gateway);
+    let ways = [(Way::Ready, "ready"), (Way::Fill, "fill"), (Way::Recycle, "recycle")];
+    let mut rounds: Vec<Vec<Run>> = Vec::new();
+    for round in 0..arguments.rounds as usize {
+        let mut runs: Vec<(usize, Run)> = Vec::new();
+        // Another one first in each round.
+        for turn in 0..ways.len() {
+            let index = (round + turn) % ways.len();
+            let (way, name) = ways[index];
+            let run = one(arguments, &gateway, &load, way)?;
+            println!(
+                "   round {}: {name} {:.0} messages/s, commit p99 {:.0} µs, {} segments",
+                round + 1,
+                run.rate,
+                run.commit_p99_us,
+                run.segments
+            );
+            runs.push((index, run));
+        }
+        runs.sort_unstable_by_key(|(index, _)| *index);
+        rounds.push(runs.into_iter().map(|(_, run)| run).collect());
+    }
+    println!("\n| figure | median | least | most |\n|---|---|---|---|");
+    let row = |name: &str, value: &dyn Fn(&[Run]) -> f64| {
+        let Summary { median, least, greatest } = Summary::of(rounds.iter().map(|runs| value(runs)));
+        println!("| {name} | {median:.3} | {least:.3} | {greatest:.3} |");
+    };
+    for (index, (_, name)) in ways.iter().enumerate() {
+        row(&format!("{name}: messages/s"), &|runs| runs[index].rate);
+        row(&format!("{name}: commit p99 µs"), &|runs| runs[index].commit_p99_us);
+    }
+    for (index, (_, name)) in ways.iter().enumerate().skip(1) {
+        row(&format!("messages/s of {name} against ready"), &|runs| runs[index].rate / runs[0].rate);
+        row(&format!("commit p99 of {name} against ready"), &|runs| {
+            runs[index].commit_p99_us / runs[0].commit_p99_us
+        });
+    }
+    Ok(())
+}
+
+fn one(arguments: &Arguments, gateway: &Path, load: &Path, way: Way) -> anyhow::Result<Run> {
+    let folder = tempfile::Builder::new().prefix("inrush-turnover-").tempdir_in(&arguments.folder)?;
+    let data = folder.path().join("data");
+    let spares: u32 = if way == Way::Ready { 64 } else { 2 };
+    let log = [&format!("spares = {spares}"), &format!("segment_bytes = \"{SEGMENT}\"")];
+    let settings = Settings { binary: Some(gateway.into()), ..Settings::default() };
+    let server = Server::with(settings.data(&data).log(&log.map(String::as_str)));
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    process::eventually("all spares are ready", Duration::from_secs(300), || {
+        sample(&server, "inrush_log_spares_ready") >= f64::from(spares) * cores as f64
+    });
+    let over = AtomicBool::new(false);
+    let result = std::thread::scope(|scope| {
+        if way == Way::Recycle {
+            scope.spawn(|| consume(&data, cores, &over));
+        }
+        let result = generate(load, &server, arguments);
+        over.store(true, Ordering::Relaxed);
+        result
+    })?;
+    let status: Value = serde_json::from_str(&http::get(server.admin(), "/api/v1/status").body)?;
+    let commit = status["log"]["commit"]["p99_seconds"].as_f64().context("no commit time")?;
+    let segments = sample(&server, "inrush_log_segments_opened_total");
+    if way == Way::Recycle {
+        ensure!(sample(&server, "inrush_log_spares_recycled_total") > 0.0, "nothing was recycled");
+    }
+    let rate = result["messages_per_second"].as_f64().context("no rate")?;
+    Ok(Run { rate, commit_p99_us: commit * 1e6, segments })
+}
+
+fn sample(server: &Server, name: &str) -> f64 {
+    Samples::scrape(server.admin()).sum(name, &[])
+}
+
+/// A consumer of each log that is done with every segment as soon as the next one has begun.
+fn consume(data: &Path, cores: usize, over: &AtomicBool) {
+    let logs: Vec<PathBuf> = (0..cores).map(|core| data.join(format!("arrival-{core:02x}"))).collect();
+    let open = |log: &PathBuf| Cursor::open(log, "bench", ConsumerKind::Required);
+    let Ok(mut cursors) = logs.iter().map(open).collect::<Result<Vec<_>, _>>() else { return };
+    while !over.load(Ordering::Relaxed) {
+        for (log, cursor) in logs.iter().zip(&mut cursors) {
+            let names = std::fs::read_dir(log).into_iter().flatten().flatten();
+            let mut numbers: Vec<u64> =
+                names.filter_map(|entry| segment_number(&entry.file_name().to_string_lossy())).collect();
+            numbers.sort_unstable();
+            // The newest ones are ready, not sealed: what is behind their begin is not there yet.
+            if let Some(position) = numbers.iter().rev().nth(2) {
+                let _ = cursor.save(Lsn::new(position * SEGMENT_BYTES));
+            }
+        }
+        std::thread::sleep(CONSUME_INTERVAL);
+    }
+}
+
+fn generate(load: &Path, server: &Server, arguments: &Arguments) -> anyhow::Result<Value> {
+    let mut command = Command::new(load);
+    command.arg("run").arg(server.mx().to_string()).args([
+        "--sessions",
+        "50",
+        "--closed",
+        "--dont-disconnect",
+    ]);
+    command.args(["--length", &arguments.length.to_string(), "--to", "b@example.com"]);
+    command.args(["--warmup", "1s", "--json", "-", "--duration", &format!("{}s", arguments.seconds)]);
+    let output = command.output().context("inrush-load")?;
+    ensure!(output.status.success(), "inrush-load: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
