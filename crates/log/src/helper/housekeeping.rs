@@ -40,16 +40,21 @@ struct Found {
 }
 
 impl Housekeeping {
-    pub(super) fn start<S: Storage>(storage: &S, logs: &[Served<S>]) -> Self {
-        let sealed = logs.iter().flat_map(|log| &log.sealed);
-        let newest = sealed.map(|segment| segment.newest_us().max(segment.sealed_at_us)).max();
+    pub(super) fn start<S: Storage>(storage: &S) -> Self {
         Self {
-            clock: AgeClock::start(storage.now_us(), storage.boot_us(), newest),
+            clock: AgeClock::start(storage.now_us(), storage.boot_us(), None),
             retired: [0; RetireReason::ALL.len()],
             recycled: 0,
             errors: 0,
             lost: HashMap::new(),
         }
+    }
+
+    /// Compares the wall clock with the newest time in the logs, when one is taken into service.
+    pub(super) fn set_clock<S: Storage>(&mut self, storage: &S, logs: &[Served<S>]) {
+        let sealed = logs.iter().flat_map(|log| &log.sealed);
+        let newest = sealed.map(|segment| segment.newest_us().max(segment.sealed_at_us)).max();
+        self.clock = AgeClock::start(storage.now_us(), storage.boot_us(), newest);
     }
 
     /// Learns what was sealed and consumed, retires what may go, tells what there is.

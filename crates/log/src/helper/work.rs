@@ -43,7 +43,7 @@ pub(super) struct Work<S: Storage> {
     settings: LogSettings,
     interval: Duration,
     looked_at: Option<Instant>,
-    housekeeping: Option<Housekeeping>,
+    housekeeping: Housekeeping,
 }
 
 impl<S: Storage> Work<S> {
@@ -53,7 +53,8 @@ impl<S: Storage> Work<S> {
             incoming: Mutex::new(Vec::new()),
             status: StatusHandle::default(),
         });
-        Self { shared, storage, logs: Vec::new(), settings, interval, looked_at: None, housekeeping: None }
+        let housekeeping = Housekeeping::start(&storage);
+        Self { shared, storage, logs: Vec::new(), settings, interval, looked_at: None, housekeeping }
     }
 
     pub(super) fn shared(&self) -> Arc<Shared<S>> {
@@ -77,6 +78,9 @@ impl<S: Storage> Work<S> {
         self.logs.extend(incoming);
         let now = Instant::now();
         let due = self.looked_at.is_none_or(|at| now.duration_since(at) >= self.interval);
+        if newcomers {
+            self.housekeeping.set_clock(&self.storage, &self.logs);
+        }
         if newcomers || due {
             self.look();
         }
@@ -109,9 +113,7 @@ impl<S: Storage> Work<S> {
                 watch(supply, space, &self.settings, log.maker.identity.segment_bytes);
             }
         }
-        let housekeeping =
-            self.housekeeping.get_or_insert_with(|| Housekeeping::start(&self.storage, &self.logs));
-        housekeeping.round(&self.storage, &mut self.logs, &self.settings, space, &self.shared.status);
+        self.housekeeping.round(&self.storage, &mut self.logs, &self.settings, space, &self.shared.status);
     }
 
     /// Makes a segment for one log if it wants one; whether it did.
