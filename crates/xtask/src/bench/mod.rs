@@ -4,6 +4,7 @@ mod compare;
 mod cpu;
 mod idle;
 mod latency;
+mod reading;
 mod report;
 mod servers;
 mod turnover;
@@ -17,6 +18,8 @@ pub(crate) enum Task {
     Idle(idle::Arguments),
     /// Time to the 250 at half of the maximum rate, against the disk's own
     Latency(latency::Arguments),
+    /// Recovery, verification and export of a log, against reading the disk
+    Reading(reading::Arguments),
     /// What making and retiring segments costs, beside a log that has them all ready
     Turnover(turnover::Arguments),
 }
@@ -30,6 +33,7 @@ pub(crate) fn run(task: &Task) -> anyhow::Result<()> {
         Task::Compare(arguments) => compare::run(arguments),
         Task::Idle(arguments) => idle::run(arguments),
         Task::Latency(arguments) => latency::run(arguments),
+        Task::Reading(arguments) => reading::run(arguments),
         Task::Turnover(arguments) => turnover::run(arguments),
     }
 }
