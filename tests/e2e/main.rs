@@ -14,6 +14,7 @@ mod exactness;
 mod hostile;
 mod limits;
 mod load;
+mod log_cursor;
 mod log_tools;
 mod metrics;
 mod postfix;

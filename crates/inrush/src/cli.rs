@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use inrush_log::MessageId;
+use inrush_log::{ConsumerKind, MessageId};
 
 use crate::log::filter::Sender;
 use crate::log::time::Since;
@@ -27,7 +27,7 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Look into the log of accepted mail, of a running or a stopped gateway
     #[command(subcommand)]
-    Log(LogCommand),
+    Log(Box<LogCommand>),
     /// Show the version
     Version {
         /// As JSON
@@ -42,7 +42,10 @@ impl Command {
         match self {
             Self::Config(_) | Self::Version { .. } => true,
             Self::Log(command) => {
-                matches!(command, LogCommand::Stat { .. } | LogCommand::List { .. } | LogCommand::Cat { .. })
+                matches!(
+                    **command,
+                    LogCommand::Stat { .. } | LogCommand::List { .. } | LogCommand::Cat { .. }
+                )
             }
             Self::Serve(_) | Self::Check(_) => false,
         }
@@ -121,6 +124,8 @@ pub(crate) enum LogCommand {
         to: Option<PathBuf>,
         #[command(flatten)]
         filter: Filter,
+        #[command(flatten)]
+        cursor: CursorOptions,
     },
     /// Read everything, check every checksum, and name what does not hold or was put aside
     ///
@@ -154,6 +159,47 @@ pub(crate) struct DataDir {
     /// Only this log, for instance arrival-00
     #[arg(long, value_name = "NAME")]
     pub(crate) log: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CursorOptions {
+    /// Only what is behind the position of this consumer in each log, which is then saved: the next export goes on from there
+    ///
+    /// The position is saved when everything that was exported is durable at the target; whatever ends the export before that leaves it, and the
+    /// next one brings the same messages again. What came in the last second may wait for the next export. Not with filters, nor to standard
+    /// output: nobody knows whether its reader has it.
+    #[arg(
+        long = "cursor",
+        value_name = "NAME",
+        requires = "to",
+        conflicts_with_all = ["since", "until", "rcpt_domain", "sender", "id"]
+    )]
+    name: Option<String>,
+    /// Make the cursor that of a required consumer. THE GATEWAY THEN DELETES EXPORTED MAIL
+    ///
+    /// The gateway keeps every segment until it was exported, and refuses mail when the disk is full of such. A SEGMENT THAT WAS EXPORTED IS DELETED AT ONCE,
+    /// whatever the limits of retention say, unless another consumer still needs it: the export is the only copy then. Without this option the
+    /// cursor is that of a best-effort consumer: it keeps nothing and deletes nothing. It has to be given, or not given, each time.
+    #[arg(long, requires = "name")]
+    required: bool,
+    /// Let the cursor pass what is damaged; without it a log is exported up to there only, each time
+    #[arg(long, requires = "name")]
+    pub(crate) skip_damaged: bool,
+}
+
+/// Who exports.
+#[derive(Debug)]
+pub(crate) struct Consumer {
+    pub(crate) name: String,
+    pub(crate) kind: ConsumerKind,
+}
+
+impl CursorOptions {
+    /// The consumer, where one is named.
+    pub(crate) fn consumer(&self) -> Option<Consumer> {
+        let kind = if self.required { ConsumerKind::Required } else { ConsumerKind::BestEffort };
+        Some(Consumer { name: self.name.clone()?, kind })
+    }
 }
 
 #[derive(Args, Debug, Default)]

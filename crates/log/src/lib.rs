@@ -55,8 +55,8 @@ pub use layout::{
 pub use lsn::Lsn;
 pub use meta::LogMeta;
 pub use reader::{
-    BadReason, BadRecord, BodyEnd, Entry, Message, ReadError, Reader, Record, SegmentInfo, Verified,
-    VerifyEvent,
+    BadReason, BadRecord, BodyEnd, Consumer, Entry, Message, ReadError, Reader, Record, SegmentInfo,
+    Verified, VerifyEvent,
 };
 pub use record::{HeaderError, RECORD_HEADER_OCTETS, RecordFlags, RecordHeader, RecordKind};
 pub use recovery::{CutTail, Damage, DamageKind, RecoveryReport};

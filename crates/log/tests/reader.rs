@@ -7,8 +7,8 @@ use std::path::Path;
 
 use common::{append, append_chunk, body, open, settings, write_all};
 use inrush_log::{
-    BadReason, BadRecord, DamageKind, DataDirectory, Entry, LogSettings, MessageId, ReadError, Reader,
-    RecordKind, VerifyEvent,
+    BadReason, BadRecord, ConsumerKind, Cursor, DamageKind, DataDirectory, Entry, LogSettings, Lsn,
+    MessageId, ReadError, Reader, RecordKind, VerifyEvent,
 };
 
 fn reader(dir: &Path) -> Reader {
@@ -301,4 +301,49 @@ fn a_view_that_is_older_than_the_seal_is_read_again() {
         }
         assert_eq!(found, sent);
     }
+}
+
+/// What can be read of a live log may still be under way to the disk.
+#[test]
+fn durable_is_what_a_later_record_or_a_seal_tells() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_data, mut log) = open(dir.path());
+    let mut reader = reader(dir.path());
+    assert_eq!(reader.durable_end().unwrap(), Lsn::ZERO);
+    let first = append(&mut log, b"one", &[]);
+    write_all(&mut log);
+    assert!(reader.durable_end().unwrap() <= first.id.lsn, "it can be read, but nothing tells more");
+    let second = append(&mut log, b"two", &[]);
+    write_all(&mut log);
+    let end = reader.durable_end().unwrap();
+    assert!(first.id.lsn < end && end <= second.id.lsn, "{end}");
+    reader.set_limit(end);
+    assert_eq!(kinds(&mut reader), [Ok(RecordKind::Message)]);
+    log.append_mark(1_000_000).unwrap();
+    write_all(&mut log);
+    assert!(reader.durable_end().unwrap() > second.id.lsn, "a mark tells after idleness");
+    while log.stats().segments_sealed == 0 {
+        append(&mut log, &body(3, 100_000), &[]);
+        write_all(&mut log);
+    }
+    let end = reader.durable_end().unwrap();
+    let seal = reader.segments()[0].seal.unwrap();
+    assert!(end >= seal.end, "{end} {}", seal.end);
+}
+
+#[test]
+fn consumers_are_shown_as_they_stand() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_data, _log) = open(dir.path());
+    let reader = reader(dir.path());
+    assert!(reader.consumers().unwrap().is_empty());
+    let path = dir.path().join("arrival-00");
+    let mut cursor = Cursor::open(&path, "b", ConsumerKind::Required).unwrap();
+    cursor.save(Lsn::new(77)).unwrap();
+    std::fs::write(path.join("cursor.a"), [0x55; 8192]).unwrap();
+    let consumers = reader.consumers().unwrap();
+    let names: Vec<_> = consumers.iter().map(|consumer| consumer.name.as_str()).collect();
+    assert_eq!(names, ["a", "b"]);
+    assert!(consumers[0].state.is_err());
+    assert_eq!(consumers[1].state.as_ref(), Ok(cursor.state()));
 }

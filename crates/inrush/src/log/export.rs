@@ -1,26 +1,26 @@
 //! Messages out of the log: the trace header, then the mail data as it was sent.
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use inrush_log::{MessageId, received};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use super::increment::Increment;
 use super::mail::{Mail, Messages, Taken};
 use super::mbox::Mbox;
-use super::target::{Partial, Stream, standard_output, sync_files};
-use super::{code, logs_octets, ndjson, open};
-use crate::cli::{DataDir, ExportFormat, Filter};
+use super::target::{Folder, Partial, Stream, standard_output};
+use super::{Opened, code, logs_octets, ndjson, open};
+use crate::cli::{CursorOptions, DataDir, ExportFormat, Filter};
 use crate::output;
 
 /// Writes one message to standard output.
 pub(super) fn cat(data: &DataDir, id: MessageId, trace: bool) -> anyhow::Result<ExitCode> {
-    let mut readers = open(data)?;
+    let mut readers = open(data)?.readers;
     let mine = |reader: &&mut inrush_log::Reader| {
         (reader.identity().node, reader.identity().log) == (id.node, id.log)
     };
@@ -39,58 +39,114 @@ pub(super) fn cat(data: &DataDir, id: MessageId, trace: bool) -> anyhow::Result<
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes all messages that the filter lets through.
+/// Writes all messages that the filter lets through, or those that a consumer has not had.
 pub(super) fn run(
     data: &DataDir,
     format: ExportFormat,
     to: Option<&Path>,
     filter: &Filter,
+    cursor: &CursorOptions,
 ) -> anyhow::Result<ExitCode> {
-    let mut readers = open(data)?;
+    let consumer = cursor.consumer();
+    if consumer.is_some() && to == Some(Path::new("-")) {
+        output::complain(&anyhow!(
+            "--cursor: not to standard output: nobody knows whether its reader has it"
+        ));
+        return Ok(ExitCode::from(2));
+    }
+    let Opened { mut readers, left_out } = open(data)?;
+    let mut target = Target::open(format, to)?;
+    if let (Some(_), Some(to), false) = (&consumer, to, target.is_durable()) {
+        bail!("{}: --cursor needs a file: nobody knows whether anything else is durable", to.display());
+    }
+    let increment = consumer
+        .as_ref()
+        .map(|consumer| Increment::open(&data.data_dir, &mut readers, consumer))
+        .transpose()?;
     let interrupted = Arc::new(AtomicBool::new(false));
     // What is half written is removed before the end.
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("signal handler")?;
     }
-    let bar = output::progress(logs_octets(&readers));
-    let mut messages = Messages::new(&mut readers, filter).until(interrupted);
-    let passed = |octets| bar.inc(octets);
-    match (format, to) {
-        (ExportFormat::Eml, Some(to)) => {
-            fs::create_dir_all(to).with_context(|| format!("{}: cannot be made", to.display()))?;
-            messages.each(passed, |mail| write_file(mail, to))?;
-            sync_files(to)?;
+    let octets = increment.as_ref().map_or_else(|| logs_octets(&readers), |one| one.octets(&readers));
+    let bar = output::progress(octets);
+    let stops_at_damage = increment.is_some() && !cursor.skip_damaged;
+    let mut messages =
+        Messages::new(&mut readers, filter).until(interrupted).stopping_at_damage(stops_at_damage);
+    messages.each(|octets| bar.inc(octets), |mail| target.write(mail))?;
+    let (bad, reached) = (messages.bad, messages.reached);
+    // Only what is durable at the target may go from the log.
+    target.finish()?;
+    if let Some(increment) = increment {
+        increment.save(&reached)?;
+        if bad > 0 && stops_at_damage {
+            output::complain(&anyhow!(
+                "the cursor stays before what does not hold, and so does the export; --skip-damaged goes on"
+            ));
         }
-        // The command line asks for it.
-        (ExportFormat::Eml, None) => bail!("--to names the directory for the files"),
-        (ExportFormat::Mbox, to) => {
-            let mut mbox = Mbox::new(Stream::open(to.unwrap_or(Path::new("-")))?);
-            messages.each(passed, |mail| {
+    }
+    bar.finish_and_clear();
+    Ok(code(bad + left_out))
+}
+
+/// Where the messages go, in one of the forms.
+enum Target {
+    Eml(Folder),
+    Mbox(Mbox<Stream>),
+    Ndjson(Stream),
+}
+
+impl Target {
+    fn open(format: ExportFormat, to: Option<&Path>) -> anyhow::Result<Self> {
+        let stream = || Stream::open(to.unwrap_or(Path::new("-")));
+        Ok(match (format, to) {
+            (ExportFormat::Eml, Some(to)) => Self::Eml(Folder::open(to)?),
+            // The command line asks for it.
+            (ExportFormat::Eml, None) => bail!("--to names the directory for the files"),
+            (ExportFormat::Mbox, _) => Self::Mbox(Mbox::new(stream()?)),
+            (ExportFormat::Ndjson, _) => Self::Ndjson(stream()?),
+        })
+    }
+
+    /// Whether everything is durable once it is finished.
+    fn is_durable(&self) -> bool {
+        match self {
+            Self::Eml(_) => true,
+            Self::Mbox(mbox) => mbox.get_ref().is_file(),
+            Self::Ndjson(stream) => stream.is_file(),
+        }
+    }
+
+    fn write(&mut self, mail: &mut Mail<'_>) -> Taken {
+        match self {
+            Self::Eml(folder) => write_file(mail, folder),
+            Self::Mbox(mbox) => {
                 mail.check_body()?;
                 mbox.begin(mail)?;
                 mbox.write(&trace(mail))?;
                 mail.read_body(|part| mbox.write(part))?;
                 Ok(mbox.end()?)
-            })?;
-            mbox.into_inner().finish()?;
-        }
-        (ExportFormat::Ndjson, to) => {
-            let mut out = Stream::open(to.unwrap_or(Path::new("-")))?;
-            messages.each(passed, |mail| {
+            }
+            Self::Ndjson(out) => {
                 mail.check_body()?;
-                Ok(ndjson::write(mail, &mut out)?)
-            })?;
-            out.finish()?;
+                Ok(ndjson::write(mail, out)?)
+            }
         }
     }
-    let bad = messages.bad;
-    bar.finish_and_clear();
-    Ok(code(bad))
+
+    /// Makes it durable, where that can be.
+    fn finish(self) -> anyhow::Result<()> {
+        match self {
+            Self::Eml(folder) => folder.sync(),
+            Self::Mbox(mbox) => mbox.into_inner().finish(),
+            Self::Ndjson(stream) => stream.finish(),
+        }
+    }
 }
 
 /// A file appears under its name when it is whole. One that is there already stays: the same message is the same file.
-fn write_file(mail: &mut Mail<'_>, to: &Path) -> Taken {
-    let path = to.join(format!("{}.eml", mail.id));
+fn write_file(mail: &mut Mail<'_>, to: &Folder) -> Taken {
+    let path = to.join(&format!("{}.eml", mail.id));
     let place = || path.display().to_string();
     let mut partial = Partial::create(&path).with_context(place)?;
     write_trace(mail, &mut partial).with_context(place)?;
@@ -99,8 +155,7 @@ fn write_file(mail: &mut Mail<'_>, to: &Path) -> Taken {
         partial.write_all(part).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", place())))
     })?;
     if !partial.name(&path).with_context(place)? && !partial.is_same_as(&path).with_context(place)? {
-        let error =
-            anyhow::anyhow!("{}: exists already and holds something else; it is not overwritten", place());
+        let error = anyhow!("{}: exists already and holds something else; it is not overwritten", place());
         return Err(super::mail::Refused::Fatal(error));
     }
     Ok(())

@@ -55,9 +55,9 @@ impl Line {
 
 /// Lists the messages that the filter lets through.
 pub(super) fn run(data: &DataDir, filter: &Filter, json: bool) -> anyhow::Result<ExitCode> {
-    let mut readers = open(data)?;
+    let mut opened = open(data)?;
     let mut out = standard_output()?;
-    let mut messages = Messages::new(&mut readers, filter);
+    let mut messages = Messages::new(&mut opened.readers, filter);
     messages.each(
         |_| {},
         |mail| {
@@ -72,5 +72,5 @@ pub(super) fn run(data: &DataDir, filter: &Filter, json: bool) -> anyhow::Result
         },
     )?;
     out.flush()?;
-    Ok(code(messages.bad))
+    Ok(code(messages.bad + opened.left_out))
 }

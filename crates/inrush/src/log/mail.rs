@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, anyhow, bail};
 use inrush_log::{
-    Entry, Envelope, EnvelopeError, Message, MessageId, ReadError, Reader, RecordFlags, RecordHeader,
+    Entry, Envelope, EnvelopeError, Lsn, Message, MessageId, ReadError, Reader, RecordFlags, RecordHeader,
     RecordKind,
 };
 
@@ -85,18 +85,28 @@ pub(super) struct Messages<'a> {
     filter: &'a Filter,
     /// Set when somebody wants the command to end.
     interrupted: Option<Arc<AtomicBool>>,
+    /// Whether a log is left at the first thing in it that does not hold.
+    stops_at_damage: bool,
     /// What could not be handed out.
     pub(super) bad: u64,
+    /// How far each log was gone through; empty when messages were looked up by their ids.
+    pub(super) reached: Vec<Lsn>,
 }
 
 impl<'a> Messages<'a> {
     pub(super) fn new(readers: &'a mut [Reader], filter: &'a Filter) -> Self {
-        Self { readers, filter, interrupted: None, bad: 0 }
+        Self { readers, filter, interrupted: None, stops_at_damage: false, bad: 0, reached: Vec::new() }
     }
 
     /// Ends with an error once the flag is set.
     pub(super) fn until(mut self, interrupted: Arc<AtomicBool>) -> Self {
         self.interrupted = Some(interrupted);
+        self
+    }
+
+    /// Goes on with the next log when something does not hold, so that what was reached is below it.
+    pub(super) fn stopping_at_damage(mut self, stops: bool) -> Self {
+        self.stops_at_damage = stops;
         self
     }
 
@@ -109,7 +119,8 @@ impl<'a> Messages<'a> {
     ) -> anyhow::Result<()> {
         if self.filter.id.is_empty() {
             for index in 0..self.readers.len() {
-                self.walk(index, &mut passed, &mut take)?;
+                let reached = self.walk(index, &mut passed, &mut take)?;
+                self.reached.push(reached);
             }
             return Ok(());
         }
@@ -126,16 +137,17 @@ impl<'a> Messages<'a> {
                 Err(ReadError::Io(error)) => return Err(error).with_context(|| format!("log {log}")),
                 Err(error) => Err(Refused::Damaged(error)),
             };
-            note(&mut self.bad, &log, taken)
+            note(&mut self.bad, &log, taken).map(drop)
         })
     }
 
+    /// Goes through one log, to the position that is returned.
     fn walk(
         &mut self,
         index: usize,
         passed: &mut impl FnMut(u64),
         take: &mut impl FnMut(&mut Mail<'_>) -> Taken,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Lsn> {
         let interrupted = self.interrupted.clone();
         let reader = &mut self.readers[index];
         let times = self.filter.times();
@@ -146,14 +158,18 @@ impl<'a> Messages<'a> {
             if interrupted.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
                 bail!("interrupted");
             }
+            let before = reader.position();
             let entry = reader.next().with_context(|| format!("log {log} cannot be read"))?;
             let record = match entry {
-                None => return Ok(()),
+                None => return Ok(reader.position()),
                 Some(Entry::Record(record)) => record,
                 Some(Entry::Bad(bad)) => {
                     self.bad += 1;
                     passed(bad.octets);
                     output::complain(&anyhow!("log {log}: {bad}"));
+                    if self.stops_at_damage {
+                        return Ok(before);
+                    }
                     continue;
                 }
             };
@@ -166,6 +182,9 @@ impl<'a> Messages<'a> {
                 Err(error) => {
                     self.bad += 1;
                     output::complain(&anyhow!("log {log}: {}: {error}", record.id));
+                    if self.stops_at_damage {
+                        return Ok(before);
+                    }
                     continue;
                 }
                 Ok(envelope) if !self.filter.passes(&envelope) => continue,
@@ -179,7 +198,9 @@ impl<'a> Messages<'a> {
                     take(&mut Mail { id, header, envelope, own_body: record.body, parts: None })
                 }
             };
-            note(&mut self.bad, &log, taken)?;
+            if note(&mut self.bad, &log, taken)? && self.stops_at_damage {
+                return Ok(before);
+            }
         }
     }
 
@@ -205,13 +226,14 @@ fn look(
     take(&mut mail)
 }
 
-fn note(bad: &mut u64, log: &str, taken: Taken) -> anyhow::Result<()> {
+/// Says and counts damage; whether there was any.
+fn note(bad: &mut u64, log: &str, taken: Taken) -> anyhow::Result<bool> {
     match taken {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(false),
         Err(Refused::Damaged(error)) => {
             *bad += 1;
             output::complain(&anyhow!("log {log}: {error}"));
-            Ok(())
+            Ok(true)
         }
         Err(Refused::Fatal(error)) => Err(error),
     }

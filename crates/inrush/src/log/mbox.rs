@@ -43,6 +43,11 @@ impl<W: Write> Mbox<W> {
         Self { out, at: At::Start, cr: false }
     }
 
+    /// What is written to.
+    pub(super) fn get_ref(&self) -> &W {
+        &self.out
+    }
+
     /// What was written to.
     pub(super) fn into_inner(self) -> W {
         self.out

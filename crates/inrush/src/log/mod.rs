@@ -3,6 +3,7 @@
 mod export;
 mod files;
 pub(crate) mod filter;
+mod increment;
 mod list;
 mod mail;
 mod mbox;
@@ -12,10 +13,11 @@ mod target;
 pub(crate) mod time;
 mod verify;
 
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use inrush_log::{OpenError, Reader, parse_log_directory};
 
 use crate::cli::{DataDir, LogCommand};
@@ -32,7 +34,9 @@ pub(crate) fn run(command: &LogCommand) -> anyhow::Result<ExitCode> {
         LogCommand::Stat { data, segments, json } => stat::run(data, *segments, *json),
         LogCommand::List { data, filter, json } => list::run(data, filter, *json),
         LogCommand::Cat { data, id, no_trace } => export::cat(data, *id, !no_trace),
-        LogCommand::Export { data, format, to, filter } => export::run(data, *format, to.as_deref(), filter),
+        LogCommand::Export { data, format, to, filter, cursor } => {
+            export::run(data, *format, to.as_deref(), filter, cursor)
+        }
         LogCommand::Verify { data, json } => verify::run(data, *json),
     }
 }
@@ -65,10 +69,39 @@ fn find(data: &DataDir) -> anyhow::Result<Vec<Found>> {
     Ok(names.into_iter().map(|name| (name.clone(), Reader::open_gently(&path.join(name)))).collect())
 }
 
-/// The same, all of them readable.
-fn open(data: &DataDir) -> anyhow::Result<Vec<Reader>> {
-    let readers: Result<_, _> = find(data)?.into_iter().map(|(_, reader)| reader).collect();
-    Ok(readers?)
+/// Logs that can be read.
+struct Opened {
+    readers: Vec<Reader>,
+    /// Logs that were named and left out, since their `log.meta` is damaged or missing.
+    left_out: u64,
+}
+
+/// The logs that a command is about, at least one. Others may be left out: nothing says whose their segments are.
+fn open(data: &DataDir) -> anyhow::Result<Opened> {
+    let mut opened = Opened { readers: Vec::new(), left_out: 0 };
+    for (log, reader) in find(data)? {
+        match reader {
+            Ok(reader) => opened.readers.push(reader),
+            Err(error) if is_meta_gone(&error) => {
+                opened.left_out += 1;
+                output::complain(&anyhow!(error).context(format!("log {log} is left out")));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if opened.readers.is_empty() {
+        bail!("{}: no log in it that can be read", data.data_dir.display());
+    }
+    Ok(opened)
+}
+
+/// Whether `log.meta` is damaged or missing, and the rest of the log may be whole.
+fn is_meta_gone(error: &OpenError) -> bool {
+    match error {
+        OpenError::Meta { .. } => true,
+        OpenError::Io { error, .. } => error.kind() == io::ErrorKind::NotFound,
+        _ => false,
+    }
 }
 
 /// Octets of the segments of these logs.

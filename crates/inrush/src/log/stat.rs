@@ -6,10 +6,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use inrush_log::{Entry, FORMAT_VERSION, Lsn, Reader, RecordKind, segment_name};
+use inrush_log::{Consumer, Entry, FORMAT_VERSION, Lsn, Reader, RecordKind, segment_name};
 use serde::Serialize;
 
-use super::{files, open, time};
+use super::increment::lag_octets;
+use super::{code, files, open, time};
 use crate::cli::DataDir;
 use crate::output;
 
@@ -33,6 +34,67 @@ struct Stat {
     damaged_files: usize,
     damaged_octets: u64,
     free_bytes: u64,
+    consumers: Vec<ConsumerStat>,
+}
+
+/// A consumer of a log as JSON.
+#[derive(Serialize)]
+struct ConsumerStat {
+    name: String,
+    /// `required` or `best_effort`.
+    kind: Option<&'static str>,
+    /// LSN below which it is done with everything, in hex.
+    position: Option<String>,
+    /// Octets of log from there to what is proven to be durable.
+    lag_octets: Option<u64>,
+    saved_at: Option<String>,
+    /// Why its cursor cannot be read; nothing else is known then.
+    error: Option<String>,
+}
+
+impl ConsumerStat {
+    fn new(consumer: Consumer, reader: &Reader, end: Lsn) -> Self {
+        let Consumer { name, state } = consumer;
+        match state {
+            Ok(state) => Self {
+                name,
+                kind: Some(state.kind.name()),
+                position: Some(state.position.to_string()),
+                lag_octets: Some(lag_octets(reader, state.position, end)),
+                saved_at: Some(time::rfc3339(state.saved_at_us)),
+                error: None,
+            },
+            Err(error) => Self {
+                name,
+                kind: None,
+                position: None,
+                lag_octets: None,
+                saved_at: None,
+                error: Some(error.to_string()),
+            },
+        }
+    }
+
+    fn text(&self, log: &str) -> String {
+        let name = &self.name;
+        match self {
+            Self {
+                kind: Some(kind),
+                position: Some(position),
+                lag_octets: Some(lag),
+                saved_at: Some(saved_at),
+                ..
+            } => {
+                format!(
+                    "{log}: consumer {name}, {kind}, at LSN {position}, {lag} octets behind, saved {saved_at}"
+                )
+            }
+            Self { error, .. } => {
+                let error = error.as_deref().unwrap_or_default();
+                format!("{log}: consumer {name}, cursor is damaged and keeps every segment: {error}")
+            }
+        }
+    }
 }
 
 /// A segment as JSON.
@@ -71,19 +133,21 @@ impl Count {
 /// Prints what each log holds.
 pub(super) fn run(data: &DataDir, segments: bool, json: bool) -> anyhow::Result<ExitCode> {
     let mut stats = Vec::new();
-    for mut reader in open(data)? {
+    let opened = open(data)?;
+    for mut reader in opened.readers {
         let name = reader.name().to_owned();
         let counts = counts(&mut reader).with_context(|| format!("log {name} cannot be read"))?;
         if segments {
             counts.iter().try_for_each(|count| say_segment(&name, count, json))?;
             continue;
         }
-        let stat =
-            stat(&reader, &counts, &data.data_dir).with_context(|| format!("log {name} cannot be read"))?;
+        let stat = stat(&mut reader, &counts, &data.data_dir)
+            .with_context(|| format!("log {name} cannot be read"))?;
         if json {
             output::json(&stat)?;
         } else {
             output::line(&text(&stat))?;
+            stat.consumers.iter().try_for_each(|one| output::line(&one.text(&stat.log)))?;
         }
         stats.push(stat);
     }
@@ -97,7 +161,7 @@ pub(super) fn run(data: &DataDir, segments: bool, json: bool) -> anyhow::Result<
             stats.first().map_or(0, |stat| stat.free_bytes),
         ))?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code(opened.left_out))
 }
 
 fn text(stat: &Stat) -> String {
@@ -179,7 +243,7 @@ fn counts(reader: &mut Reader) -> io::Result<Vec<Count>> {
     Ok(counts)
 }
 
-fn stat(reader: &Reader, counts: &[Count], data: &Path) -> io::Result<Stat> {
+fn stat(reader: &mut Reader, counts: &[Count], data: &Path) -> io::Result<Stat> {
     let identity = *reader.identity();
     let mut all = Count::new(0, "");
     for count in counts {
@@ -192,6 +256,9 @@ fn stat(reader: &Reader, counts: &[Count], data: &Path) -> io::Result<Stat> {
     let dir = data.join(reader.name());
     let kept = files::kept(&dir)?;
     let space = rustix::fs::statvfs(data)?;
+    let consumers = reader.consumers()?;
+    let end = if consumers.is_empty() { Lsn::ZERO } else { reader.durable_end()? };
+    let consumers = consumers.into_iter().map(|one| ConsumerStat::new(one, reader, end)).collect();
     Ok(Stat {
         log: reader.name().to_owned(),
         node: identity.node,
@@ -210,6 +277,7 @@ fn stat(reader: &Reader, counts: &[Count], data: &Path) -> io::Result<Stat> {
         damaged_files: kept.len(),
         damaged_octets: kept.iter().map(|file| file.octets).sum(),
         free_bytes: space.f_bavail.saturating_mul(space.f_frsize),
+        consumers,
     })
 }
 

@@ -121,6 +121,11 @@ impl Stream {
         }
     }
 
+    /// Whether it is durable once it is finished.
+    pub(super) fn is_file(&self) -> bool {
+        matches!(self, Self::File { .. })
+    }
+
     /// Makes it durable and gives it its name.
     pub(super) fn finish(self) -> anyhow::Result<()> {
         match self {
@@ -159,8 +164,28 @@ fn sync_directory(directory: Option<&Path>) -> anyhow::Result<()> {
     File::open(directory).and_then(|file| file.sync_all()).with_context(|| directory.display().to_string())
 }
 
-/// Makes all files of a directory durable, with one call for the whole file system: one for each of many small files takes the disk far longer.
-pub(super) fn sync_files(directory: &Path) -> anyhow::Result<()> {
-    let sync = || -> io::Result<()> { Ok(rustix::fs::syncfs(File::open(directory)?)?) };
-    sync().with_context(|| directory.display().to_string())
+/// A directory for files of their own.
+pub(super) struct Folder {
+    path: PathBuf,
+    /// Opened before anything is written: the kernel tells a handle of the writes that have failed since then, and of no others.
+    handle: File,
+}
+
+impl Folder {
+    /// Opens `path`, which is made if need be.
+    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+        let place = || path.display().to_string();
+        fs::create_dir_all(path).with_context(|| format!("{}: cannot be made", place()))?;
+        Ok(Self { path: path.to_owned(), handle: File::open(path).with_context(place)? })
+    }
+
+    /// Where a file of this name is.
+    pub(super) fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Makes all files in it durable, with one call for the whole file system: one for each of many small files takes the disk far longer.
+    pub(super) fn sync(&self) -> anyhow::Result<()> {
+        rustix::fs::syncfs(&self.handle).with_context(|| self.path.display().to_string())
+    }
 }

@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 use inrush_log::{BadReason, BadRecord, OpenError, Reader, VerifyEvent, segment_name};
 use serde::Serialize;
 
-use super::{cannot_be_read, code, files, find, time};
+use super::{cannot_be_read, code, files, find, is_meta_gone, time};
 use crate::cli::DataDir;
 use crate::output;
 
@@ -133,17 +133,12 @@ fn verify(data: &DataDir, json: bool) -> anyhow::Result<u64> {
                 before += reader.octets();
             }
             // Its segments may be whole, but nothing says whose they are.
-            Err(error @ OpenError::Meta { .. }) => {
-                report.file("log_meta", true, "log.meta".to_owned(), 0, &error.to_string())?;
-            }
-            Err(OpenError::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => {
-                report.file(
-                    "log_meta",
-                    true,
-                    "log.meta".to_owned(),
-                    0,
-                    "missing, but there are segments beside it",
-                )?;
+            Err(error) if is_meta_gone(&error) => {
+                let reason = match error {
+                    OpenError::Io { .. } => "missing, but there are segments beside it".to_owned(),
+                    error => error.to_string(),
+                };
+                report.file("log_meta", true, "log.meta".to_owned(), 0, &reason)?;
             }
             Err(error) => return Err(anyhow!(error)),
         }

@@ -7,9 +7,12 @@
 //! it is on the disk. In an unsealed segment a bad record is the end, unless a later record proves that it was durable: then it is
 //! damage, and reading goes on behind it. Memory: two views of 512 KiB, and while it walks six reads of 1 MiB, some of them under way.
 
+mod cursors;
+mod durable;
 mod message;
 mod verify;
 
+pub use cursors::Consumer;
 pub use message::{BodyEnd, Message, ReadError};
 pub use verify::{Verified, VerifyEvent};
 
