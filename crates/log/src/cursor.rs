@@ -20,7 +20,7 @@ use crate::buffer::AlignedBuffer;
 use crate::directory::{OpenError, Place};
 use crate::layout::{BLOCK, BLOCK_OCTETS, FORMAT_VERSION, u64_at};
 use crate::meta::{META_NAME, read_meta};
-use crate::segment::{BlockError, LogIdentity, check_block, close_block};
+use crate::segment::{BlockError, LogIdentity, check_block, close_block, segment_number};
 use crate::storage::disk::DiskStorage;
 use crate::storage::{OpenMode, Storage, StorageFile, read_full, write_full};
 
@@ -63,6 +63,13 @@ pub struct CursorState {
     pub position: Lsn,
     /// When it was saved, in µs since 1970.
     pub saved_at_us: u64,
+}
+
+impl CursorState {
+    /// Whether it is past the begin of the first segment that was never used, whose number is `next_number`.
+    pub(crate) fn is_ahead(&self, next_number: u64, segment_bytes: u64) -> bool {
+        self.position > Lsn::new(next_number.saturating_mul(segment_bytes)).plus(BLOCK)
+    }
 }
 
 /// Why a cursor cannot be used. Nothing was changed.
@@ -112,6 +119,16 @@ pub enum CursorError {
         at: Lsn,
         /// Position asked for.
         to: Lsn,
+    },
+    /// It stands behind the end of the log: the log is an older copy of the one that it belongs to.
+    #[error(
+        "{place}: stands at LSN {at}, behind the end of the log: the log is an older copy; remove the file to let this consumer begin at the first message again"
+    )]
+    Ahead {
+        /// Where.
+        place: String,
+        /// Saved position.
+        at: Lsn,
     },
     /// The disk.
     #[error("{place}: {what}: {error}")]
@@ -165,7 +182,8 @@ impl<S: Storage> Cursor<S> {
         }
         let meta_place = Place::new(&storage, &format!("{dir}/{META_NAME}"));
         let meta = read_meta(&storage, dir).map_err(|error| meta_place.io("reading", error))?;
-        let identity = meta.map_err(|error| OpenError::Meta { place: meta_place.text(), error })?.identity;
+        let meta = meta.map_err(|error| OpenError::Meta { place: meta_place.text(), error })?;
+        let identity = meta.identity;
         let path = format!("{dir}/{PREFIX}{name}");
         let place = Place::new(&storage, &path);
         let io = |what| {
@@ -187,6 +205,11 @@ impl<S: Storage> Cursor<S> {
             .map_err(|error| CursorError::Damaged { place: place.text(), error })?;
         if state.kind != kind {
             return Err(CursorError::Kind { place: place.text(), found: state.kind });
+        }
+        let names = storage.list(dir).map_err(io("listing the directory"))?;
+        let highest = names.iter().filter_map(|name| segment_number(name)).max().unwrap_or(0);
+        if state.is_ahead(meta.next_number_min.max(highest + 1), identity.segment_bytes) {
+            return Err(CursorError::Ahead { place: place.text(), at: state.position });
         }
         // The slot that was read may not be durable, when its writer has ended before the sync: not before it is may the other one be written.
         file.sync().map_err(io("syncing a cursor"))?;
@@ -259,11 +282,14 @@ pub(crate) fn read_cursors<S: Storage>(
     let mut cursors = Vec::new();
     for file_name in storage.list(dir)? {
         let Some(name) = file_name.strip_prefix(PREFIX).filter(|name| is_name(name)) else { continue };
-        match storage.open(&format!("{dir}/{file_name}"), OpenMode::Read) {
-            Ok(file) => cursors.push((name.to_owned(), read(&file, name, &identity.uuid)?)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
+        let file = storage.open(&format!("{dir}/{file_name}"), OpenMode::Read);
+        let state = match file.and_then(|file| read(&file, name, &identity.uuid)) {
+            Ok(state) => state,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            // One that another user has made must not hide the others.
+            Err(_) => Err(BlockError::Unreadable),
+        };
+        cursors.push((name.to_owned(), state));
     }
     Ok(cursors)
 }

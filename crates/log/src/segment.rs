@@ -156,6 +156,9 @@ pub enum BlockError {
     /// A field has a value that no writer makes.
     #[error("impossible value")]
     Value,
+    /// The disk does not give it, or not to this user.
+    #[error("cannot be read")]
+    Unreadable,
 }
 
 impl SegmentHeader {

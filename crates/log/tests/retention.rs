@@ -297,6 +297,22 @@ fn cursors_keep_their_place_their_kind_and_their_owner() {
     }
 }
 
+/// A log that was restored from an older copy must not lose to a cursor what the newer one had consumed.
+#[test]
+fn a_cursor_ahead_of_its_log_keeps_everything_and_is_refused() {
+    let storage = SimStorage::new(31);
+    let (mut data, mut log) = open(&storage, &settings());
+    let mut cursor = required(&storage, "relay");
+    let messages = fill(&mut data, &mut log, 2);
+    cursor.save(Lsn::new(100 << 20)).unwrap();
+    drop(cursor);
+    data.prepare_segments();
+    assert_eq!(ids(&storage).len(), messages.len());
+    assert!(data.status().get().consumers[0].damaged);
+    let error = Cursor::on(storage.clone(), "arrival-00", "relay", ConsumerKind::Required).unwrap_err();
+    assert!(error.to_string().contains("stands at LSN 00000006400000, behind the end of the log"), "{error}");
+}
+
 #[test]
 fn a_cursor_survives_a_crash_at_every_step_of_a_save() {
     for step in 0..3 {
@@ -364,7 +380,7 @@ fn logs_of_cores_that_are_gone_are_read_and_drained() {
     assert_eq!(reader.message(message.id).unwrap().own_body(), b"of the other core");
 
     let mut cursor = Cursor::on(storage.clone(), "arrival-01", "relay", ConsumerKind::Required).unwrap();
-    cursor.save(Lsn::MAX).unwrap();
+    cursor.save(Lsn::new(2 << 20)).unwrap();
     data.prepare_segments();
     assert!(segments(&storage, "arrival-01").is_empty());
     // The core comes back: its numbers do not.

@@ -172,7 +172,11 @@ fn find<S: Storage>(log: &mut Served<S>) -> io::Result<Found> {
     // After the segments: a consumer that is past one of them has seen it sealed.
     let mut found = Found { cursors: Vec::new(), damaged: Vec::new(), needed_from, end };
     for (name, state) in read_cursors(&log.maker.storage, &log.maker.dir, &log.maker.identity)? {
-        found.cursors.push(state.unwrap_or_else(|_| {
+        // One that is past the end belongs to a newer copy of this log, and says nothing about this one.
+        let state = state
+            .ok()
+            .filter(|state| !state.is_ahead(log.maker.next_number, log.maker.identity.segment_bytes));
+        found.cursors.push(state.unwrap_or_else(|| {
             found.damaged.push(name.clone());
             // Nobody knows how far it has got, so everything stays.
             CursorState {
