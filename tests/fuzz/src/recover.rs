@@ -36,6 +36,8 @@ const NAMES: [&str; 12] = [
 ];
 
 type Files = BTreeMap<String, Vec<u8>>;
+/// Files and offsets.
+type Places = BTreeSet<(String, u64)>;
 
 /// A good log.
 struct Golden {
@@ -66,10 +68,7 @@ pub fn run(input: &[u8]) {
 }
 
 /// The messages that can be read, and the damage of records outside of files of a wrong length; `None`: the log is refused.
-fn open_and_read(
-    storage: &SimStorage,
-    golden: &Golden,
-) -> Option<(BTreeSet<MessageId>, BTreeSet<(String, u64)>)> {
+fn open_and_read(storage: &SimStorage, golden: &Golden) -> Option<(BTreeSet<MessageId>, Places)> {
     let mut data = DataDirectory::on_without_helper(storage.clone(), &settings(), NODE).expect("settings");
     let (log, report) = match data.open_log(0, || {}) {
         Ok(opened) => opened,
@@ -238,7 +237,7 @@ fn message(
     parts: &[(ChunkRef, Vec<u8>)],
     bodies: &mut BTreeMap<MessageId, (Vec<u8>, Vec<u8>)>,
 ) {
-    let mut own: Vec<u8> = (0..octets).map(|at| (at % 251) as u8).collect();
+    let mut own: Vec<u8> = (0..=250).cycle().take(octets).collect();
     own.extend_from_slice(&(bodies.len() as u64).to_le_bytes());
     let recipients = [Recipient { path: Span::new(0, 13), ..Recipient::default() }];
     let chunks: Vec<ChunkRef> = parts.iter().map(|(chunk, _)| *chunk).collect();

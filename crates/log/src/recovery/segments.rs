@@ -209,7 +209,7 @@ impl<S: Storage> Recovery<S> {
             } else {
                 seal_offset(self.identity.segment_bytes)
             };
-            records_after |= self.recover_segment(segment, limit, records_after)?;
+            records_after |= self.recover_segment(&segment, limit, records_after)?;
         }
         Ok(())
     }
@@ -253,14 +253,14 @@ impl<S: Storage> Recovery<S> {
     /// Finds the end of an unsealed segment and seals it there; false: it has no records.
     fn recover_segment(
         &mut self,
-        segment: Found,
+        segment: &Found,
         limit: u64,
         records_after: bool,
     ) -> Result<bool, OpenError> {
         let name = segment_name(segment.header.number);
         let path = self.path(&name);
         let place = Place::new(&self.storage, &path);
-        let Found { header, octets, .. } = segment;
+        let Found { header, octets, .. } = *segment;
         let file = self
             .storage
             .open(&path, OpenMode::Plain)
