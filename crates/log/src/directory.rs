@@ -90,6 +90,16 @@ pub enum OpenError {
         /// Name of the log that it belongs to.
         found: String,
     },
+    /// All segments beside `log.meta` are of a log with the same name that is another one.
+    #[error(
+        "{place}: belongs to another log than {segment} and all segments beside it; restore it from a copy, or move the log's directory away"
+    )]
+    MetaOfAnotherLog {
+        /// Where.
+        place: String,
+        /// First of the segments.
+        segment: String,
+    },
     /// The log is open already in this process.
     #[error("{place}: opened twice")]
     OpenTwice {

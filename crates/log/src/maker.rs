@@ -125,7 +125,7 @@ impl<S: Storage> SegmentMaker<S> {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let number = self.next_spare;
-        let temporary = self.path(&format!("fill-{number}.tmp"));
+        let temporary = self.path(&fill_name(number));
         self.next_spare += 1;
         let filled = self.fill_file(&temporary, pause);
         if !matches!(filled, Ok(true)) {
@@ -224,4 +224,14 @@ impl<S: Storage> SegmentMaker<S> {
     fn path(&self, name: &str) -> String {
         format!("{}/{name}", self.dir)
     }
+}
+
+fn fill_name(number: u64) -> String {
+    format!("fill-{number}.tmp")
+}
+
+/// Number of a spare that is being written; `None` for any other name.
+pub(crate) fn fill_number(name: &str) -> Option<u64> {
+    let number = name.strip_prefix("fill-")?.strip_suffix(".tmp")?.parse().ok()?;
+    (fill_name(number) == name).then_some(number)
 }

@@ -151,7 +151,7 @@ pub enum BlockError {
     #[error("format version {0}, this program knows {FORMAT_VERSION}")]
     Version(u32),
     /// Of another segment, log or life.
-    #[error("belongs to another segment")]
+    #[error("belongs to another log or segment")]
     Foreign,
     /// A field has a value that no writer makes.
     #[error("impossible value")]
@@ -295,7 +295,9 @@ pub(crate) fn spare_name(number: u64) -> String {
 
 /// Number of a spare; `None` for any other name.
 pub(crate) fn spare_number(name: &str) -> Option<u64> {
-    name.strip_prefix("spare-")?.strip_suffix(".seg")?.parse().ok()
+    let number = name.strip_prefix("spare-")?.strip_suffix(".seg")?.parse().ok()?;
+    // Its number is counted on from; and other ways to write it would be other files.
+    (number < u64::MAX / 2 && spare_name(number) == name).then_some(number)
 }
 
 /// Puts the checksum at the end of a 4 KiB block.
@@ -345,6 +347,9 @@ mod tests {
             assert_eq!(segment_number(name), None, "{name}");
         }
         assert_eq!(spare_number(&spare_name(12)), Some(12));
+        for name in ["spare-.seg", "spare-+7.seg", "spare-007.seg", "spare-18446744073709551615.seg"] {
+            assert_eq!(spare_number(name), None, "{name}");
+        }
     }
 
     #[test]

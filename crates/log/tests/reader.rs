@@ -230,8 +230,12 @@ fn damaged_foreign_and_truncated_segments() {
     let mut data = DataDirectory::open(dir.path(), &settings(), 7).unwrap();
     let (_log, report) = data.open_log(0, || {}).unwrap();
     let kinds: Vec<_> = report.damage.iter().map(|damage| damage.kind).collect();
-    use DamageKind::{ForeignSegment, Seal, SegmentHeader, SegmentLength};
-    assert_eq!(kinds, [SegmentHeader, ForeignSegment, SegmentLength, Seal], "{report:?}");
+    use DamageKind::{MisplacedSegment, Seal, SegmentHeader, SegmentLength};
+    assert_eq!(
+        kinds,
+        [SegmentHeader, MisplacedSegment { number: numbers[2] }, SegmentLength, Seal],
+        "{report:?}"
+    );
     assert!(!segment(numbers[0]).exists() && !segment(numbers[1]).exists());
     // What could be read before can be read after.
     assert_eq!(bad_records(&mut reader(dir.path())).0, 2);

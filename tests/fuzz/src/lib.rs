@@ -5,5 +5,6 @@
 
 pub mod parameters;
 pub mod path;
+pub mod recover;
 pub mod scan;
 pub mod session;

@@ -6,11 +6,12 @@
 //! | unsealed | yes | – | **damage** of acknowledged mail: quarantine the record, go on behind it |
 //! | unsealed | no | yes | torn batch, never acknowledged: cut at p |
 //! | unsealed | no | no | torn tail: save it, count it, cut at p |
-//! | header bad | – | – | empty: a spare; else quarantined |
+//! | header bad, or of another log or number | – | – | quarantined |
 //!
 //! "Later" is within the same segment: the seal is durable before the next segment is written, so that only the newest segment with records may be
 //! unsealed; any other unsealed one is damage as well. A segment that was recovered is sealed where its records end and never appended to.
 
+mod look;
 mod report;
 mod segments;
 

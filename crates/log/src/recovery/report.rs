@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::segment::segment_name;
 use crate::{Lsn, MessageId};
 
 /// What is damaged.
@@ -10,8 +11,15 @@ use crate::{Lsn, MessageId};
 pub enum DamageKind {
     /// The header of a segment: the whole file was moved to `damaged/`.
     SegmentHeader,
-    /// The segment belongs to another log or place: moved to `damaged/`.
+    /// The segment belongs to another log: moved to `damaged/`.
     ForeignSegment,
+    /// The segment is one of this log under the name of another one: moved to `damaged/`. It can be read again under its own name.
+    MisplacedSegment {
+        /// Its own number.
+        number: u64,
+    },
+    /// Under the name of a segment is a directory: moved to `damaged/`.
+    NoFile,
     /// The file has the wrong length; what can be read stays readable.
     SegmentLength,
     /// The seal of a segment that has a successor with records.
@@ -43,7 +51,9 @@ impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.kind {
             DamageKind::SegmentHeader => "segment header is damaged",
-            DamageKind::ForeignSegment => "segment belongs elsewhere",
+            DamageKind::ForeignSegment => "segment belongs to another log",
+            DamageKind::MisplacedSegment { .. } => "segment has the name of another one",
+            DamageKind::NoFile => "a directory has the name of a segment",
             DamageKind::SegmentLength => "segment has the wrong length",
             DamageKind::Seal => "seal is missing or damaged",
             DamageKind::RecordHeader => "record header is damaged",
@@ -55,6 +65,10 @@ impl fmt::Display for Damage {
         }
         if let Some(kept) = &self.kept_as {
             write!(f, ", kept as {kept}")?;
+        }
+        if let DamageKind::MisplacedSegment { number } = self.kind {
+            let name = segment_name(number);
+            write!(f, "; it is {name}: if there is none, stop the gateway and give it that name again")?;
         }
         Ok(())
     }

@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use super::look::{Found, Look, Standing, look, next_number};
 use super::report::{CutTail, Damage, DamageKind, RecoveryReport};
 use crate::buffer::AlignedBuffer;
 use crate::directory::{OpenError, Place};
 use crate::layout::{BATCH_OCTETS, BLOCK, BLOCK_OCTETS, seal_offset, to_usize};
-use crate::maker::SegmentMaker;
+use crate::maker::{SegmentMaker, fill_number};
+use crate::meta::META_NAME;
 use crate::record::{RecordFlags, RecordKind};
 use crate::retention::SealedSegment;
 use crate::segment::{
-    BlockError, LogIdentity, Seal, SealReason, SegmentHeader, SegmentSummary, segment_name, segment_number,
-    spare_number,
+    LogIdentity, Seal, SealReason, SegmentHeader, SegmentSummary, segment_name, segment_number, spare_number,
 };
-use crate::storage::{OpenMode, Storage, StorageFile, read_full, write_full};
+use crate::storage::{OpenMode, Storage, StorageFile, write_full};
 use crate::walk::{Bad, Walk};
 use crate::window::Window;
 use crate::{Lsn, MessageId};
@@ -24,14 +25,6 @@ pub(crate) const DAMAGED: &str = "damaged";
 /// Octets of a cut tail that are kept at most. Strict durability has one batch in flight; relaxed has 100 ms of them.
 const TAIL_OCTETS_MAX: u64 = 64 << 20;
 static ZEROS: [u8; BLOCK_OCTETS] = [0; BLOCK_OCTETS];
-
-/// A segment whose header holds.
-struct Found<F> {
-    header: SegmentHeader,
-    file: F,
-    octets: u64,
-    seal: Result<Seal, BlockError>,
-}
 
 /// What a walk through a segment found.
 struct Walked {
@@ -84,24 +77,27 @@ impl<S: Storage> Recovery<S> {
         // Names first: what is listed now is what a crash from here on would leave.
         self.storage.sync_dir(&self.dir).map_err(|error| place.io("syncing the directory", error))?;
         let names = self.storage.list(&self.dir).map_err(|error| place.io("listing the directory", error))?;
-        let mut numbers = Vec::new();
+        let numbers = names.iter().filter_map(|name| segment_number(name));
+        // Nothing is changed before all were looked at: the log may not be one to be opened.
+        let looks = numbers.map(|number| self.look(number)).collect::<Result<Vec<_>, _>>()?;
+        self.check_namesakes(&looks)?;
         for name in &names {
-            if let Some(number) = segment_number(name) {
-                numbers.push(number);
-            } else if name.starts_with("fill-") {
-                let path = self.path(name);
-                self.storage
-                    .unlink(&path)
-                    .map_err(|error| place.io("removing an unfinished spare", error))?;
+            if fill_number(name).is_some() {
+                self.remove_fill(name)?;
             } else if let Some(number) = spare_number(name) {
                 self.take_spare(maker, name, number)?;
             }
         }
+        maker.next_number = next_number(maker.next_number, &looks);
         let mut found = BTreeMap::new();
-        for number in numbers {
-            maker.next_number = maker.next_number.max(number + 1);
-            if let Some(segment) = self.find(number)? {
-                found.insert(number, segment);
+        for Look { number, octets, standing } in looks {
+            match standing {
+                Standing::Holds { header, seal } => {
+                    self.check_length(number, octets);
+                    found.insert(number, Found { header, octets, seal });
+                }
+                Standing::Namesake => self.quarantine(number, octets, DamageKind::ForeignSegment)?,
+                Standing::Useless(kind) => self.quarantine(number, octets, kind)?,
             }
         }
         self.settle(found)?;
@@ -121,14 +117,28 @@ impl<S: Storage> Recovery<S> {
         Ok(())
     }
 
+    fn remove_fill(&self, name: &str) -> Result<(), OpenError> {
+        let path = self.path(name);
+        match self.storage.unlink(&path) {
+            // Nothing of ours.
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => Ok(()),
+            removed => removed
+                .map_err(|error| Place::new(&self.storage, &path).io("removing an unfinished spare", error)),
+        }
+    }
+
     /// Keeps a spare of the right length, removes any other.
     fn take_spare(&mut self, maker: &mut SegmentMaker<S>, name: &str, number: u64) -> Result<(), OpenError> {
         let path = self.path(name);
         let place = Place::new(&self.storage, &path);
-        let file =
-            self.storage.open(&path, OpenMode::Read).map_err(|error| place.io("opening a spare", error))?;
-        let octets = file.octets().map_err(|error| place.io("looking at a spare", error))?;
         maker.next_spare = maker.next_spare.max(number + 1);
+        // For writing: one that cannot be written is found out now, and not when mail waits for it.
+        let file = match self.storage.open(&path, OpenMode::Plain) {
+            // Nothing of ours.
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => return Ok(()),
+            opened => opened.map_err(|error| place.io("opening a spare", error))?,
+        };
+        let octets = file.octets().map_err(|error| place.io("looking at a spare", error))?;
         if octets == self.identity.segment_bytes {
             maker.spares.push(number);
         } else {
@@ -139,42 +149,35 @@ impl<S: Storage> Recovery<S> {
         Ok(())
     }
 
-    /// Reads header and seal of a segment; `None` when it was moved away.
-    fn find(&mut self, number: u64) -> Result<Option<Found<S::File>>, OpenError> {
-        let name = segment_name(number);
-        let path = self.path(&name);
-        let place = Place::new(&self.storage, &path);
-        let file = self
-            .storage
-            .open(&path, OpenMode::Plain)
-            .map_err(|error| place.io("opening a segment", error))?;
-        let mut block = AlignedBuffer::new(BLOCK_OCTETS);
-        read_full(&file, &mut block, 0).map_err(|error| place.io("reading a segment header", error))?;
-        let header = match SegmentHeader::decode(&block) {
-            Ok(header) if header.identity == self.identity && header.number == number => header,
-            Ok(_) => return self.quarantine(&name, DamageKind::ForeignSegment).map(|()| None),
-            Err(BlockError::Version(version)) => {
-                return Err(OpenError::NewerFormat { place: place.text(), version });
-            }
-            // A header is durable before its name: zeros are damage as well.
-            Err(_) => return self.quarantine(&name, DamageKind::SegmentHeader).map(|()| None),
-        };
-        let octets = file.octets().map_err(|error| place.io("looking at a segment", error))?;
-        let seal_at = seal_offset(self.identity.segment_bytes);
-        let read =
-            read_full(&file, &mut block, seal_at).map_err(|error| place.io("reading a seal", error))?;
-        let seal = if read == BLOCK_OCTETS { Seal::decode(&header, &block) } else { Err(BlockError::Empty) };
-        if octets != self.identity.segment_bytes {
+    fn look(&self, number: u64) -> Result<Look, OpenError> {
+        look(&self.storage, &self.dir, &self.identity, number)
+    }
+
+    /// Segments of another log with the name of this one, and none of its own: not they are wrong here, but `log.meta`.
+    fn check_namesakes(&self, looks: &[Look]) -> Result<(), OpenError> {
+        let own = looks.iter().any(|look| matches!(look.standing, Standing::Holds { .. }));
+        let namesake = looks.iter().find(|look| matches!(look.standing, Standing::Namesake));
+        match namesake.filter(|_| !own) {
+            None => Ok(()),
+            Some(look) => Err(OpenError::MetaOfAnotherLog {
+                place: Place::new(&self.storage, &self.path(META_NAME)).text(),
+                segment: segment_name(look.number),
+            }),
+        }
+    }
+
+    fn check_length(&mut self, number: u64, octets: u64) {
+        let segment_bytes = self.identity.segment_bytes;
+        if octets != segment_bytes {
             self.report.damage.push(Damage {
                 kind: DamageKind::SegmentLength,
-                file: name,
-                offset: octets,
-                octets: self.identity.segment_bytes.abs_diff(octets),
+                file: segment_name(number),
+                offset: octets.min(segment_bytes),
+                octets: segment_bytes.abs_diff(octets),
                 id: None,
                 kept_as: None,
             });
         }
-        Ok(Some(Found { header, file, octets, seal }))
     }
 
     /// Removes a segment that was not used.
@@ -184,7 +187,7 @@ impl<S: Storage> Recovery<S> {
     }
 
     /// Walks the unsealed segments, newest first, so that each one knows whether records come after it.
-    fn settle(&mut self, found: BTreeMap<u64, Found<S::File>>) -> Result<(), OpenError> {
+    fn settle(&mut self, found: BTreeMap<u64, Found>) -> Result<(), OpenError> {
         let unsealed: Vec<u64> =
             found.iter().filter(|(_, segment)| segment.seal.is_err()).map(|(number, _)| *number).collect();
         let mut records_after = false;
@@ -206,7 +209,7 @@ impl<S: Storage> Recovery<S> {
             } else {
                 seal_offset(self.identity.segment_bytes)
             };
-            records_after |= self.recover_segment(segment, limit, records_after)?;
+            records_after |= self.recover_segment(&segment, limit, records_after)?;
         }
         Ok(())
     }
@@ -214,14 +217,15 @@ impl<S: Storage> Recovery<S> {
     /// Makes sure that the newest seal is durable: its writer may have ended before the sync. It is written once more where it was read from the
     /// page cache: the sync after it may have failed, and the pages then still show what the disk lacks. Older seals were durable before
     /// their successor was written.
-    fn renew_seal(&self, segment: &Found<S::File>, seal: &Seal) -> Result<(), OpenError> {
+    fn renew_seal(&self, segment: &Found, seal: &Seal) -> Result<(), OpenError> {
         let path = self.path(&segment_name(segment.header.number));
-        let renewed = if segment.file.direct() {
-            segment.file.sync()
-        } else {
-            self.write_seal(&segment.file, &segment.header, seal)
-        };
-        renewed.map_err(|error| Place::new(&self.storage, &path).io("sealing a segment", error))
+        let place = Place::new(&self.storage, &path);
+        let file = self
+            .storage
+            .open(&path, OpenMode::Plain)
+            .map_err(|error| place.io("opening a segment", error))?;
+        let renewed = if file.direct() { file.sync() } else { self.write_seal(&file, &segment.header, seal) };
+        renewed.map_err(|error| place.io("sealing a segment", error))
     }
 
     fn write_seal(&self, file: &S::File, header: &SegmentHeader, seal: &Seal) -> io::Result<()> {
@@ -249,14 +253,18 @@ impl<S: Storage> Recovery<S> {
     /// Finds the end of an unsealed segment and seals it there; false: it has no records.
     fn recover_segment(
         &mut self,
-        segment: Found<S::File>,
+        segment: &Found,
         limit: u64,
         records_after: bool,
     ) -> Result<bool, OpenError> {
         let name = segment_name(segment.header.number);
         let path = self.path(&name);
         let place = Place::new(&self.storage, &path);
-        let Found { header, file, octets, .. } = segment;
+        let Found { header, octets, .. } = *segment;
+        let file = self
+            .storage
+            .open(&path, OpenMode::Plain)
+            .map_err(|error| place.io("opening a segment", error))?;
         // The page cache may hold what a failed sync has not brought to the disk.
         file.sync().map_err(|error| place.io("syncing a segment", error))?;
         let Walked { end, summary, durable } = self
@@ -445,9 +453,10 @@ impl<S: Storage> Recovery<S> {
         Ok(name)
     }
 
-    /// Moves a whole segment to `damaged/`.
-    fn quarantine(&mut self, name: &str, kind: DamageKind) -> Result<(), OpenError> {
-        let path = self.path(name);
+    /// Moves what has the name of a segment to `damaged/`.
+    fn quarantine(&mut self, number: u64, octets: u64, kind: DamageKind) -> Result<(), OpenError> {
+        let name = segment_name(number);
+        let path = self.path(&name);
         let place = Place::new(&self.storage, &path);
         let damaged = self.path(DAMAGED);
         let kept_as = format!("{damaged}/{name}-{}", self.storage.now_us());
@@ -457,15 +466,8 @@ impl<S: Storage> Recovery<S> {
             .and_then(|()| self.storage.sync_dir(&damaged))
             .and_then(|()| self.storage.sync_dir(&self.dir))
             .map_err(|error| place.io("moving a damaged segment away", error))?;
-        let (offset, octets) = (0, self.identity.segment_bytes);
-        self.report.damage.push(Damage {
-            kind,
-            file: name.to_owned(),
-            offset,
-            octets,
-            id: None,
-            kept_as: Some(kept_as),
-        });
+        let kept_as = Some(kept_as);
+        self.report.damage.push(Damage { kind, file: name, offset: 0, octets, id: None, kept_as });
         Ok(())
     }
 

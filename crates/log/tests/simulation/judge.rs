@@ -150,7 +150,10 @@ impl Judge {
         let damaged = self.damage.iter().any(|damage| {
             let whole = matches!(
                 damage.kind,
-                DamageKind::SegmentHeader | DamageKind::ForeignSegment | DamageKind::Seal
+                DamageKind::SegmentHeader
+                    | DamageKind::ForeignSegment
+                    | DamageKind::MisplacedSegment { .. }
+                    | DamageKind::Seal
             );
             let octets = if whole { SEGMENT } else { damage.octets };
             let offset = if whole { 0 } else { damage.offset };

@@ -309,8 +309,11 @@ impl Storage for SimStorage {
     fn open(&self, name: &str, mode: OpenMode) -> io::Result<SimFile> {
         let durable = mode == OpenMode::Durable && self.disk().manner.direct;
         if mode != OpenMode::Create {
-            let inode = self.look()?.names.file(name).ok_or(io::ErrorKind::NotFound)?;
-            return Ok(self.file(inode, durable));
+            return match self.look()?.names.target(name) {
+                Some(Target::File(inode)) => Ok(self.file(inode, durable)),
+                Some(Target::Directory) => Err(io::ErrorKind::IsADirectory.into()),
+                None => Err(io::ErrorKind::NotFound.into()),
+            };
         }
         let mut made = 0;
         self.rename_in(format_args!("create {name}"), |disk| {
@@ -354,9 +357,10 @@ impl Storage for SimStorage {
     }
 
     fn unlink(&self, name: &str) -> io::Result<()> {
-        self.rename_in(format_args!("unlink {name}"), |disk| {
-            disk.names.file(name).ok_or(io::ErrorKind::NotFound)?;
-            Ok(vec![(name.to_owned(), None)])
+        self.rename_in(format_args!("unlink {name}"), |disk| match disk.names.target(name) {
+            Some(Target::File(_)) => Ok(vec![(name.to_owned(), None)]),
+            Some(Target::Directory) => Err(io::ErrorKind::IsADirectory.into()),
+            None => Err(io::ErrorKind::NotFound.into()),
         })
     }
 
