@@ -6,9 +6,10 @@ mod common;
 use std::path::Path;
 
 use common::{append, append_chunk, body, open, settings, write_all};
+use inrush_log::sim::SimStorage;
 use inrush_log::{
     BadReason, BadRecord, ConsumerKind, Cursor, DamageKind, DataDirectory, Entry, LogSettings, Lsn,
-    MessageId, ReadError, Reader, RecordKind, VerifyEvent,
+    MessageId, ReadError, Reader, RecordKind, VerifyEvent, segment_name,
 };
 
 fn reader(dir: &Path) -> Reader {
@@ -350,4 +351,28 @@ fn consumers_are_shown_as_they_stand() {
     assert_eq!(names, ["a", "b"]);
     assert!(consumers[0].state.is_err());
     assert_eq!(consumers[1].state.as_ref(), Ok(cursor.state()));
+}
+
+#[test]
+fn a_lost_seal_behind_a_full_segment_is_named() {
+    let storage = SimStorage::new(5);
+    let mut data = DataDirectory::on_without_helper(storage.clone(), &settings(), 7).unwrap();
+    let (mut log, _) = data.open_log(0, || {}).unwrap();
+    while log.stats().segments_sealed < 3 {
+        data.prepare_segments();
+        append(&mut log, &body(1, 100_000), &[]);
+        write_all(&mut log);
+    }
+    storage.rot(&format!("arrival-00/{}", segment_name(2)), (1 << 20) - 4096 + 50, 1);
+    let mut found = Vec::new();
+    let verified = Reader::on(storage, "arrival-00")
+        .unwrap()
+        .verify(|event| {
+            if let VerifyEvent::Bad(bad) = event {
+                found.push(bad.to_string());
+            }
+        })
+        .unwrap();
+    assert_eq!(verified.bad, 1);
+    assert_eq!(found, ["segment 0000000000000002.seg offset 1044480 octets 4096: seal is missing"]);
 }

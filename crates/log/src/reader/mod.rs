@@ -394,6 +394,11 @@ impl<S: Storage> Reader<S> {
                 seal.end.offset(header.identity.segment_bytes)
             });
             if self.at.1 >= end {
+                if info.seal.is_none()
+                    && let Some(bad) = self.lost_seal()?
+                {
+                    return Ok(Some(Step::Bad(bad)));
+                }
                 self.at = (info.number + 1, BLOCK);
                 continue;
             }
@@ -454,12 +459,20 @@ impl<S: Storage> Reader<S> {
             }
             return self.step();
         }
-        // A successor with records: the seal of this one is lost.
+        Ok(self.lost_seal()?.map(Step::Bad))
+    }
+
+    /// The seal of the segment at the position, where it is not there although records come in a later segment.
+    fn lost_seal(&mut self) -> io::Result<Option<BadRecord>> {
         let next = self.segments.iter().find(|segment| segment.number > self.at.0).copied();
         let Some((SegmentInfo { number, .. }, Ok(header))) = next.map(|next| (next, next.header)) else {
             return Ok(None);
         };
-        let file = self.file(number)?;
+        let file = match self.file(number) {
+            // Retired, or never used and a spare again.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
         let begins = Walk { file: &file, header }.record_at(&mut self.single, BLOCK)?.is_ok();
         self.single.forget();
         // In a live log it may just have been sealed.
@@ -467,10 +480,10 @@ impl<S: Storage> Reader<S> {
         if !begins || sealed {
             return Ok(None);
         }
-        let offset = walk.limit();
+        let offset = seal_offset(header.identity.segment_bytes);
         let bad = BadRecord { segment: self.at.0, offset, octets: BLOCK, id: None, reason: BadReason::Seal };
         self.at = (number, BLOCK);
-        Ok(Some(Step::Bad(bad)))
+        Ok(Some(bad))
     }
 
     fn skip_record(&mut self, header: &SegmentHeader, bad: Bad, next: u64) -> BadRecord {
