@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use inrush_tests::client::{Client, Reply, accepted, stuffed};
 use inrush_tests::http::Samples;
-use inrush_tests::mount::SmallDisk;
+use inrush_tests::mount::Mounted;
 use inrush_tests::random::Random;
 use inrush_tests::server::Server;
 use inrush_tests::settings::Settings;
@@ -54,7 +54,7 @@ fn check(data: &Path, sent: &[(String, Vec<u8>)]) {
 }
 
 /// `free` = free space that the gateway must leave; the ballast is what an operator can delete.
-fn scenario(disk: &SmallDisk, free: &str, ballast: impl FnOnce(&Path)) {
+fn scenario(disk: &Mounted, free: &str, ballast: impl FnOnce(&Path)) {
     let file = disk.path().join("ballast");
     fs::write(&file, vec![1; 24 << 20]).unwrap();
     let data = disk.path().join("data");
@@ -101,14 +101,14 @@ fn scenario(disk: &SmallDisk, free: &str, ballast: impl FnOnce(&Path)) {
 
 #[test]
 fn the_mark_of_free_space_is_reached() {
-    let disk = SmallDisk::mount(96);
+    let disk = Mounted::tmpfs(96);
     scenario(&disk, "16MiB", |_| ());
 }
 
 /// Someone else fills the disk to the last octet, below the mark, between two looks.
 #[test]
 fn not_an_octet_is_left() {
-    let disk = SmallDisk::mount(96);
+    let disk = Mounted::tmpfs(96);
     scenario(&disk, "1MiB", |ballast| {
         let mut file = fs::OpenOptions::new().append(true).open(ballast).unwrap();
         let piece = [1; 65_536];

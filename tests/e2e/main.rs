@@ -11,6 +11,7 @@ mod curl;
 mod dialogs;
 mod disk_full;
 mod exactness;
+mod failing_disk;
 mod hostile;
 mod limits;
 mod load;

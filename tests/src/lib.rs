@@ -12,8 +12,12 @@
 pub mod binary;
 pub mod client;
 pub mod corpus;
+pub mod disk;
 pub mod export;
+pub mod file_system;
 pub mod http;
+pub mod ledger;
+pub mod loop_device;
 pub mod mount;
 pub mod postfix;
 pub mod process;
