@@ -18,6 +18,7 @@ mod load;
 mod log_tools;
 mod metrics;
 mod postfix;
+mod power_cut;
 mod refusals;
 mod sealed;
 mod shutdown;
