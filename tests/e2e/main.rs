@@ -13,6 +13,8 @@ mod disk_full;
 mod exactness;
 mod failing_disk;
 mod hostile;
+// Waits for the gateway to know a disk that does not answer.
+// mod hung_disk;
 mod limits;
 mod load;
 mod log_tools;
