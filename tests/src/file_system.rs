@@ -27,13 +27,13 @@ pub fn make(place: &Path, program: &str, options: &[&str]) {
     process::finish(command).succeeded();
 }
 
-/// Mends an ext4 without asking anybody, as is done at a boot (`e2fsck -p`).
+/// Mends an ext4 without asking anybody, every question answered with yes (`e2fsck -y`).
 ///
 /// # Panics
 /// It cannot be mended that way.
 #[track_caller]
 pub fn mend_ext4(place: &Path) {
-    let mut command = process::command("e2fsck", ["-p"]);
+    let mut command = process::command("e2fsck", ["-f", "-y"]);
     command.arg(place);
     let mended = process::finish(command);
     // e2fsck(8): 0 nothing was wrong, 1 mended.
