@@ -60,6 +60,11 @@ impl Image {
         };
     }
 
+    /// The blocks that were written, each with its offset, in no order.
+    pub fn blocks(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        self.blocks.iter().map(|(number, block)| (number * BLOCK as u64, &block[..]))
+    }
+
     /// Writes the image into a file of that length, with holes where nothing was written.
     ///
     /// # Errors

@@ -12,9 +12,11 @@
 mod device;
 mod fuse;
 mod image;
+mod record;
 
 pub use device::{Answer, Begin, Device, Event, Fails};
 pub use image::{BLOCK, Image};
+pub use record::Record;
 
 use std::fmt;
 use std::path::Path;
@@ -110,6 +112,17 @@ impl Disk {
     pub fn mount(&mut self) {
         mount::mount("ext4", self.block_device().as_os_str(), "noatime", self.folder.path());
         self.mounted = true;
+    }
+
+    /// Changes how it is mounted, until it is mounted anew.
+    ///
+    /// # Panics
+    /// The file system refuses the option.
+    #[track_caller]
+    pub fn remount(&self, option: &str) {
+        let mut command = process::command("mount", ["-o", &format!("remount,{option}")]);
+        command.arg(self.folder.path());
+        process::finish(command).succeeded();
     }
 
     /// Unmounts. What the disk fails now is lost as in a machine that goes down.
