@@ -12,9 +12,9 @@ mod dialogs;
 mod disk_full;
 mod exactness;
 mod failing_disk;
+mod file_systems;
 mod hostile;
-// Waits for the gateway to know a disk that does not answer.
-// mod hung_disk;
+mod hung_disk;
 mod limits;
 mod load;
 mod log_tools;

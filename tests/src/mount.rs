@@ -27,15 +27,6 @@ impl Mounted {
         Self::new("tmpfs", OsStr::new("inrush-tests"), &format!("size={mebibytes}m,mode=0700"))
     }
 
-    /// A ramfs, which knows no bounds.
-    ///
-    /// # Panics
-    /// We may not mount.
-    #[track_caller]
-    pub fn ramfs() -> Self {
-        Self::new("ramfs", OsStr::new("inrush-tests"), "mode=0700")
-    }
-
     /// The file system in an ordinary file, by a loop device that ends with the mount.
     ///
     /// # Panics

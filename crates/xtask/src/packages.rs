@@ -31,6 +31,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "util-linux", programs: &["prlimit"] },
     Package { name: "mount", programs: &["mount", "umount", "losetup"] },
     Package { name: "e2fsprogs", programs: &["mkfs.ext4", "e2fsck"] },
+    Package { name: "xfsprogs", programs: &["mkfs.xfs"] },
 ];
 
 /// While this file says 101, Debian's packages start no service (`invoke-rc.d(8)`).
