@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use inrush_tests::client::Client;
-use inrush_tests::mount::SmallDisk;
+use inrush_tests::mount::Mounted;
 use inrush_tests::process::{self, Finished};
 use inrush_tests::server::{Server, write_config};
 use inrush_tests::settings::{Settings, recipients_file};
@@ -128,7 +128,7 @@ fn data_directory_is_a_file() {
 
 #[test]
 fn data_directory_read_only() {
-    let disk = SmallDisk::mount(32);
+    let disk = Mounted::tmpfs(32);
     disk.read_only();
     let folder = folder();
     let data = disk.path().join("data");

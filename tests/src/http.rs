@@ -93,6 +93,13 @@ impl Samples {
         Self(samples.collect())
     }
 
+    /// Whether there is a series of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.keys().any(|series| {
+            series.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'))
+        })
+    }
+
     /// The sum over all series of this name that carry all of these labels, each as `name="value"`.
     pub fn sum(&self, name: &str, labels: &[&str]) -> f64 {
         let of_name = |series: &str| {

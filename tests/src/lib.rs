@@ -4,6 +4,7 @@
 //! Nothing here waits by sleeping a fixed time: readiness is a line in the log of the server, the end of a client is its
 //! exit, and each wait has a deadline that fails the test by name.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test fails by panicking"))]
 #![allow(
     clippy::print_stderr,
     reason = "what a failing test says about its surroundings goes to standard error"
@@ -12,8 +13,12 @@
 pub mod binary;
 pub mod client;
 pub mod corpus;
+pub mod disk;
 pub mod export;
+pub mod file_system;
 pub mod http;
+pub mod ledger;
+pub mod loop_device;
 pub mod mount;
 pub mod postfix;
 pub mod process;

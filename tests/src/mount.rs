@@ -1,30 +1,47 @@
-//! A small file system of its own, to fill up.
+//! File systems of our own, to fill up, to break, and to find out how the gateway does on them.
 
+use std::ffi::OsStr;
 use std::path::Path;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::process;
 
-/// A mounted tmpfs, unmounted when dropped.
+/// How long a file system may stay busy after its last process has ended.
+const BUSY_LIMIT: Duration = Duration::from_secs(60);
+
+/// A mounted file system in a folder of its own, unmounted when dropped.
 #[derive(Debug)]
-pub struct SmallDisk {
+pub struct Mounted {
     folder: TempDir,
 }
 
-impl SmallDisk {
-    /// Mounts one of this size.
+impl Mounted {
+    /// A tmpfs of this size.
     ///
     /// # Panics
     /// We may not mount: the test needs root and must not look passed without.
-    pub fn mount(mebibytes: u32) -> Self {
+    #[track_caller]
+    pub fn tmpfs(mebibytes: u32) -> Self {
+        Self::new("tmpfs", OsStr::new("inrush-tests"), &format!("size={mebibytes}m,mode=0700"))
+    }
+
+    /// The file system in an ordinary file, by a loop device that ends with the mount.
+    ///
+    /// # Panics
+    /// It cannot be mounted.
+    #[track_caller]
+    pub fn image(kind: &str, file: &Path, options: &str) -> Self {
+        let comma = if options.is_empty() { "" } else { "," };
+        Self::new(kind, file.as_os_str(), &format!("loop{comma}{options}"))
+    }
+
+    #[track_caller]
+    fn new(kind: &str, source: &OsStr, options: &str) -> Self {
         let folder =
             TempDir::with_prefix("inrush-disk-").unwrap_or_else(|error| panic!("no folder: {error}"));
-        let size = format!("size={mebibytes}m,mode=0700");
-        let mut command = process::command("mount", ["-t", "tmpfs", "-o", &size, "inrush-tests"]);
-        command.arg(folder.path());
-        let mounted = process::finish(command);
-        assert!(mounted.status.success(), "mounting a small file system needs root: {}", mounted.text());
+        mount(kind, source, options, folder.path());
         Self { folder }
     }
 
@@ -44,13 +61,44 @@ impl SmallDisk {
     }
 }
 
-impl Drop for SmallDisk {
+impl Drop for Mounted {
     fn drop(&mut self) {
-        let mut command = process::command("umount", ["--lazy"]);
-        command.arg(self.folder.path());
-        let done = process::finish(command);
-        if !done.status.success() {
-            eprintln!("{}", done.text());
-        }
+        detach(self.folder.path());
+    }
+}
+
+/// Mounts there.
+///
+/// # Panics
+/// We may not, or it is no such file system.
+#[track_caller]
+pub(crate) fn mount(kind: &str, source: &OsStr, options: &str, at: &Path) {
+    let mut command = process::command("mount", ["-t", kind, "-o", options]);
+    command.arg(source).arg(at);
+    let mounted = process::finish(command);
+    assert!(mounted.status.success(), "mounting a file system needs root: {}", mounted.text());
+}
+
+/// Ends a mount that nobody uses any more: everything is written, or has failed, when this returns.
+///
+/// # Panics
+/// It stays busy.
+#[track_caller]
+pub(crate) fn unmount(at: &Path) {
+    // What a process had open in a ring may be closed a little after its end.
+    process::eventually("the file system can be unmounted", BUSY_LIMIT, || {
+        let mut command = process::command("umount", None::<&str>);
+        command.arg(at);
+        process::finish(command).status.success()
+    });
+}
+
+/// Takes a mount away from there at once; it ends with its last user. Never panics: tests that fail clean up with it.
+pub(crate) fn detach(at: &Path) {
+    let mut command = process::command("umount", ["--lazy"]);
+    command.arg(at);
+    let done = process::finish(command);
+    if !done.status.success() {
+        eprintln!("{}", done.text());
     }
 }

@@ -128,10 +128,20 @@ fn drain(pipe: Option<impl Read>) -> Vec<u8> {
 /// # Panics
 /// It does not hold within the limit.
 #[track_caller]
-pub fn eventually(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
+pub fn eventually(what: &str, limit: Duration, holds: impl FnMut() -> bool) {
+    assert!(holds_within(limit, holds), "not within {limit:?}: {what}");
+}
+
+/// Asks again until `holds`; whether it did within the limit.
+pub fn holds_within(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + limit;
-    while !holds() {
-        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+    loop {
+        if holds() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
         std::thread::sleep(Duration::from_millis(20));
     }
 }

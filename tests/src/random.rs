@@ -14,11 +14,16 @@ impl Random {
 
     /// Starts from `INRUSH_SEED`, else from the clock, and prints the seed: a test's output is shown when it fails.
     pub fn from_environment() -> Self {
+        Self::new(Self::seed_from_environment())
+    }
+
+    /// That seed itself, for a test that gives each round one of its own.
+    pub fn seed_from_environment() -> u64 {
         let named = std::env::var("INRUSH_SEED").ok().and_then(|seed| seed.parse().ok());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.subsec_nanos().into());
         let seed = named.unwrap_or(now);
         eprintln!("INRUSH_SEED={seed}");
-        Self(seed)
+        seed
     }
 
     /// The next 64 bits.

@@ -1,4 +1,4 @@
-//! Senders for the crash test: many connections, each message different, a note of every acknowledged one.
+//! Senders for the tests that end a gateway in the middle: many connections, each message different, a note of every acknowledged one.
 //!
 //! What was sent can be made again from its number, so a note is the id and the number, and a message that was stored
 //! without an acknowledgement can be checked as well.
@@ -19,17 +19,24 @@ pub struct Acknowledged {
 }
 
 /// Where the numbers of a round come from, and when to stop.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Round {
     next: AtomicU64,
-    /// Set before the server is killed on purpose: from then on a broken connection is no failure.
+    end: u64,
+    /// Set before the server, or its disk, is made to fail on purpose: from then on a broken connection and a reply of 4xx are no failure
+    /// but the end.
     pub over: AtomicBool,
 }
 
 impl Round {
     /// Numbers begin here.
     pub fn from(number: u64) -> Self {
-        Self { next: AtomicU64::new(number), over: AtomicBool::new(false) }
+        Self::between(number, u64::MAX)
+    }
+
+    /// Numbers begin here, and the senders end soon after there, if the server has not ended before.
+    pub fn between(number: u64, end: u64) -> Self {
+        Self { next: AtomicU64::new(number), end, over: AtomicBool::new(false) }
     }
 
     /// How many numbers were given out so far, in all rounds.
@@ -43,19 +50,32 @@ impl Round {
     /// The server refuses a message.
     pub fn send(&self, address: SocketAddr) -> Vec<Acknowledged> {
         let mut acknowledged = Vec::new();
-        // Any error is the death of the server that the test brings about.
-        while let Ok(client) = Client::open(address) {
-            if self.session(client, &mut acknowledged).is_err() {
-                break;
-            }
-        }
-        assert!(self.over.load(Ordering::SeqCst), "the server is gone before it was killed");
+        self.send_telling(address, |id, number| acknowledged.push(Acknowledged { id, number }));
         acknowledged
     }
 
-    fn session(&self, mut client: Client, acknowledged: &mut Vec<Acknowledged>) -> std::io::Result<()> {
+    /// The same; each acknowledgement is told as soon as it is there.
+    ///
+    /// # Panics
+    /// The server refuses a message.
+    pub fn send_telling(&self, address: SocketAddr, mut tell: impl FnMut(String, u64)) {
+        while self.next() < self.end {
+            // Any error is the death of the server that the test brings about.
+            let Ok(client) = Client::open(address) else { break };
+            if self.session(client, &mut tell).is_err() {
+                break;
+            }
+        }
+        let over = self.over.load(Ordering::SeqCst) || self.next() >= self.end;
+        assert!(over, "the server is gone before it was killed");
+    }
+
+    fn session(&self, mut client: Client, tell: &mut impl FnMut(String, u64)) -> std::io::Result<()> {
         let expect = |client: &mut Client, code: u16| {
             let reply = client.reply()?;
+            if reply.code != code && (400..500).contains(&reply.code) && self.over.load(Ordering::SeqCst) {
+                return Err(std::io::ErrorKind::Interrupted.into());
+            }
             assert_eq!(reply.code, code, "{}", reply.text());
             Ok::<_, std::io::Error>(reply)
         };
@@ -80,7 +100,7 @@ impl Round {
                 client.send(&stuffed(&body))?;
             }
             let reply = expect(&mut client, 250)?;
-            acknowledged.push(Acknowledged { id: accepted(&reply), number });
+            tell(accepted(&reply), number);
         }
         client.send(b"QUIT\r\n")?;
         expect(&mut client, 221)?;

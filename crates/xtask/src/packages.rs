@@ -29,7 +29,9 @@ const PACKAGES: &[Package] = &[
     Package { name: "prometheus", programs: &["promtool"] },
     Package { name: "python3", programs: &["python3"] },
     Package { name: "util-linux", programs: &["prlimit"] },
-    Package { name: "mount", programs: &["mount", "umount"] },
+    Package { name: "mount", programs: &["mount", "umount", "losetup"] },
+    Package { name: "e2fsprogs", programs: &["mkfs.ext4", "e2fsck"] },
+    Package { name: "xfsprogs", programs: &["mkfs.xfs"] },
 ];
 
 /// While this file says 101, Debian's packages start no service (`invoke-rc.d(8)`).
