@@ -66,6 +66,19 @@ fn tmpfs() {
 }
 
 #[test]
+fn ramfs_refuses_direct_writes() {
+    let disk = Mounted::ramfs();
+    let mut ledger = Ledger::default();
+    let mut server = Server::with(Settings::default().data(&disk.path().join("data")));
+    server.wait_until_accepting();
+    assert!(!writes_directly(&server));
+    ledger.load_and_kill(&mut server, Duration::from_millis(100));
+    server.restart();
+    ledger.check(&server);
+    assert!(ledger.acknowledged() > 0, "too little was sent to show anything");
+}
+
+#[test]
 fn xfs() {
     let folder = TempDir::with_prefix("inrush-image-").unwrap();
     let file = folder.path().join("disk.img");

@@ -27,20 +27,9 @@ impl Drop for Answering<'_> {
     }
 }
 
-/// An ext4 that leaves its journal alone for five minutes. While it commits, a write of a ring waits for the journal as it is submitted, since
-/// ext4 updates the time of the file then, and the core waits with it.
+/// An ext4 with a journal: while that commits, starting a write waits for it, and the thread that starts it with it.
 fn disk() -> Disk {
-    let disk = Disk::with_ext4(96, &[]);
-    disk.remount("commit=300");
-    disk
-}
-
-/// All segments are prepared: nobody asks ext4 for a commit.
-fn wait_until_quiet(server: &Server) {
-    server.wait_until_accepting();
-    process::eventually("every core has its spare", LIMIT, || {
-        Samples::scrape(server.admin()).sum("inrush_log_spares_ready", &[]) == f64::from(CORES)
-    });
+    Disk::with_ext4(96, &[])
 }
 
 fn settings(engine: &str, data: &Path) -> Settings {
@@ -52,7 +41,7 @@ fn settings(engine: &str, data: &Path) -> Settings {
 
 /// Sessions that have sent a message and wait for its 250, on a disk that has fallen silent: so many that every core has written and knows.
 fn wait_on_silence(server: &Server, disk: &Disk) -> Vec<Client> {
-    wait_until_quiet(server);
+    server.wait_until_accepting();
     disk.device().fail(Begin::After(0), Fails::Silent);
     let mut waiting = Vec::new();
     process::eventually("every core knows that the disk is silent", LIMIT, || {

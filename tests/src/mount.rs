@@ -27,6 +27,15 @@ impl Mounted {
         Self::new("tmpfs", OsStr::new("inrush-tests"), &format!("size={mebibytes}m,mode=0700"))
     }
 
+    /// One in memory that refuses O_DIRECT, and does not tell how large it is.
+    ///
+    /// # Panics
+    /// We may not mount.
+    #[track_caller]
+    pub fn ramfs() -> Self {
+        Self::new("ramfs", OsStr::new("inrush-tests"), "mode=0700")
+    }
+
     /// The file system in an ordinary file, by a loop device that ends with the mount.
     ///
     /// # Panics

@@ -1,4 +1,5 @@
-//! Runs the writes of a core's log: on the core's own ring, or in a committer thread where there is no ring.
+//! Runs the writes of a core's log: on the core's own ring, or in a committer thread where there is no ring, or where the file system makes the
+//! submission to a ring wait ([`file_system`](crate::file_system)).
 //!
 //! One task per core, never raced and never timed out, since dropping a write would cancel it. With io_uring one request
 //! is one durable commit: the segment is open with O_DIRECT and O_DSYNC. With epoll a write would block the core, so a
@@ -70,14 +71,14 @@ pub(crate) enum Disk {
 }
 
 impl Disk {
-    /// The way to the disk that suits the engine; called on the core's thread.
+    /// The way to the disk that suits the engine and the file system; called on the core's thread.
     ///
     /// # Errors
     /// The committer thread or its socket pair could not be made.
-    pub(crate) fn new(engine: ActiveEngine, core: usize) -> io::Result<Self> {
+    pub(crate) fn new(engine: ActiveEngine, core: usize, start_may_wait: bool) -> io::Result<Self> {
         Ok(match engine {
-            ActiveEngine::IoUring => Self::Ring(Ring::default()),
-            ActiveEngine::Epoll => Self::Thread(Committer::start(core)?),
+            ActiveEngine::IoUring if !start_may_wait => Self::Ring(Ring::default()),
+            _ => Self::Thread(Committer::start(engine, core)?),
         })
     }
 
@@ -167,7 +168,7 @@ enum Job {
     Sync(LogSync),
 }
 
-/// A thread that writes for a core without a ring. Ends when its core drops it.
+/// A thread that writes for a core. Ends when its core drops it.
 pub(crate) struct Committer {
     jobs: Sender<Job>,
     results: Receiver<(Job, io::Result<usize>)>,
@@ -177,11 +178,12 @@ pub(crate) struct Committer {
 }
 
 impl Committer {
-    fn start(core: usize) -> io::Result<Self> {
+    fn start(engine: ActiveEngine, core: usize) -> io::Result<Self> {
         let (jobs, queue) = bounded::<Job>(JOBS);
         let (finished, results) = bounded(JOBS);
         let (ours, theirs) = StdUnixStream::pair()?;
-        ours.set_nonblocking(true)?;
+        // The epoll driver waits for readiness before it reads; the ring would take a non-blocking socket at its word.
+        ours.set_nonblocking(engine == ActiveEngine::Epoll)?;
         let wake = UnixStream::from_std(ours)?;
         thread::Builder::new()
             .name(format!("inrush-commit-{core}"))

@@ -83,6 +83,8 @@ pub(crate) struct Plan {
     pub(crate) accepting: Arc<AtomicBool>,
     /// For the first core.
     pub(crate) directory: Option<Directory>,
+    /// Starting a write may wait for the disk: not in the core's thread.
+    pub(crate) start_may_wait: bool,
 }
 
 /// A listening address on this core.
@@ -173,8 +175,9 @@ async fn main(plan: Plan) -> Result<(), CoreError> {
     let start = |error| CoreError::Start { core: index, error };
     let relaxed = plan.log.durability == Durability::Relaxed;
     let engine = plan.engine;
-    let disk = Disk::new(engine, index).map_err(start)?;
-    let sync_disk = if relaxed { Some(Disk::new(engine, index).map_err(start)?) } else { None };
+    let disk = Disk::new(engine, index, plan.start_may_wait).map_err(start)?;
+    let sync_disk =
+        if relaxed { Some(Disk::new(engine, index, plan.start_may_wait).map_err(start)?) } else { None };
     // The epoll driver waits for readiness before it reads; the ring would take a non-blocking socket at its word.
     plan.control.set_nonblocking(engine == ActiveEngine::Epoll).map_err(start)?;
     let control = UnixStream::from_std(plan.control).map_err(start)?;

@@ -14,6 +14,7 @@ mod commit;
 mod core;
 mod directory;
 mod engine;
+mod file_system;
 mod journal;
 mod listener;
 mod mail;
@@ -141,6 +142,12 @@ impl Gateway {
         let ended = Arc::new(ended);
         let settings = Arc::new(gateway);
         let mut directory = DataDirectory::open(data_dir, &log, node)?;
+        let start_may_wait = file_system::start_may_wait(data_dir);
+        if engine == ActiveEngine::IoUring && start_may_wait {
+            tracing::info!(
+                "ext4 with a journal: committer threads write the log, since the ring would make its core wait for the journal"
+            );
+        }
         let mut plans = Vec::with_capacity(count);
         let mut recovered = Vec::with_capacity(count);
         for (index, listeners) in sockets.drain(..).enumerate() {
@@ -172,6 +179,7 @@ impl Gateway {
                 control: theirs,
                 stop: Arc::clone(&stop),
                 accepting: Arc::clone(&accepting),
+                start_may_wait,
                 directory: (index == 0).then(|| Directory::new(directory.status(), Arc::clone(&metrics))),
             };
             plans.push((plan, ours, accepting));

@@ -114,17 +114,6 @@ impl Disk {
         self.mounted = true;
     }
 
-    /// Changes how it is mounted, until it is mounted anew.
-    ///
-    /// # Panics
-    /// The file system refuses the option.
-    #[track_caller]
-    pub fn remount(&self, option: &str) {
-        let mut command = process::command("mount", ["-o", &format!("remount,{option}")]);
-        command.arg(self.folder.path());
-        process::finish(command).succeeded();
-    }
-
     /// Unmounts. What the disk fails now is lost as in a machine that goes down.
     ///
     /// # Panics

@@ -202,7 +202,12 @@ impl Storage for DiskStorage {
     fn space(&self) -> io::Result<Space> {
         let stat = rustix::fs::statvfs(&self.root)?;
         Ok(Space {
-            free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+            // No total: a file system in memory without a bound of its own.
+            free_bytes: if stat.f_blocks == 0 {
+                u64::MAX
+            } else {
+                stat.f_bavail.saturating_mul(stat.f_frsize)
+            },
             // No total: Btrfs and others make inodes as they need them.
             free_inodes: if stat.f_files == 0 { u64::MAX } else { stat.f_favail },
         })
