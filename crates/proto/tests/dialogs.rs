@@ -31,6 +31,7 @@ impl Scripted<'_> {
             Storage::Full => Outcome::Failed(AppendFailure::StorageFull),
             Storage::Pending => Outcome::Failed(AppendFailure::PendingFull),
             Storage::TooLarge => Outcome::Failed(AppendFailure::TooLarge),
+            Storage::Hung => Outcome::Failed(AppendFailure::StorageHung),
             Storage::Error => Outcome::Failed(AppendFailure::LocalError),
             Storage::Lost => Outcome::Lost,
         }

@@ -106,6 +106,8 @@ pub enum Storage {
     Pending,
     /// Over what the log can take.
     TooLarge,
+    /// No answer from the disk.
+    Hung,
     /// Any other failure.
     Error,
     /// Taken, but the log fails before it is durable.

@@ -132,6 +132,7 @@ fn header(script: &mut Script, comment: &str) -> Result<(), &'static str> {
                     "full" => Storage::Full,
                     "pending" => Storage::Pending,
                     "too-large" => Storage::TooLarge,
+                    "hung" => Storage::Hung,
                     "error" => Storage::Error,
                     "lost" => Storage::Lost,
                     _ => return Err("unknown outcome"),
