@@ -73,11 +73,23 @@ impl<S: Storage> SegmentMaker<S> {
             if self.spares.is_empty() && !self.fill(pause)? {
                 return Ok(None);
             }
-            self.name_spare()?;
+            if let Err(error) = self.name_spare() {
+                self.give_up_spare(&error);
+                return Err(error);
+            }
         }
         // Once more where it failed: a name that may be gone after a power cut is not used, and no segment is left out.
         self.storage.sync_dir(&self.dir)?;
         Ok(self.named.take())
+    }
+
+    /// A spare that the disk does not take must not stand before the others for ever.
+    fn give_up_spare(&mut self, error: &io::Error) {
+        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        if !full && let Some(spare) = self.spares.pop() {
+            // It is found again at the next start if this fails as well.
+            let _ = self.storage.unlink(&self.path(&spare_name(spare)));
+        }
     }
 
     /// Gives a spare its header, opens it and makes it the next segment; no segment comes of a spare that somebody has linked.

@@ -91,13 +91,14 @@ impl<F> Supply<F> {
         self.needed_from.store(lsn.get(), Ordering::Release);
     }
 
-    /// The lowest chunk that is needed, then what was sealed: in this order no chunk is missed, since the appender goes the other way round.
+    /// Hands out what was sealed; gives back the lowest chunk that is needed. Looked at before and after: a chunk that is needed no more when the
+    /// segment of its message is handed out was needed before, and one that was appended into a segment that is handed out is needed after.
     pub(crate) fn drain_sealed(&self, mut take: impl FnMut(SealedSegment)) -> Lsn {
-        let needed_from = Lsn::new(self.needed_from.load(Ordering::Acquire));
+        let before = self.needed_from.load(Ordering::Acquire);
         while let Some(segment) = self.sealed.pop() {
             take(segment);
         }
-        needed_from
+        Lsn::new(before.min(self.needed_from.load(Ordering::Acquire)))
     }
 
     /// Where the appender tells its durable LSN.

@@ -64,6 +64,8 @@ pub(super) type Taken = Result<(), Refused>;
 pub(super) enum Refused {
     /// It is damaged.
     Damaged(ReadError),
+    /// It was retired while it was read.
+    Gone(ReadError),
     /// Nothing further can be done.
     Fatal(anyhow::Error),
 }
@@ -73,6 +75,7 @@ impl<E: Into<anyhow::Error>> From<E> for Refused {
         let error: anyhow::Error = error.into();
         match error.downcast::<ReadError>() {
             Ok(error @ ReadError::Damaged(_)) => Self::Damaged(error),
+            Ok(error @ ReadError::NotFound(_)) => Self::Gone(error),
             Ok(error) => Self::Fatal(error.into()),
             Err(error) => Self::Fatal(error),
         }
@@ -133,7 +136,13 @@ impl<'a> Messages<'a> {
             };
             let log = reader.name().to_owned();
             let taken = match reader.message(id) {
-                Ok(message) => look(self.filter, reader, &message, &mut take),
+                Ok(message) => {
+                    look(self.filter, reader, &message, &mut take).map_err(|refused| match refused {
+                        // It was asked for by name.
+                        Refused::Gone(error) => Refused::Damaged(error),
+                        refused => refused,
+                    })
+                }
                 Err(ReadError::Io(error)) => return Err(error).with_context(|| format!("log {log}")),
                 Err(error) => Err(Refused::Damaged(error)),
             };
@@ -229,7 +238,7 @@ fn look(
 /// Says and counts damage; whether there was any.
 fn note(bad: &mut u64, log: &str, taken: Taken) -> anyhow::Result<bool> {
     match taken {
-        Ok(()) => Ok(false),
+        Ok(()) | Err(Refused::Gone(_)) => Ok(false),
         Err(Refused::Damaged(error)) => {
             *bad += 1;
             output::complain(&anyhow!("log {log}: {error}"));

@@ -9,7 +9,7 @@ use crate::buffer::AlignedBuffer;
 use crate::cursor::{ConsumerKind, CursorState, read_cursors};
 use crate::layout::{BLOCK, BLOCK_OCTETS, seal_offset};
 use crate::maker::SegmentMaker;
-use crate::retention::{Going, Holdings, RetireReason, Situation, plan};
+use crate::retention::{Going, Holdings, RetireReason, SealedSegment, Situation, plan};
 use crate::segment::{SegmentHeader, segment_name, segment_number};
 use crate::settings::LogSettings;
 use crate::status::{ConsumerStatus, DirectoryStatus, StatusHandle};
@@ -53,7 +53,9 @@ impl Housekeeping {
     /// Compares the wall clock with the newest time in the logs, when one is taken into service.
     pub(super) fn set_clock<S: Storage>(&mut self, storage: &S, logs: &[Served<S>]) {
         let sealed = logs.iter().flat_map(|log| &log.sealed);
-        let newest = sealed.map(|segment| segment.newest_us().max(segment.sealed_at_us)).max();
+        // Of mail, not of seals: recovery has just written one by the clock that is in question.
+        let newest =
+            sealed.filter(|segment| segment.summary.messages > 0).map(SealedSegment::newest_us).max();
         self.clock = AgeClock::start(storage.now_us(), storage.boot_us(), newest);
     }
 

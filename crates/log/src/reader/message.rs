@@ -147,8 +147,7 @@ impl<S: Storage> Reader<S> {
         let mut end = BodyEnd { octets: 0, crc: crc32c(&[]) };
         for chunk in envelope.chunks() {
             let Some(body) = self.chunk(chunk)? else {
-                // A message goes before its chunks: without them it is gone, or they are damaged.
-                if self.is_retired(message.header.lsn)? {
+                if self.is_retired(message.header.lsn, chunk.lsn())? {
                     return Err(ReadError::NotFound(message.id));
                 }
                 return Err(message.bad(segment_bytes, BadReason::Chunk(chunk.lsn())));
@@ -160,10 +159,15 @@ impl<S: Storage> Reader<S> {
         Ok(end.then(message.header.body_octets.into(), message.header.body_crc))
     }
 
-    /// Whether the segment of a position is there no more.
-    pub(super) fn is_retired(&self, lsn: Lsn) -> io::Result<bool> {
-        let number = lsn.segment(self.identity().segment_bytes);
-        Ok(self.look(number)?.is_none())
+    /// Whether a message with a chunk that is missing was retired: its segment is there no more, or stays for the chunks of others only, and
+    /// the chunk was below the first segment that is left.
+    pub(super) fn is_retired(&mut self, message: Lsn, chunk: Lsn) -> io::Result<bool> {
+        let segment_bytes = self.identity().segment_bytes;
+        if self.look(message.segment(segment_bytes))?.is_none() {
+            return Ok(true);
+        }
+        self.refresh()?;
+        Ok(self.segments().first().is_some_and(|first| chunk.segment(segment_bytes) < first.number))
     }
 
     /// Body of a chunk; `None` when it is not there as the message lists it.

@@ -108,7 +108,9 @@ impl<S: Storage> Reader<S> {
                                 listed.extend(envelope.chunks());
                                 verified.recipients += envelope.recipients().len() as u64;
                                 let mut missing = missing_chunk(self, &mut waiting, &listed)?;
-                                if missing.is_some() && self.is_retired(header.lsn)? {
+                                if let Some(chunk) = missing
+                                    && self.is_retired(header.lsn, chunk.lsn())?
+                                {
                                     missing = None;
                                 }
                                 bad = missing.map(|chunk| place(BadReason::Chunk(chunk.lsn())));

@@ -306,7 +306,7 @@ impl<S: Storage> Recovery<S> {
                 .and_then(|()| self.write_seal(&file, &header, &seal))
                 .map_err(|error| place.io("sealing a segment", error))?;
         }
-        Ok(true)
+        Ok(summary.records > 0)
     }
 
     /// Goes through the records of a segment by the table.
