@@ -16,13 +16,13 @@ use std::io;
 use std::path::Path;
 
 use crate::Lsn;
-use crate::buffer::AlignedBuffer;
 use crate::directory::{OpenError, Place};
-use crate::layout::{BLOCK, BLOCK_OCTETS, FORMAT_VERSION, u64_at};
+use crate::layout::{BLOCK, FORMAT_VERSION, u64_at};
 use crate::meta::{META_NAME, read_meta};
 use crate::segment::{BlockError, LogIdentity, check_block, close_block, segment_number};
+use crate::slots;
 use crate::storage::disk::DiskStorage;
-use crate::storage::{OpenMode, Storage, StorageFile, read_full, write_full};
+use crate::storage::{OpenMode, Storage, StorageFile};
 
 const MAGIC: &[u8; 8] = b"inrushCU";
 const PREFIX: &str = "cursor.";
@@ -253,12 +253,9 @@ impl<S: Storage> Cursor<S> {
         let generation = self.state.generation + 1;
         let state =
             CursorState { generation, position, saved_at_us: self.storage.now_us(), ..self.state.clone() };
-        let mut slot = AlignedBuffer::new(BLOCK_OCTETS);
-        encode(&state, &self.uuid, &mut slot);
         // Set first: whatever ends this early leaves a cursor that is not used again.
         self.failed = true;
-        write_full(&self.file, &slot, slot_offset(generation))
-            .and_then(|()| self.file.sync())
+        slots::write(&self.file, |slot| encode(&state, &self.uuid, slot), generation)
             .map_err(|error| CursorError::Io { place: self.place(), what: "saving a cursor", error })?;
         self.failed = false;
         self.state = state;
@@ -299,10 +296,6 @@ fn is_name(name: &str) -> bool {
         && name.bytes().all(|octet| matches!(octet, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
 }
 
-fn slot_offset(generation: u64) -> u64 {
-    (generation - 1) % 2 * BLOCK
-}
-
 /// Makes a cursor at the first message; its name appears with its whole content.
 fn create<S: Storage>(
     storage: &S,
@@ -311,12 +304,6 @@ fn create<S: Storage>(
     kind: ConsumerKind,
     identity: &LogIdentity,
 ) -> io::Result<()> {
-    let (temporary, path) = (format!("{dir}/{PREFIX}{name}.tmp"), format!("{dir}/{PREFIX}{name}"));
-    match storage.unlink(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let file = storage.open(&temporary, OpenMode::Create)?;
     let state = |generation| CursorState {
         name: name.to_owned(),
         kind,
@@ -324,14 +311,8 @@ fn create<S: Storage>(
         position: Lsn::ZERO,
         saved_at_us: storage.now_us(),
     };
-    let mut slots = AlignedBuffer::new(2 * BLOCK_OCTETS);
-    let (first, second) = slots.split_at_mut(BLOCK_OCTETS);
-    encode(&state(1), &identity.uuid, first);
-    encode(&state(2), &identity.uuid, second);
-    write_full(&file, &slots, 0)?;
-    file.sync()?;
-    storage.rename(&temporary, &path)?;
-    storage.sync_dir(dir)
+    let encode = |generation, slot: &mut [u8]| encode(&state(generation), &identity.uuid, slot);
+    slots::create(storage, dir, &format!("{PREFIX}{name}"), encode, 1)
 }
 
 fn read<F: StorageFile>(
@@ -339,17 +320,7 @@ fn read<F: StorageFile>(
     name: &str,
     uuid: &[u8; 16],
 ) -> io::Result<Result<CursorState, BlockError>> {
-    let mut slots = AlignedBuffer::new(2 * BLOCK_OCTETS);
-    let octets = read_full(file, &mut slots, 0)?;
-    let slot = |at: usize| match slots.get(at..at + BLOCK_OCTETS) {
-        Some(slot) if at + BLOCK_OCTETS <= octets => decode(slot, name, uuid),
-        _ => Err(BlockError::Empty),
-    };
-    Ok(match (slot(0), slot(BLOCK_OCTETS)) {
-        (Ok(first), Ok(second)) => Ok(if second.generation > first.generation { second } else { first }),
-        (Ok(state), Err(_)) | (Err(_), Ok(state)) => Ok(state),
-        (Err(error), Err(_)) => Err(error),
-    })
+    slots::read(file, |slot| decode(slot, name, uuid), |state| state.generation)
 }
 
 fn encode(state: &CursorState, uuid: &[u8; 16], slot: &mut [u8]) {

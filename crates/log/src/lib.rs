@@ -29,6 +29,7 @@ mod recovery;
 mod retention;
 mod segment;
 mod settings;
+mod slots;
 mod stats;
 mod status;
 mod storage;

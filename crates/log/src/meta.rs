@@ -13,11 +13,11 @@
 
 use std::io;
 
-use crate::buffer::AlignedBuffer;
-use crate::layout::{BLOCK, BLOCK_OCTETS, FORMAT_VERSION, u16_at, u64_at};
+use crate::layout::{FORMAT_VERSION, u16_at, u64_at};
 use crate::segment::{BlockError, LogIdentity, check_block, close_block};
 use crate::settings::LogKind;
-use crate::storage::{OpenMode, Storage, StorageFile, read_full, write_full};
+use crate::slots;
+use crate::storage::{OpenMode, Storage, StorageFile};
 
 /// Name of the file.
 pub(crate) const META_NAME: &str = "log.meta";
@@ -88,48 +88,19 @@ impl LogMeta {
 /// Of the disk; `NotFound` when there is none; the inner result tells what is wrong with the better slot.
 pub(crate) fn read_meta<S: Storage>(storage: &S, dir: &str) -> io::Result<Result<LogMeta, BlockError>> {
     let file = storage.open(&format!("{dir}/{META_NAME}"), OpenMode::Read)?;
-    let mut slots = AlignedBuffer::new(2 * BLOCK_OCTETS);
-    let octets = read_full(&file, &mut slots, 0)?;
-    let slot = |at: usize| match slots.get(at..at + BLOCK_OCTETS) {
-        Some(slot) if at + BLOCK_OCTETS <= octets => LogMeta::decode(slot),
-        _ => Err(BlockError::Empty),
-    };
-    Ok(match (slot(0), slot(BLOCK_OCTETS)) {
-        (Ok(first), Ok(second)) => Ok(if second.generation > first.generation { second } else { first }),
-        (Ok(meta), Err(_)) | (Err(_), Ok(meta)) => Ok(meta),
-        // A newer format is the better message than a checksum.
-        (Err(version @ BlockError::Version(_)), _) | (_, Err(version @ BlockError::Version(_))) => {
-            Err(version)
-        }
-        (Err(error), Err(_)) => Err(error),
-    })
+    slots::read(&file, LogMeta::decode, |meta| meta.generation)
 }
 
 /// Writes `meta` into the slot of its generation; durable when it returns. The other slot holds the generation before.
 pub(crate) fn write_meta<S: Storage>(storage: &S, dir: &str, meta: &LogMeta) -> io::Result<()> {
     let file = storage.open(&format!("{dir}/{META_NAME}"), OpenMode::Plain)?;
-    let mut slot = AlignedBuffer::new(BLOCK_OCTETS);
-    meta.encode(&mut slot);
     // The slot that was read may not be durable yet: its writer may have ended before the sync. A power cut could tear both.
     file.sync()?;
-    write_full(&file, &slot, (meta.generation - 1) % 2 * BLOCK)?;
-    file.sync()
+    slots::write(&file, |slot| meta.encode(slot), meta.generation)
 }
 
 /// Makes `log.meta` for a new log; the name appears with its whole content.
 pub(crate) fn create_meta<S: Storage>(storage: &S, dir: &str, meta: &LogMeta) -> io::Result<()> {
-    let (temporary, name) = (format!("{dir}/{META_NAME}.tmp"), format!("{dir}/{META_NAME}"));
-    match storage.unlink(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let file = storage.open(&temporary, OpenMode::Create)?;
-    let mut slots = AlignedBuffer::new(2 * BLOCK_OCTETS);
-    let (first, second) = slots.split_at_mut(BLOCK_OCTETS);
-    meta.encode(first);
-    LogMeta { generation: meta.generation + 1, ..*meta }.encode(second);
-    write_full(&file, &slots, 0)?;
-    file.sync()?;
-    storage.rename(&temporary, &name)?;
-    storage.sync_dir(dir)
+    let encode = |generation, slot: &mut [u8]| LogMeta { generation, ..*meta }.encode(slot);
+    slots::create(storage, dir, META_NAME, encode, meta.generation)
 }

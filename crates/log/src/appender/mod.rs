@@ -210,11 +210,8 @@ impl<S: Storage> Appender<S> {
 
     /// No message will list these chunks.
     pub fn abandon_chunks(&mut self, chunks: &[ChunkRef]) {
-        for chunk in chunks {
-            self.open_chunks.close(chunk.lsn());
-        }
         if !chunks.is_empty() {
-            self.tell_needed();
+            self.close_chunks(chunks);
         }
     }
 
@@ -506,16 +503,16 @@ impl<S: Storage> Appender<S> {
         });
         let gate = batch.lsn();
         if chunked {
-            self.commit_chunks(envelope.chunks, last);
+            self.close_chunks(envelope.chunks.iter().chain(last.as_ref()));
         }
         self.stats.messages += 1;
         self.stats.body_octets += u64::from(body_octets);
         Ok(Appended { lsn, gate, id })
     }
 
-    /// The chunks belong to a message now: from here on the segment of that message keeps theirs.
-    fn commit_chunks(&mut self, chunks: &[ChunkRef], last: Option<ChunkRef>) {
-        for chunk in chunks.iter().chain(last.as_ref()) {
+    /// The chunks belong to a message now, whose segment keeps theirs from here on; or to none.
+    fn close_chunks<'a>(&mut self, chunks: impl IntoIterator<Item = &'a ChunkRef>) {
+        for chunk in chunks {
             self.open_chunks.close(chunk.lsn());
         }
         self.tell_needed();
