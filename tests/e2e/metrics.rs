@@ -31,6 +31,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("inrush_log_consumer_lag_bytes", "only with a consumer: `retention` asserts it"),
     ("inrush_log_consumer_oldest_timestamp_seconds", "only with a consumer: `retention` asserts it"),
     ("inrush_log_consumer_lost_segments", "only with a consumer: `retention` asserts it"),
+    ("inrush_log_consumer_damaged", "only with a damaged cursor: `retention` asserts it"),
     (
         "inrush_log_cut_bytes",
         "only a kill in the middle of a write tears a batch: the tests of the log's recovery do that",

@@ -1,8 +1,10 @@
 //! What nobody needs any more goes: by the limits of retention, by consumers, from logs of cores that are there no more.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::time::Duration;
 
-use inrush_log::{ConsumerKind, Cursor, Lsn};
+use inrush_log::{ConsumerKind, Cursor, Lsn, segment_name};
 use inrush_tests::client::Client;
 use inrush_tests::http::{self, Samples};
 use inrush_tests::random::Random;
@@ -71,6 +73,10 @@ fn a_required_consumer_keeps_what_it_has_not_passed() {
     let left = export::all(&server.data());
     assert!(left.len() < bodies.len());
     export::assert_body(left.values().last().unwrap(), bodies.last().unwrap(), "the newest");
+    assert_eq!(metric(&server, "inrush_log_consumer_damaged", &of), 0.0);
+    drop(cursor);
+    std::fs::write(log.join("cursor.archive"), [0; 8192]).unwrap();
+    process::eventually("it is shown", SOON, || metric(&server, "inrush_log_consumer_damaged", &of) == 1.0);
 }
 
 #[test]
@@ -142,4 +148,20 @@ fn fewer_cores_than_before() {
     assert_eq!(export::all(&copy).len(), sent + 1);
     server.stop();
     assert_eq!(export::all(&copy).len(), sent + 1);
+}
+
+/// No core has the log, but the alarm must not be missing.
+#[test]
+fn damage_in_the_log_of_a_core_that_is_gone_is_counted() {
+    let two = Settings { top: vec!["cores = 2".into()], ..Settings::default() };
+    let mut server = Server::with(two);
+    server.kill9();
+    let data = server.data();
+    let segment = data.join("arrival-01").join(segment_name(1));
+    File::options().write(true).open(&segment).unwrap().write_all(&[0; 4096]).unwrap();
+    let one = Settings { top: vec!["cores = 1".into()], ..Settings::default() };
+    let server = Server::with(one.data(&data));
+    assert!(server.log().contains("segment header is damaged"), "{}", server.log());
+    process::eventually("it is counted", SOON, || metric(&server, "inrush_log_damage_total", &[]) == 1.0);
+    assert!(metric(&server, "inrush_log_quarantined_bytes_total", &[]) > 0.0);
 }

@@ -77,6 +77,7 @@ fn consumers(snapshot: &Snapshot<'_>) -> Vec<Value> {
             "lag_bytes": consumer.lag_bytes,
             "oldest_at_seconds": consumer.oldest_at_us.map(|at_us| at_us as f64 / 1e6),
             "segments_lost": consumer.segments_lost,
+            "damaged": consumer.damaged,
         })
     };
     snapshot.consumers().into_iter().map(consumer).collect()

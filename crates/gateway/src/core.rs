@@ -75,7 +75,7 @@ pub(crate) struct Plan {
     pub(crate) connections_max: usize,
     pub(crate) listeners: Vec<(usize, StdTcpListener)>,
     pub(crate) appender: Appender,
-    pub(crate) recovered: RecoveryReport,
+    pub(crate) recovered: Vec<RecoveryReport>,
     pub(crate) recipients: Arc<Recipients>,
     pub(crate) metrics: Arc<CoreMetrics>,
     pub(crate) control: StdUnixStream,

@@ -51,6 +51,7 @@ fn consumers(status: DirectoryStatus) -> Vec<Consumer> {
         lag_bytes: consumer.lag_bytes,
         oldest_at_us: consumer.oldest_at_us,
         segments_lost: consumer.segments_lost,
+        damaged: consumer.damaged,
     });
     consumers.collect()
 }

@@ -52,13 +52,16 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    pub(crate) fn new(appender: Appender, recovered: &RecoveryReport, metrics: CoreWriter) -> Self {
-        metrics.mirror(Counter::LogRecoveredRecords, recovered.records);
-        metrics.mirror(Counter::LogRecoveredBytes, recovered.octets_scanned);
-        metrics.mirror(Counter::LogCutBytes, recovered.cut.iter().map(|cut| cut.octets).sum());
-        metrics.mirror(Counter::LogDamage, recovered.damage.len() as u64);
+    pub(crate) fn new(appender: Appender, recovered: &[RecoveryReport], metrics: CoreWriter) -> Self {
+        let damage = || recovered.iter().flat_map(|report| &report.damage);
+        let cut = recovered.iter().flat_map(|report| &report.cut);
+        let set_aside = damage().filter(|damage| damage.kept_as.is_some());
+        metrics.mirror(Counter::LogRecoveredRecords, recovered.iter().map(|report| report.records).sum());
         metrics
-            .mirror(Counter::LogQuarantinedBytes, recovered.damage.iter().map(|damage| damage.octets).sum());
+            .mirror(Counter::LogRecoveredBytes, recovered.iter().map(|report| report.octets_scanned).sum());
+        metrics.mirror(Counter::LogCutBytes, cut.map(|cut| cut.octets).sum());
+        metrics.mirror(Counter::LogDamage, damage().count() as u64);
+        metrics.mirror(Counter::LogQuarantinedBytes, set_aside.map(|damage| damage.octets).sum());
         let committed = appender.committed().get();
         Self {
             appender: RefCell::new(appender),

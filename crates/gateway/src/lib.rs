@@ -173,7 +173,7 @@ impl Gateway {
                 connections_max,
                 listeners,
                 appender,
-                recovered: report,
+                recovered: vec![report],
                 recipients: Arc::clone(&recipients),
                 metrics: Arc::clone(metrics.core(index)),
                 control: theirs,
@@ -184,7 +184,12 @@ impl Gateway {
             };
             plans.push((plan, ours, accepting));
         }
-        recovered.extend(directory.adopt_logs()?);
+        let adopted = directory.adopt_logs()?;
+        // No core has these logs: the first one shows what was found in them.
+        if let Some((first, _, _)) = plans.first_mut() {
+            first.recovered.extend(adopted.iter().map(|(_, report)| report.clone()));
+        }
+        recovered.extend(adopted);
         let mut cores = Vec::with_capacity(count);
         for (plan, control, accepting) in plans {
             let ended = Arc::clone(&ended);

@@ -120,9 +120,9 @@ pub enum CursorError {
         /// Position asked for.
         to: Lsn,
     },
-    /// It stands behind the end of the log: the log is an older copy of the one that it belongs to.
+    /// It stands behind the end of the log: the log is an older copy of the one that it belongs to. A start of the gateway lets the log go on behind it.
     #[error(
-        "{place}: stands at LSN {at}, behind the end of the log: the log is an older copy; remove the file to let this consumer begin at the first message again"
+        "{place}: stands at LSN {at}, behind the end of the log: the log is an older copy; start the gateway to go on behind it, or remove the file to begin at the first message again"
     )]
     Ahead {
         /// Where.
@@ -184,7 +184,7 @@ impl<S: Storage> Cursor<S> {
         let meta = read_meta(&storage, dir).map_err(|error| meta_place.io("reading", error))?;
         let meta = meta.map_err(|error| OpenError::Meta { place: meta_place.text(), error })?;
         let identity = meta.identity;
-        let path = format!("{dir}/{PREFIX}{name}");
+        let path = format!("{dir}/{}", cursor_name(name));
         let place = Place::new(&storage, &path);
         let io = |what| {
             let place = place.text();
@@ -291,6 +291,11 @@ pub(crate) fn read_cursors<S: Storage>(
     Ok(cursors)
 }
 
+/// Name of the file.
+pub(crate) fn cursor_name(consumer: &str) -> String {
+    format!("{PREFIX}{consumer}")
+}
+
 fn is_name(name: &str) -> bool {
     (1..=CONSUMER_NAME_OCTETS_MAX).contains(&name.len())
         && name.bytes().all(|octet| matches!(octet, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
@@ -312,7 +317,7 @@ fn create<S: Storage>(
         saved_at_us: storage.now_us(),
     };
     let encode = |generation, slot: &mut [u8]| encode(&state(generation), &identity.uuid, slot);
-    slots::create(storage, dir, &format!("{PREFIX}{name}"), encode, 1)
+    slots::create(storage, dir, &cursor_name(name), encode, 1)
 }
 
 fn read<F: StorageFile>(

@@ -212,6 +212,12 @@ impl<S: Storage> SegmentMaker<S> {
         Ok(file.octets()? == self.identity.segment_bytes && file.links()? == 1)
     }
 
+    /// Whether its space comes free when the segment goes: not, where somebody has linked it.
+    pub(crate) fn frees(&self, number: u64) -> bool {
+        let file = self.storage.open(&self.path(&segment_name(number)), OpenMode::Read);
+        file.and_then(|file| file.links()).is_ok_and(|links| links == 1)
+    }
+
     /// Makes sure that no number that was given out comes back, even when no segment is left.
     fn keep_numbers(&mut self) -> io::Result<()> {
         if self.meta.next_number_min >= self.next_number {

@@ -8,7 +8,8 @@
 //! | no | no | yes | yes | stays |
 //! | no | no | yes | no | goes: consumed |
 //!
-//! Besides, segments go from the oldest on only, and none goes that holds a chunk of a message that stays or is still to come.
+//! Besides, segments go from the oldest on only, and none goes that holds a chunk of a message that stays or is still to come. For want of free space none
+//! goes that somebody has linked, which would free nothing, and none while the space of those that went before is awaited.
 
 use std::fmt;
 use std::time::Duration;
@@ -77,7 +78,6 @@ impl SealedSegment {
 }
 
 /// One log as retention sees it.
-#[derive(Debug)]
 pub(crate) struct Holdings<'a> {
     /// Sealed segments, oldest first.
     pub(crate) sealed: &'a [SealedSegment],
@@ -85,6 +85,8 @@ pub(crate) struct Holdings<'a> {
     pub(crate) cursors: &'a [CursorState],
     /// The lowest chunk that a message in an open segment lists, or that no message lists yet.
     pub(crate) needed_from: Lsn,
+    /// Whether the space of a segment, by its number, comes free when it goes.
+    pub(crate) frees: &'a dyn Fn(u64) -> bool,
 }
 
 /// The state of the disk and the clock.
@@ -92,6 +94,8 @@ pub(crate) struct Holdings<'a> {
 pub(crate) struct Situation {
     pub(crate) now_us: u64,
     pub(crate) free_bytes: u64,
+    /// Segments were removed for want of space, which has not come free yet.
+    pub(crate) space_awaited: bool,
 }
 
 /// What is to go from one log: its oldest segments, each with its reason.
@@ -119,9 +123,15 @@ pub(crate) fn plan(logs: &[Holdings<'_>], limits: &LogSettings, situation: Situa
     }
     // What else has to go is the oldest of all logs, one by one.
     while let Some(reason) = exceeded(limits, octets, free_bytes) {
+        let for_space = reason == RetireReason::FreeBytes;
+        if for_space && situation.space_awaited {
+            break;
+        }
         let next = |index: &usize| {
-            let segment = logs[*index].sealed.get(plan[*index].len())?;
-            logs[*index].is_free(segment).then_some((segment.newest_us(), *segment))
+            let log = &logs[*index];
+            let segment = log.sealed.get(plan[*index].len())?;
+            let helps = !for_space || (log.frees)(segment.number);
+            (log.is_free(segment) && helps).then_some((segment.newest_us(), *segment))
         };
         let oldest = (0..logs.len()).filter_map(|index| Some((next(&index)?, index)));
         let Some(((_, segment), index)) = oldest.min_by_key(|((newest, _), _)| *newest) else { break };
@@ -225,8 +235,8 @@ mod tests {
         limits: &LogSettings,
         needed: u64,
     ) -> Vec<(u64, RetireReason)> {
-        let log = Holdings { sealed, cursors, needed_from: Lsn::new(needed) };
-        let situation = Situation { now_us: 10 * HOUR, free_bytes: 2 * SIZE };
+        let log = Holdings { sealed, cursors, needed_from: Lsn::new(needed), frees: &|_| true };
+        let situation = Situation { now_us: 10 * HOUR, free_bytes: 2 * SIZE, space_awaited: false };
         let going = plan(&[log], limits, situation).remove(0);
         going.into_iter().map(|(segment, reason)| (segment.number, reason)).collect()
     }
@@ -275,11 +285,27 @@ mod tests {
     #[test]
     fn of_several_logs_the_oldest_segments_go() {
         let (first, second) = (sealed(3), sealed(2));
-        let log = |sealed| Holdings { sealed, cursors: &[], needed_from: Lsn::MAX };
+        let log = |sealed| Holdings { sealed, cursors: &[], needed_from: Lsn::MAX, frees: &|_| true };
         let limits = LogSettings { retention_bytes: 2 * SIZE, ..keep() };
-        let situation = Situation { now_us: 10 * HOUR, free_bytes: 0 };
+        let situation = Situation { now_us: 10 * HOUR, free_bytes: 0, space_awaited: false };
         let plan = plan(&[log(&first), log(&second)], &limits, situation);
         assert_eq!((plan[0].len(), plan[1].len()), (2, 1));
+    }
+
+    #[test]
+    fn for_want_of_space_only_goes_what_frees_some() {
+        let sealed = sealed(3);
+        let limits = LogSettings { retention_free_bytes: 4 * SIZE, ..keep() };
+        let going = |linked: u64, space_awaited| {
+            let frees = |number| number != linked;
+            let log = Holdings { sealed: &sealed, cursors: &[], needed_from: Lsn::MAX, frees: &frees };
+            let situation = Situation { now_us: 10 * HOUR, free_bytes: 2 * SIZE, space_awaited };
+            plan(&[log], &limits, situation).remove(0).len()
+        };
+        assert_eq!(going(0, false), 2);
+        assert_eq!(going(2, false), 1, "a snapshot keeps the second one");
+        assert_eq!(going(1, false), 0);
+        assert_eq!(going(0, true), 0, "the last ones have not come free yet");
     }
 
     #[test]

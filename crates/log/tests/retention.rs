@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use common::{append, append_chunk, body, settings, write_all};
 use inrush_log::sim::{Fault, SimStorage};
 use inrush_log::{
-    Appended, Appender, ConsumerKind, Cursor, DataDirectory, Entry, EnvelopeRef, LogSettings, Lsn, MessageId,
-    Reader, RecordKind, RetireReason, Storage, StorageFile, VerifyEvent, segment_name,
+    Appended, Appender, ConsumerKind, Cursor, DamageKind, DataDirectory, Entry, EnvelopeRef, LogSettings,
+    Lsn, MessageId, Reader, RecordKind, RetireReason, Storage, StorageFile, VerifyEvent, segment_name,
 };
 
 const NODE: u16 = 3;
@@ -297,9 +297,8 @@ fn cursors_keep_their_place_their_kind_and_their_owner() {
     }
 }
 
-/// A log that was restored from an older copy must not lose to a cursor what the newer one had consumed.
 #[test]
-fn a_cursor_ahead_of_its_log_keeps_everything_and_is_refused() {
+fn a_log_that_ends_before_its_cursor_goes_on_behind_it() {
     let storage = SimStorage::new(31);
     let (mut data, mut log) = open(&storage, &settings());
     let mut cursor = required(&storage, "relay");
@@ -307,10 +306,30 @@ fn a_cursor_ahead_of_its_log_keeps_everything_and_is_refused() {
     cursor.save(Lsn::new(100 << 20)).unwrap();
     drop(cursor);
     data.prepare_segments();
-    assert_eq!(ids(&storage).len(), messages.len());
+    assert_eq!(ids(&storage).len(), messages.len(), "nobody knows yet what has happened");
     assert!(data.status().get().consumers[0].damaged);
     let error = Cursor::on(storage.clone(), "arrival-00", "relay", ConsumerKind::Required).unwrap_err();
     assert!(error.to_string().contains("stands at LSN 00000006400000, behind the end of the log"), "{error}");
+    drop((data, log));
+
+    let storage = storage.restart();
+    let mut data = DataDirectory::on_without_helper(storage.clone(), &settings(), NODE).unwrap();
+    let (mut log, report) = data.open_log(0, || {}).unwrap();
+    let [damage] = &report.damage[..] else { panic!("{report:?}") };
+    let text = damage.to_string();
+    assert!(
+        text.starts_with("log ends before the position of a consumer: file cursor.relay")
+            && text.ends_with("new mail comes behind LSN 00000006400000"),
+        "{text}"
+    );
+    let cursor = required(&storage, "relay");
+    let new = fill(&mut data, &mut log, 1);
+    assert!(!data.status().get().consumers[0].damaged);
+    assert!(new.iter().all(|message| message.id.lsn >= cursor.position()), "the consumer gets all of it");
+    drop((data, log, cursor));
+    let storage = storage.restart();
+    let _opened = open(&storage, &settings());
+    assert!(new.iter().all(|message| ids(&storage).contains(&message.id)));
 }
 
 #[test]
@@ -419,6 +438,99 @@ fn low_inodes_refuse_and_come_back() {
     storage.set_free_inodes(20);
     data.prepare_segments();
     assert!(!log.space_low() && log.admission().is_ok());
+}
+
+/// A snapshot of hard links takes the space of what goes: taking more would lose mail and gain nothing.
+#[test]
+fn for_want_of_space_nothing_goes_that_a_snapshot_keeps() {
+    let storage = SimStorage::new(33);
+    let settings = LogSettings { retention_free_bytes: u64::MAX, ..settings() };
+    let (mut data, mut log) = open(&storage, &LogSettings { retention_free_bytes: 0, ..settings.clone() });
+    let messages = fill(&mut data, &mut log, 5);
+    drop((data, log));
+    storage.create_dir("backup").unwrap();
+    let second = format!("arrival-00/{}", segment_name(2));
+    storage.link(&second, "backup/copy");
+    let storage = storage.restart();
+    let (mut data, log) = open(&storage, &settings);
+    data.prepare_segments();
+    let status = data.status().get();
+    assert_eq!(status.retired[RetireReason::FreeBytes as usize], 1);
+    assert!(storage.content(&second).is_some());
+    assert!(ids(&storage).len() > messages.len() / 2);
+    drop((data, log));
+}
+
+/// One bad block must not keep the gateway from starting; what it hides stays where it is.
+#[test]
+fn a_segment_that_the_disk_does_not_give_is_left_where_it_is() {
+    let seal = usize::try_from(settings().segment_bytes).unwrap() - 4096;
+    for offset in [0, seal] {
+        let storage = SimStorage::new(34);
+        let (mut data, mut log) = open(&storage, &settings());
+        let messages = fill(&mut data, &mut log, 3);
+        drop((data, log));
+        let storage = storage.restart();
+        let name = segment_name(2);
+        storage.lose_block(&format!("arrival-00/{name}"), offset);
+        let mut data = DataDirectory::on_without_helper(storage.clone(), &settings(), NODE).unwrap();
+        let (mut log, report) = data.open_log(0, || {}).unwrap();
+        let [damage] = &report.damage[..] else { panic!("{report:?}") };
+        assert_eq!((damage.kind, &damage.file), (DamageKind::Unreadable, &name));
+        data.prepare_segments();
+        assert_eq!(data.status().get().segments_sealed, report.segments_sealed + 2);
+        let more = append(&mut log, b"x", &[]);
+        write_all(&mut log);
+        drop((data, log));
+        // A disk may come to its senses.
+        let storage = storage.restart();
+        storage.find_blocks();
+        let _opened = open(&storage, &settings());
+        let found = ids(&storage);
+        assert!(messages.iter().chain([&more]).all(|message| found.contains(&message.id)), "offset {offset}");
+    }
+}
+
+/// Where nothing proves that a segment was sealed, its mail must not be passed over.
+#[test]
+fn the_newest_segment_has_to_be_readable() {
+    let storage = SimStorage::new(35);
+    let (mut data, mut log) = open(&storage, &settings());
+    fill(&mut data, &mut log, 2);
+    append(&mut log, b"x", &[]);
+    write_all(&mut log);
+    let newest = segment_name(log.durable().segment(settings().segment_bytes));
+    drop((data, log));
+    let storage = storage.restart();
+    storage.lose_block(&format!("arrival-00/{newest}"), 0);
+    let mut data = DataDirectory::on_without_helper(storage.clone(), &settings(), NODE).unwrap();
+    let error = data.open_log(0, || {}).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains(&newest) && error.contains("reading a segment header"), "{error}");
+}
+
+/// Its lag is nothing, and later the age of the first message in the next segment.
+#[test]
+fn the_age_of_a_backlog_behind_a_seal_is_that_of_the_next_segment() {
+    let storage = SimStorage::new(36);
+    let (mut data, mut log) = open(&storage, &settings());
+    append(&mut log, b"x", &[]);
+    log.close();
+    write_all(&mut log);
+    let end = log.durable();
+    drop((data, log));
+    let storage = storage.restart();
+    let mut cursor = required(&storage, "relay");
+    cursor.save(end).unwrap();
+    (data, log) = open(&storage, &settings());
+    assert_eq!(data.status().get().consumers[0].oldest_at_us, None);
+    let appended = append(&mut log, b"y", &[]);
+    write_all(&mut log);
+    data.prepare_segments();
+    let mut reader = Reader::on(storage, "arrival-00").unwrap();
+    let accepted_at_us = reader.message(appended.id).unwrap().header.accepted_at_us;
+    let status = data.status().get();
+    assert_eq!(status.consumers[0].oldest_at_us, Some(accepted_at_us));
+    assert!((1..=8192).contains(&status.consumers[0].lag_bytes), "{status:?}");
 }
 
 #[test]

@@ -136,6 +136,10 @@ impl Out<'_> {
         for consumer in consumers {
             counter_value(&mut lost.encode_family(&labels(consumer))?, &consumer.segments_lost)?;
         }
+        let mut damaged = self.family_of(rows::CONSUMER_DAMAGED)?;
+        for consumer in consumers {
+            damaged.encode_family(&labels(consumer))?.encode_gauge(&u64::from(consumer.damaged))?;
+        }
         Ok(())
     }
 

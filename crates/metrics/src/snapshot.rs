@@ -44,6 +44,8 @@ pub struct Consumer {
     pub oldest_at_us: Option<u64>,
     /// Segments that it has lost.
     pub segments_lost: u64,
+    /// Its cursor cannot be read.
+    pub damaged: bool,
 }
 
 /// The metrics of the process: the cells of every core and the names of what they count.

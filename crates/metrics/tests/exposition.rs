@@ -31,6 +31,7 @@ fn moved() -> Arc<Metrics> {
         lag_bytes: 4096,
         oldest_at_us: Some(1_700_000_000_500_000),
         segments_lost: 2,
+        damaged: true,
     }]);
     metrics
 }

@@ -144,7 +144,8 @@ impl Target {
     }
 }
 
-/// A file appears under its name when it is whole. One that is there already stays: the same message is the same file.
+/// A file appears under its name when it is whole. One that is there already has to hold the same, and the new one takes its place: the other may never become
+/// durable, where a sync of it has failed.
 fn write_file(mail: &mut Mail<'_>, to: &Folder) -> Taken {
     let path = to.join(&format!("{}.eml", mail.id));
     let place = || path.display().to_string();
@@ -154,9 +155,13 @@ fn write_file(mail: &mut Mail<'_>, to: &Folder) -> Taken {
     mail.read_body(|part| {
         partial.write_all(part).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", place())))
     })?;
-    if !partial.name(&path).with_context(place)? && !partial.is_same_as(&path).with_context(place)? {
-        let error = anyhow!("{}: exists already and holds something else; it is not overwritten", place());
-        return Err(super::mail::Refused::Fatal(error));
+    if !partial.name(&path).with_context(place)? {
+        if !partial.is_same_as(&path).with_context(place)? {
+            let error =
+                anyhow!("{}: exists already and holds something else; it is not overwritten", place());
+            return Err(super::mail::Refused::Fatal(error));
+        }
+        partial.replace(&path).with_context(place)?;
     }
     Ok(())
 }

@@ -54,6 +54,13 @@ impl Partial {
         Ok(true)
     }
 
+    /// Takes the place of the file at `path`.
+    pub(super) fn replace(&mut self, path: &Path) -> io::Result<()> {
+        fs::rename(&self.path, path)?;
+        self.kept = true;
+        Ok(())
+    }
+
     /// Whether the file at `path` holds the same.
     pub(super) fn is_same_as(&self, path: &Path) -> io::Result<bool> {
         if fs::metadata(&self.path)?.len() != fs::metadata(path)?.len() {

@@ -7,8 +7,7 @@ use super::work::Served;
 use crate::age_clock::AgeClock;
 use crate::buffer::AlignedBuffer;
 use crate::cursor::{ConsumerKind, CursorState, read_cursors};
-use crate::layout::{BLOCK, BLOCK_OCTETS, seal_offset};
-use crate::maker::SegmentMaker;
+use crate::layout::{BLOCK, BLOCK_OCTETS};
 use crate::retention::{Going, Holdings, RetireReason, SealedSegment, Situation, plan};
 use crate::segment::{SegmentHeader, segment_name, segment_number};
 use crate::settings::LogSettings;
@@ -21,6 +20,9 @@ use crate::{Lsn, RecordKind};
 /// Records that are looked at to find the age of a backlog.
 const RECORDS_LOOKED_AT_MAX: u32 = 16;
 
+/// How long to wait for the space of removed segments: it comes late where someone reads them, or the file system frees in the background.
+const SPACE_AWAITED_US: u64 = 10_000_000;
+
 /// What is remembered from round to round.
 pub(super) struct Housekeeping {
     clock: AgeClock,
@@ -29,6 +31,8 @@ pub(super) struct Housekeeping {
     errors: u64,
     /// Segments that a consumer has lost, by log and name.
     lost: HashMap<(String, String), u64>,
+    /// Free octets before segments were removed for want of them, and when that was.
+    made_room: Option<(u64, u64)>,
 }
 
 /// A log with its consumers, as one round finds them.
@@ -47,6 +51,7 @@ impl Housekeeping {
             recycled: 0,
             errors: 0,
             lost: HashMap::new(),
+            made_room: None,
         }
     }
 
@@ -75,26 +80,43 @@ impl Housekeeping {
                 // Nothing may be retired by a guess; the next round tries again.
                 Err(_) => {
                     self.errors += 1;
+                    let mut told = status.lock();
+                    told.retire_errors = self.errors;
+                    told.free_bytes = space.free_bytes;
+                    told.free_inodes = space.free_inodes;
                     return;
                 }
             }
         }
+        let boot_us = storage.boot_us();
         let situation = Situation {
-            now_us: self.clock.now(storage.now_us(), storage.boot_us()),
+            now_us: self.clock.now(storage.now_us(), boot_us),
             free_bytes: space.free_bytes,
+            space_awaited: self.made_room.is_some_and(|(before, at)| {
+                space.free_bytes <= before && boot_us.saturating_sub(at) < SPACE_AWAITED_US
+            }),
         };
-        let holdings: Vec<Holdings<'_>> = logs
-            .iter()
-            .zip(&found)
-            .map(|(log, found)| Holdings {
-                sealed: &log.sealed,
-                cursors: &found.cursors,
-                needed_from: found.needed_from,
-            })
-            .collect();
-        let plan = plan(&holdings, settings, situation);
+        let plan = {
+            let frees: Vec<_> = logs.iter().map(|log| |number| log.maker.frees(number)).collect();
+            let holdings: Vec<Holdings<'_>> = logs
+                .iter()
+                .zip(&found)
+                .zip(&frees)
+                .map(|((log, found), frees)| Holdings {
+                    sealed: &log.sealed,
+                    cursors: &found.cursors,
+                    needed_from: found.needed_from,
+                    frees,
+                })
+                .collect();
+            plan(&holdings, settings, situation)
+        };
         for ((log, found), going) in logs.iter_mut().zip(&found).zip(&plan) {
-            self.retire(log, found, going);
+            let recycled = self.retire(log, found, going);
+            let for_space = going.iter().any(|(_, reason)| *reason == RetireReason::FreeBytes);
+            if for_space && recycled < going.len() as u64 {
+                self.made_room = Some((space.free_bytes, boot_us));
+            }
         }
         let mut told = DirectoryStatus {
             free_bytes: space.free_bytes,
@@ -115,18 +137,19 @@ impl Housekeeping {
         *status.lock() = told;
     }
 
-    /// Retires what is planned, newest first: a message goes before the chunks that it lists.
-    fn retire<S: Storage>(&mut self, log: &mut Served<S>, found: &Found, going: &Going) {
+    /// Retires what is planned, newest first: a message goes before the chunks that it lists. Says how many became spares.
+    fn retire<S: Storage>(&mut self, log: &mut Served<S>, found: &Found, going: &Going) -> u64 {
         if going.is_empty() {
-            return;
+            return 0;
         }
         let numbers: Vec<u64> = going.iter().rev().map(|(segment, _)| segment.number).collect();
         let recycled = log.maker.retire(&numbers);
         if recycled.is_err() {
             self.errors += 1;
         }
-        self.recycled += recycled.unwrap_or(0);
-        let Ok(names) = log.maker.storage.list(&log.maker.dir) else { return };
+        let recycled = recycled.unwrap_or(0);
+        self.recycled += recycled;
+        let Ok(names) = log.maker.storage.list(&log.maker.dir) else { return recycled };
         let there: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
         let is_there = |number: u64| there.binary_search(&number).is_ok();
         log.sealed.retain(|segment| is_there(segment.number));
@@ -140,15 +163,14 @@ impl Housekeeping {
                 *self.lost.entry((log.maker.dir.clone(), cursor.name.clone())).or_default() += 1;
             }
         }
+        recycled
     }
 
     fn tell<S: Storage>(&self, log: &Served<S>, found: &Found, cursor: &CursorState) -> ConsumerStatus {
         let dir = &log.maker.dir;
-        let first = log
-            .sealed
-            .first()
-            .map_or(found.end, |segment| Lsn::new(segment.number * log.maker.identity.segment_bytes));
-        let from = cursor.position.max(first.min(found.end));
+        let segment_bytes = log.maker.identity.segment_bytes;
+        let first = log.sealed.first().map_or(found.end.segment(segment_bytes), |segment| segment.number);
+        let from = cursor.position.max(Lsn::new(first * segment_bytes));
         let lag_bytes = found.end.get().saturating_sub(from.get());
         ConsumerStatus {
             log: dir.clone(),
@@ -156,7 +178,7 @@ impl Housekeeping {
             kind: cursor.kind,
             position: cursor.position,
             lag_bytes,
-            oldest_at_us: oldest(&log.maker, from, found.end).ok().flatten(),
+            oldest_at_us: oldest(log, from, found.end).ok().flatten(),
             segments_lost: self.lost.get(&(dir.clone(), cursor.name.clone())).copied().unwrap_or(0),
             damaged: found.damaged.contains(&cursor.name),
         }
@@ -194,10 +216,12 @@ fn find<S: Storage>(log: &mut Served<S>) -> io::Result<Found> {
 }
 
 /// When the first message or chunk from `at` to `end` was accepted; `None` when there is none, or none among the next few records.
-fn oldest<S: Storage>(maker: &SegmentMaker<S>, mut at: Lsn, end: Lsn) -> io::Result<Option<u64>> {
+fn oldest<S: Storage>(log: &Served<S>, mut at: Lsn, end: Lsn) -> io::Result<Option<u64>> {
+    let maker = &log.maker;
     let segment_bytes = maker.identity.segment_bytes;
     let mut window = Window::single();
     for _ in 0..RECORDS_LOOKED_AT_MAX {
+        at = step_over_end(&log.sealed, at, end, segment_bytes);
         if at >= end {
             return Ok(None);
         }
@@ -214,9 +238,14 @@ fn oldest<S: Storage>(maker: &SegmentMaker<S>, mut at: Lsn, end: Lsn) -> io::Res
             return Ok(Some(record.accepted_at_us));
         }
         at = record.lsn.plus(record.octets());
-        if at.offset(segment_bytes) >= seal_offset(segment_bytes) {
-            at = Lsn::new((number + 1) * segment_bytes);
-        }
     }
     Ok(None)
+}
+
+/// `at`, or the begin of the next segment that is there, when its own ends before it or was retired.
+fn step_over_end(sealed: &[SealedSegment], at: Lsn, end: Lsn, segment_bytes: u64) -> Lsn {
+    let open = end.segment(segment_bytes);
+    let passed = sealed.partition_point(|segment| segment.end <= at);
+    let number = sealed.get(passed).map_or(open, |next| next.number);
+    at.max(Lsn::new(number * segment_bytes))
 }

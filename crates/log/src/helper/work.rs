@@ -136,7 +136,7 @@ impl<S: Storage> Work<S> {
         match log.maker.make(&mut pause) {
             Ok(Some(segment)) => {
                 log.failed_at = None;
-                supply.set_trouble(None);
+                tell(&supply, None);
                 // There is room: the helper is the only one that fills the queue.
                 let _ = supply.put(segment);
                 self.watch_again(&supply, index);
@@ -145,7 +145,7 @@ impl<S: Storage> Work<S> {
             Ok(None) => false,
             Err(error) => {
                 log.failed_at = Some(Instant::now());
-                supply.set_trouble(Some(reason(&error)));
+                tell(&supply, Some(reason(&error)));
                 self.watch_again(&supply, index);
                 false
             }
@@ -172,12 +172,23 @@ fn watch<F>(supply: &Supply<F>, space: Space, settings: &LogSettings, segment_by
     } else if free_inodes < mark(settings.free_inodes_min, NoSpace::FreeInodesLow, 1) {
         Some(NoSpace::FreeInodesLow)
     } else {
-        before.filter(|before| !matches!(before, NoSpace::FreeSpaceLow | NoSpace::FreeInodesLow))
+        before.filter(|before| !is_mark(*before))
     };
     supply.set_trouble(trouble);
     let low = free_bytes < settings.free_bytes_min.saturating_mul(2)
         || free_inodes < settings.free_inodes_min.saturating_mul(2);
     supply.set_low(low);
+}
+
+/// Tells how the making of segments goes. What a mark says stands until the space is looked at again: it has a way back of its own.
+fn tell<F>(supply: &Supply<F>, trouble: Option<NoSpace>) {
+    if !supply.trouble().is_some_and(is_mark) {
+        supply.set_trouble(trouble);
+    }
+}
+
+fn is_mark(trouble: NoSpace) -> bool {
+    matches!(trouble, NoSpace::FreeSpaceLow | NoSpace::FreeInodesLow)
 }
 
 /// How long to rest after writing `octets`, so that the rate is `rate` in octets a second times the square of the share of
@@ -240,6 +251,7 @@ mod tests {
         assert_eq!(at(200, 20), (false, None));
         assert_eq!(at(199, 20), (true, None));
         assert_eq!(at(99, 20), (true, Some(NoSpace::FreeSpaceLow)));
+        tell(&supply, None);
         assert_eq!(at(107, 20), (true, Some(NoSpace::FreeSpaceLow)), "not before a segment fits");
         assert_eq!(at(108, 20), (true, None));
         assert_eq!(at(200, 19), (true, None));

@@ -36,6 +36,8 @@ pub(super) enum Standing {
     Namesake,
     /// Cannot be used.
     Useless(DamageKind),
+    /// The disk does not give header or seal.
+    Unreadable(OpenError),
 }
 
 /// Looks at header and seal of a segment.
@@ -57,6 +59,14 @@ pub(super) fn look<S: Storage>(
         Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
             return Ok(Look { number, octets: 0, standing: Standing::Useless(DamageKind::NoFile) });
         }
+        Err(error) if is_bad_sector(&error) => {
+            let error = place.io("reading a segment header", error);
+            return Ok(Look {
+                number,
+                octets: identity.segment_bytes,
+                standing: Standing::Unreadable(error),
+            });
+        }
         opened => opened.map_err(|error| place.io("reading a segment header", error))?,
     };
     let octets = file.octets().map_err(|error| place.io("looking at a segment", error))?;
@@ -72,13 +82,12 @@ pub(super) fn look<S: Storage>(
         Ok(header) if header.number != number => {
             Standing::Useless(DamageKind::MisplacedSegment { number: header.number })
         }
-        Ok(header) => {
-            let read = read_full(&file, &mut block, seal_offset(identity.segment_bytes))
-                .map_err(|error| place.io("reading a seal", error))?;
-            let seal =
-                if read == BLOCK_OCTETS { Seal::decode(&header, &block) } else { Err(BlockError::Empty) };
-            Standing::Holds { header, seal }
-        }
+        Ok(header) => match read_full(&file, &mut block, seal_offset(identity.segment_bytes)) {
+            Ok(BLOCK_OCTETS) => Standing::Holds { header, seal: Seal::decode(&header, &block) },
+            Ok(_) => Standing::Holds { header, seal: Err(BlockError::Empty) },
+            Err(error) if is_bad_sector(&error) => Standing::Unreadable(place.io("reading a seal", error)),
+            Err(error) => return Err(place.io("reading a seal", error)),
+        },
         Err(BlockError::Version(version)) => {
             return Err(OpenError::NewerFormat { place: place.text(), version });
         }
@@ -86,6 +95,11 @@ pub(super) fn look<S: Storage>(
         Err(_) => Standing::Useless(DamageKind::SegmentHeader),
     };
     Ok(Look { number, octets, standing })
+}
+
+/// Whether the disk says that this place cannot be read; any other error may concern the whole disk, or this process.
+fn is_bad_sector(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 /// The number after all that may have been given out; `least` is what `log.meta` tells. `looks` come in the order of their numbers.

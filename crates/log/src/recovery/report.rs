@@ -20,6 +20,13 @@ pub enum DamageKind {
     },
     /// Under the name of a segment is a directory: moved to `damaged/`.
     NoFile,
+    /// The disk does not give header or seal of the segment: it stays where it is.
+    Unreadable,
+    /// A consumer has done with mail that the log does not hold.
+    BehindCursor {
+        /// Where it stands.
+        position: Lsn,
+    },
     /// The file has the wrong length; what can be read stays readable.
     SegmentLength,
     /// The seal of a segment that has a successor with records.
@@ -54,6 +61,8 @@ impl fmt::Display for Damage {
             DamageKind::ForeignSegment => "segment belongs to another log",
             DamageKind::MisplacedSegment { .. } => "segment has the name of another one",
             DamageKind::NoFile => "a directory has the name of a segment",
+            DamageKind::Unreadable => "segment cannot be read",
+            DamageKind::BehindCursor { .. } => "log ends before the position of a consumer",
             DamageKind::SegmentLength => "segment has the wrong length",
             DamageKind::Seal => "seal is missing or damaged",
             DamageKind::RecordHeader => "record header is damaged",
@@ -69,6 +78,9 @@ impl fmt::Display for Damage {
         if let DamageKind::MisplacedSegment { number } = self.kind {
             let name = segment_name(number);
             write!(f, "; it is {name}: if there is none, stop the gateway and give it that name again")?;
+        }
+        if let DamageKind::BehindCursor { position } = self.kind {
+            write!(f, "; it is an older copy, or was cut; new mail comes behind LSN {position}")?;
         }
         Ok(())
     }

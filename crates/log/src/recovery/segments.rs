@@ -6,6 +6,7 @@ use std::io;
 use super::look::{Found, Look, Standing, look, next_number};
 use super::report::{CutTail, Damage, DamageKind, RecoveryReport};
 use crate::buffer::AlignedBuffer;
+use crate::cursor::{cursor_name, read_cursors};
 use crate::directory::{OpenError, Place};
 use crate::layout::{BATCH_OCTETS, BLOCK, BLOCK_OCTETS, seal_offset, to_usize};
 use crate::maker::{SegmentMaker, fill_number};
@@ -60,6 +61,23 @@ pub(crate) fn recover<S: Storage>(maker: &mut SegmentMaker<S>) -> Result<Recover
     Ok(Recovered { report, sealed })
 }
 
+/// Segments that the disk does not give, apart from the others. Only one that stands before a sealed one can be left out: it was sealed as well, and nobody
+/// needs to know where it ends.
+fn split_unreadable(looks: Vec<Look>) -> Result<(Vec<Look>, Vec<u64>), OpenError> {
+    let sealed = |look: &&Look| matches!(look.standing, Standing::Holds { seal: Ok(_), .. });
+    let sealed_last = looks.iter().filter(sealed).map(|look| look.number).max();
+    let mut unreadable = Vec::new();
+    let mut others = Vec::with_capacity(looks.len());
+    for look in looks {
+        match look.standing {
+            Standing::Unreadable(_) if Some(look.number) < sealed_last => unreadable.push(look.number),
+            Standing::Unreadable(error) => return Err(error),
+            _ => others.push(look),
+        }
+    }
+    Ok((others, unreadable))
+}
+
 struct Recovery<S: Storage> {
     storage: S,
     dir: String,
@@ -81,6 +99,7 @@ impl<S: Storage> Recovery<S> {
         // Nothing is changed before all were looked at: the log may not be one to be opened.
         let looks = numbers.map(|number| self.look(number)).collect::<Result<Vec<_>, _>>()?;
         self.check_namesakes(&looks)?;
+        let (looks, unreadable) = split_unreadable(looks)?;
         for name in &names {
             if fill_number(name).is_some() {
                 self.remove_fill(name)?;
@@ -89,6 +108,7 @@ impl<S: Storage> Recovery<S> {
             }
         }
         maker.next_number = next_number(maker.next_number, &looks);
+        self.follow_cursors(maker)?;
         let mut found = BTreeMap::new();
         for Look { number, octets, standing } in looks {
             match standing {
@@ -98,10 +118,64 @@ impl<S: Storage> Recovery<S> {
                 }
                 Standing::Namesake => self.quarantine(number, octets, DamageKind::ForeignSegment)?,
                 Standing::Useless(kind) => self.quarantine(number, octets, kind)?,
+                // They were taken out.
+                Standing::Unreadable(error) => return Err(error),
             }
         }
         self.settle(found)?;
+        for number in unreadable {
+            self.leave_unreadable(number);
+        }
         self.free_unused(maker)
+    }
+
+    /// A consumer that is past the end of the log has done with mail that is not there: the log is an older copy of itself, or was cut. Numbers go on
+    /// behind the consumer, so that it misses nothing that comes, and no id is given out twice that it knows.
+    fn follow_cursors(&mut self, maker: &mut SegmentMaker<S>) -> Result<(), OpenError> {
+        let place = Place::new(&self.storage, &self.dir);
+        let cursors = read_cursors(&self.storage, &self.dir, &self.identity)
+            .map_err(|error| place.io("reading the cursors", error))?;
+        let segment_bytes = self.identity.segment_bytes;
+        let next = maker.next_number;
+        for state in cursors.into_iter().filter_map(|(_, state)| state.ok()) {
+            let number = state.position.segment(segment_bytes);
+            // One so far away was written by nobody; it is shown as damaged.
+            if !state.is_ahead(next, segment_bytes) || number > u64::MAX / segment_bytes / 2 {
+                continue;
+            }
+            maker.next_number = maker.next_number.max(number + 1);
+            let missing_from = Lsn::new(next * segment_bytes);
+            self.report.damage.push(Damage {
+                kind: DamageKind::BehindCursor { position: state.position },
+                file: cursor_name(&state.name),
+                offset: 0,
+                octets: state.position.get() - missing_from.get(),
+                id: None,
+                kept_as: None,
+            });
+        }
+        Ok(())
+    }
+
+    /// What the disk does not give stays where it is, in case it does one day. Retention counts its age from now, and takes it to hold its own chunks only.
+    fn leave_unreadable(&mut self, number: u64) {
+        let segment_bytes = self.identity.segment_bytes;
+        let base = Lsn::new(number * segment_bytes);
+        self.report.damage.push(Damage {
+            kind: DamageKind::Unreadable,
+            file: segment_name(number),
+            offset: 0,
+            octets: segment_bytes,
+            id: None,
+            kept_as: None,
+        });
+        self.sealed.push(SealedSegment {
+            number,
+            octets: segment_bytes,
+            end: base.plus(seal_offset(segment_bytes)),
+            summary: SegmentSummary { chunks_from: base, ..SegmentSummary::default() },
+            sealed_at_us: self.storage.now_us(),
+        });
     }
 
     /// Turns segments without records into spares again, but for the first one: a write of the process that has ended may still be on its way

@@ -31,6 +31,8 @@ pub(super) struct Disk {
     pub(super) looks: u64,
     pub(super) faults: Vec<(u64, Fault)>,
     pub(super) look_fault: Option<u64>,
+    /// Blocks that cannot be read: inode and number.
+    pub(super) bad_blocks: Vec<(usize, usize)>,
     pub(super) dead: bool,
     pub(super) locked: bool,
     pub(super) files_locked: Vec<usize>,
@@ -89,6 +91,7 @@ impl Disk {
             looks: 0,
             faults: Vec::new(),
             look_fault: None,
+            bad_blocks: Vec::new(),
             dead: false,
             locked: false,
             files_locked: Vec::new(),

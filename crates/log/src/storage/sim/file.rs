@@ -4,8 +4,8 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::disk::Late;
-use super::{Fault, Manner, SimStorage, dead};
-use crate::layout::to_usize;
+use super::{Fault, Manner, SimStorage, dead, eio};
+use crate::layout::{BLOCK_OCTETS, to_usize};
 use crate::storage::StorageFile;
 
 /// Alignment of memory that direct I/O asks for.
@@ -45,6 +45,11 @@ impl StorageFile for SimFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let disk = self.storage.look()?;
         check_aligned(disk.manner, buffer.as_ptr().addr(), buffer.len(), offset);
+        let blocks =
+            to_usize(offset) / BLOCK_OCTETS..(to_usize(offset) + buffer.len()).div_ceil(BLOCK_OCTETS);
+        if disk.bad_blocks.iter().any(|(inode, block)| *inode == self.inode && blocks.contains(block)) {
+            return Err(eio());
+        }
         Ok(disk.inodes[self.inode].live.read(buffer, to_usize(offset)))
     }
 

@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use self::disk::{Disk, Inode};
 use self::names::{Target, parent};
 use super::{LockFailure, OpenMode, Space, Storage};
-use crate::layout::to_usize;
+use crate::layout::{BLOCK_OCTETS, to_usize};
 
 /// A disk in memory. Clones are the same disk.
 #[derive(Clone, Debug)]
@@ -185,6 +185,18 @@ impl SimStorage {
         disk.tell(format_args!("rot {name} {offset} {mask:02x}"));
         disk.inodes[inode].rot(offset, mask);
         disk.harm.push((inode, offset..offset + 1));
+    }
+
+    /// The block at `offset` of a file cannot be read any more.
+    pub fn lose_block(&self, name: &str, offset: usize) {
+        let mut disk = self.disk();
+        let Some(inode) = disk.names.file(name) else { return };
+        disk.bad_blocks.push((inode, offset / BLOCK_OCTETS));
+    }
+
+    /// All blocks can be read again.
+    pub fn find_blocks(&self) {
+        self.disk().bad_blocks.clear();
     }
 
     /// The octets that the disk has not kept as it promised, by the present names of their files. Those of files without a name are left out.
