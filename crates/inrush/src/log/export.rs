@@ -13,8 +13,9 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::increment::Increment;
 use super::mail::{Mail, Messages, Taken};
 use super::mbox::Mbox;
+use super::ndjson::Ndjson;
 use super::target::{Folder, Partial, Stream, standard_output};
-use super::{Opened, code, logs_octets, ndjson, open};
+use super::{Opened, code, logs_octets, open};
 use crate::cli::{CursorOptions, DataDir, ExportFormat, Filter};
 use crate::output;
 
@@ -93,7 +94,7 @@ pub(super) fn run(
 enum Target {
     Eml(Folder),
     Mbox(Mbox<Stream>),
-    Ndjson(Stream),
+    Ndjson(Ndjson<Stream>),
 }
 
 impl Target {
@@ -104,7 +105,7 @@ impl Target {
             // The command line asks for it.
             (ExportFormat::Eml, None) => bail!("--to names the directory for the files"),
             (ExportFormat::Mbox, _) => Self::Mbox(Mbox::new(stream()?)),
-            (ExportFormat::Ndjson, _) => Self::Ndjson(stream()?),
+            (ExportFormat::Ndjson, _) => Self::Ndjson(Ndjson::new(stream()?)),
         })
     }
 
@@ -113,7 +114,7 @@ impl Target {
         match self {
             Self::Eml(_) => true,
             Self::Mbox(mbox) => mbox.get_ref().is_file(),
-            Self::Ndjson(stream) => stream.is_file(),
+            Self::Ndjson(ndjson) => ndjson.get_ref().is_file(),
         }
     }
 
@@ -127,9 +128,9 @@ impl Target {
                 mail.read_body(|part| mbox.write(part))?;
                 Ok(mbox.end()?)
             }
-            Self::Ndjson(out) => {
+            Self::Ndjson(ndjson) => {
                 mail.check_body()?;
-                Ok(ndjson::write(mail, out)?)
+                Ok(ndjson.write(mail)?)
             }
         }
     }
@@ -139,7 +140,7 @@ impl Target {
         match self {
             Self::Eml(folder) => folder.sync(),
             Self::Mbox(mbox) => mbox.into_inner().finish(),
-            Self::Ndjson(stream) => stream.finish(),
+            Self::Ndjson(ndjson) => ndjson.into_inner().finish(),
         }
     }
 }

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::mail::Mail;
+use super::time::LastSecond;
 
 const FROM: &[u8] = b"From ";
 
@@ -33,14 +34,18 @@ enum At {
 /// Writes messages. Nothing is kept but what may still become a line end or a `From `.
 pub(super) struct Mbox<W> {
     out: W,
+    /// What one call writes, so that a line is no more than a copy.
+    text: Vec<u8>,
     at: At,
     /// A CR that may be followed by LF.
     cr: bool,
+    /// Of the `From ` lines.
+    time: LastSecond,
 }
 
 impl<W: Write> Mbox<W> {
     pub(super) fn new(out: W) -> Self {
-        Self { out, at: At::Start, cr: false }
+        Self { out, text: Vec::new(), at: At::Start, cr: false, time: LastSecond::default() }
     }
 
     /// What is written to.
@@ -65,16 +70,19 @@ impl<W: Write> Mbox<W> {
                 from.iter().map(|&octet| if octet <= b' ' || octet == 127 { b'-' } else { octet }).collect();
             self.out.write_all(&word)?;
         }
-        writeln!(self.out, " {}", asctime(mail.header.accepted_at_us))
+        self.out.write_all(b" ")?;
+        self.out.write_all(self.time.text(mail.header.accepted_at_us, asctime).as_bytes())?;
+        self.out.write_all(b"\n")
     }
 
     /// Header and body, in parts of any length.
     pub(super) fn write(&mut self, mut part: &[u8]) -> io::Result<()> {
+        self.text.clear();
         while let Some(&octet) = part.first() {
             match self.at {
                 At::Start | At::Quotes => match octet {
                     b'>' => {
-                        self.out.write_all(b">")?;
+                        self.text.push(b'>');
                         (self.at, part) = (At::Quotes, &part[1..]);
                     }
                     b'F' => (self.at, part) = (At::From(1), &part[1..]),
@@ -84,40 +92,41 @@ impl<W: Write> Mbox<W> {
                     part = &part[1..];
                     self.at = At::From(matched + 1);
                     if matched + 1 == FROM.len() {
-                        self.out.write_all(b">From ")?;
+                        self.text.extend_from_slice(b">From ");
                         self.at = At::Inside;
                     }
                 }
                 At::From(matched) => {
-                    self.out.write_all(&FROM[..matched])?;
+                    self.text.extend_from_slice(&FROM[..matched]);
                     self.at = At::Inside;
                 }
-                At::Inside => part = self.line(part)?,
+                At::Inside => part = self.line(part),
             }
         }
-        Ok(())
+        self.out.write_all(&self.text)
     }
 
     /// The rest of a line; what is behind it.
-    fn line<'p>(&mut self, part: &'p [u8]) -> io::Result<&'p [u8]> {
+    fn line<'p>(&mut self, part: &'p [u8]) -> &'p [u8] {
         if std::mem::take(&mut self.cr) && part.first() != Some(&b'\n') {
-            self.out.write_all(b"\r")?;
+            self.text.push(b'\r');
         }
-        let end = memchr::memchr(b'\n', part);
-        let text = &part[..end.unwrap_or(part.len())];
-        let whole = text.strip_suffix(b"\r").unwrap_or(text);
-        self.out.write_all(whole)?;
-        match end {
-            Some(end) => {
-                self.out.write_all(b"\n")?;
-                self.at = At::Start;
-                Ok(&part[end + 1..])
+        let Some(end) = memchr::memchr(b'\n', part) else {
+            let whole = part.strip_suffix(b"\r").unwrap_or(part);
+            self.cr = whole.len() < part.len();
+            self.text.extend_from_slice(whole);
+            return &[];
+        };
+        let line = &part[..=end];
+        match line.strip_suffix(b"\r\n") {
+            Some(whole) => {
+                self.text.extend_from_slice(whole);
+                self.text.push(b'\n');
             }
-            None => {
-                self.cr = whole.len() < text.len();
-                Ok(&[])
-            }
+            None => self.text.extend_from_slice(line),
         }
+        self.at = At::Start;
+        &part[end + 1..]
     }
 
     /// The end of a message.

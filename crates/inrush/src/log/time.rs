@@ -32,6 +32,42 @@ pub(crate) fn rfc3339(at_us: u64) -> String {
     at.map_or_else(|| "-".to_owned(), |at| format!("{at:.6}"))
 }
 
+/// The text of the last second that was asked for: the times of an export mostly come in the second of the one before.
+#[derive(Default)]
+pub(crate) struct LastSecond {
+    second: Option<u64>,
+    text: String,
+}
+
+impl LastSecond {
+    /// The text of the second in which `at_us` is, as `format` makes it.
+    pub(crate) fn text(&mut self, at_us: u64, format: impl FnOnce(u64) -> String) -> &str {
+        let second = at_us / 1_000_000;
+        if self.second != Some(second) {
+            self.text = format(at_us);
+            self.second = Some(second);
+        }
+        &self.text
+    }
+
+    /// The same as [`rfc3339`].
+    pub(crate) fn rfc3339(&mut self, at_us: u64) -> String {
+        let mut text = self.text(at_us, rfc3339).to_owned();
+        // `….123456Z`; a time that cannot be shown has no such end.
+        if let Some(end) = text.len().checked_sub(7) {
+            text.truncate(end);
+            let mut rest = at_us % 1_000_000;
+            let mut divisor = 100_000;
+            while divisor > 0 {
+                text.push(char::from(b'0' + u8::try_from(rest / divisor).unwrap_or(0)));
+                (rest, divisor) = (rest % divisor, divisor / 10);
+            }
+            text.push('Z');
+        }
+        text
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,5 +88,13 @@ mod tests {
     fn times_are_shown_in_utc() {
         assert_eq!(rfc3339(1_700_000_000_123_456), "2023-11-14T22:13:20.123456Z");
         assert_eq!(rfc3339(u64::MAX), "-");
+    }
+
+    #[test]
+    fn the_last_second_is_shown_like_any_other() {
+        let mut last = LastSecond::default();
+        for at_us in [1_700_000_000_123_456, 1_700_000_000_000_007, 1_700_000_001_999_999, 5, u64::MAX, 5] {
+            assert_eq!(last.rfc3339(at_us), rfc3339(at_us));
+        }
     }
 }

@@ -137,8 +137,19 @@ fn date(at_us: u64, out: &mut Vec<u8>) {
     let weekday = DAYS.get(crate::layout::to_usize(days % 7)).copied().unwrap_or_default();
     let month = MONTHS.get(crate::layout::to_usize(month)).copied().unwrap_or_default();
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    // Writing into a vector cannot fail.
-    let _ = write!(out, "{weekday}, {day} {month} {year:04} {hour:02}:{minute:02}:{second:02} +0000");
+    let digit = |number: u64| b'0' + (number % 10) as u8;
+    out.extend_from_slice(weekday.as_bytes());
+    out.extend_from_slice(b", ");
+    if day >= 10 {
+        out.push(digit(day / 10));
+    }
+    out.extend_from_slice(&[digit(day), b' ']);
+    out.extend_from_slice(month.as_bytes());
+    out.extend_from_slice(&[b' ', digit(year / 1000), digit(year / 100), digit(year / 10), digit(year)]);
+    for (mark, number) in [(b' ', hour), (b':', minute), (b':', second)] {
+        out.extend_from_slice(&[mark, digit(number / 10), digit(number)]);
+    }
+    out.extend_from_slice(b" +0000");
 }
 
 /// Year, month (0 = January) and day of the month, from days since 1970-01-01, by counting in 400-year cycles that begin on 1 March.
