@@ -19,6 +19,10 @@ mod tidy;
 
 use std::process::ExitCode;
 
+/// As in the gateway. Its memory lies in large pages, and the disk reads twice as fast into them: what is measured here shares that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]

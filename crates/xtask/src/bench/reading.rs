@@ -1,7 +1,7 @@
 //! Reading the log against reading the disk: recovery of an unsealed segment, `log verify`, `log export`.
 //!
 //! One segment is filled by the gateway and left unsealed by `kill -9`. Then in turn, round after round: the segment's octets read directly, 1 MiB at a
-//! time by two threads; recovery (the seal it writes is wiped out again); `inrush log verify`; exports in each streaming format to nowhere.
+//! time by two threads; recovery, which looks through the empty rest of the segment as well (its seal is wiped out before); `inrush log verify`; exports in each streaming format to nowhere.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -51,18 +51,21 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let segment = data.join("arrival-00/0000000000000001.seg");
     let ways = ["disk", "recovery", "verify", "export mbox", "export ndjson"];
     let mut rounds: Vec<Vec<f64>> = Vec::new();
-    let octets = recover(&data, &segment)?.1;
+    let octets = recover(&data, &segment)?.records;
     println!("   {octets} octets of records");
     for round in 0..arguments.rounds as usize {
         let mut speeds = vec![0.0; ways.len()];
         for turn in 0..ways.len() {
             let way = (round + turn) % ways.len();
-            let seconds = match way {
-                0 => read(&segment, octets)?,
-                1 => recover(&data, &segment)?.0,
-                2 => tool(&gateway, &data, &["verify"])?,
-                3 => tool(&gateway, &data, &["export", "--format", "mbox"])?,
-                _ => tool(&gateway, &data, &["export", "--format", "ndjson"])?,
+            let (octets, seconds) = match way {
+                0 => (octets, read(&segment, octets)?),
+                1 => {
+                    let recovery = recover(&data, &segment)?;
+                    (recovery.scanned, recovery.seconds)
+                }
+                2 => (octets, tool(&gateway, &data, &["verify"])?),
+                3 => (octets, tool(&gateway, &data, &["export", "--format", "mbox"])?),
+                _ => (octets, tool(&gateway, &data, &["export", "--format", "ndjson"])?),
             };
             speeds[way] = octets as f64 / 1e6 / seconds;
         }
@@ -102,8 +105,20 @@ fn fill(arguments: &Arguments, gateway: &Path, load: &Path, data: &Path) -> anyh
     Ok(())
 }
 
-/// Seconds of a recovery, and the octets it has read; the segment is unsealed again.
-fn recover(data: &Path, segment: &Path) -> anyhow::Result<(f64, u64)> {
+/// A recovery.
+struct Recovery {
+    seconds: f64,
+    /// Octets that were read to find the end.
+    scanned: u64,
+    /// Octets up to the last record.
+    records: u64,
+}
+
+/// Wipes out the seal of the segment and recovers it.
+fn recover(data: &Path, segment: &Path) -> anyhow::Result<Recovery> {
+    let file = OpenOptions::new().write(true).open(segment)?;
+    file.write_all_at(&[0; BLOCK], SEGMENT_BYTES - BLOCK as u64)?;
+    file.sync_all()?;
     let settings = LogSettings { segment_bytes: SEGMENT_BYTES, ..LogSettings::default() };
     let mut directory = DataDirectory::open(data, &settings, 0)?;
     let start = Instant::now();
@@ -112,10 +127,7 @@ fn recover(data: &Path, segment: &Path) -> anyhow::Result<(f64, u64)> {
     drop(directory);
     let (_, report) = adopted.first().context("no log")?;
     ensure!(report.messages > 0 && report.damage.is_empty(), "{report:?}");
-    let file = OpenOptions::new().write(true).open(segment)?;
-    file.write_all_at(&[0; BLOCK], SEGMENT_BYTES - BLOCK as u64)?;
-    file.sync_all()?;
-    Ok((seconds, report.octets_scanned.min(report.end.get() - SEGMENT_BYTES)))
+    Ok(Recovery { seconds, scanned: report.octets_scanned, records: report.end.get() - SEGMENT_BYTES })
 }
 
 /// Seconds that the disk takes to read so many octets past the page cache.

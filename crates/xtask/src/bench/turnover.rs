@@ -1,7 +1,7 @@
 //! What the making and the retiring of segments costs the accept path.
 //!
 //! Three gateways in turn, round after round, each fresh, under the same load in a closed loop:
-//! `ready` has all segments it will use written ahead, and retires nothing; `fill` writes each spare while mail comes in, as a log does that
+//! `ready` has all segments it will use written before it starts, and retires nothing; `fill` writes each spare while mail comes in, as a log does that
 //! keeps everything; `recycle` has a consumer that is always done, so that segments are retired and written again.
 
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use inrush_log::{ConsumerKind, Cursor, Lsn, segment_number};
+use inrush_log::{ConsumerKind, Cursor, DataDirectory, DiskStorage, LogSettings, Lsn, segment_number};
 use inrush_tests::http::{self, Samples};
 use inrush_tests::process;
 use inrush_tests::server::Server;
@@ -23,6 +23,8 @@ use crate::test;
 /// Octets of a segment, as the configuration names them.
 const SEGMENT: &str = "32MiB";
 const SEGMENT_BYTES: u64 = 32 << 20;
+/// Segments of each log that `ready` has: more than it fills.
+const READY_SEGMENTS: u16 = 48;
 /// How often the consumer says how far it is.
 const CONSUME_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -107,13 +109,18 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn one(arguments: &Arguments, gateway: &Path, load: &Path, way: Way) -> anyhow::Result<Run> {
     let folder = tempfile::Builder::new().prefix("inrush-turnover-").tempdir_in(&arguments.folder)?;
     let data = folder.path().join("data");
-    let spares: u32 = if way == Way::Ready { 64 } else { 2 };
+    let spares: u16 = if way == Way::Ready { READY_SEGMENTS } else { 2 };
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if way == Way::Ready {
+        write_ahead(&data, spares, cores)?;
+    }
     let log = [&format!("spares = {spares}"), &format!("segment_bytes = \"{SEGMENT}\"")];
     let settings = Settings { binary: Some(gateway.into()), ..Settings::default() };
     let server = Server::with(settings.data(&data).log(&log.map(String::as_str)));
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    process::eventually("all spares are ready", Duration::from_secs(300), || {
-        sample(&server, "inrush_log_spares_ready") >= f64::from(spares) * cores as f64
+    // The last ones of many are made as slowly as if there were no hurry, and there is none.
+    let waited_for = f64::from(spares) * cores as f64 * if way == Way::Ready { 0.9 } else { 1.0 };
+    process::eventually("spares are ready", Duration::from_secs(60), || {
+        sample(&server, "inrush_log_spares_ready") >= waited_for
     });
     let over = AtomicBool::new(false);
     let result = std::thread::scope(|scope| {
@@ -127,11 +134,27 @@ fn one(arguments: &Arguments, gateway: &Path, load: &Path, way: Way) -> anyhow::
     let status: Value = serde_json::from_str(&http::get(server.admin(), "/api/v1/status").body)?;
     let commit = status["log"]["commit"]["p99_seconds"].as_f64().context("no commit time")?;
     let segments = sample(&server, "inrush_log_segments_opened_total");
+    if way == Way::Ready {
+        ensure!(sample(&server, "inrush_log_spares_ready") > 1.0, "too few segments were ready");
+    }
     if way == Way::Recycle {
         ensure!(sample(&server, "inrush_log_spares_recycled_total") > 0.0, "nothing was recycled");
     }
     let rate = result["messages_per_second"].as_f64().context("no rate")?;
     Ok(Run { rate, commit_p99_us: commit * 1e6, segments })
+}
+
+/// Leaves so many spares in each log of a new data directory.
+fn write_ahead(data: &Path, spares: u16, cores: usize) -> anyhow::Result<()> {
+    let settings = LogSettings { segment_bytes: SEGMENT_BYTES, spares, ..LogSettings::default() };
+    std::fs::create_dir_all(data)?;
+    let mut directory = DataDirectory::on_without_helper(DiskStorage::new(data, true), &settings, 0)?;
+    let logs =
+        (0..cores).map(|log| directory.open_log(u8::try_from(log)?, || {}).map_err(anyhow::Error::from));
+    let appenders = logs.collect::<anyhow::Result<Vec<_>>>()?;
+    directory.prepare_segments();
+    drop(appenders);
+    Ok(())
 }
 
 fn sample(server: &Server, name: &str) -> f64 {
