@@ -72,6 +72,7 @@ fn ramfs_refuses_direct_writes() {
     let mut server = Server::with(Settings::default().data(&disk.path().join("data")));
     server.wait_until_accepting();
     assert!(!writes_directly(&server));
+    assert!(server.log().contains("the log is written through the page cache"), "{}", server.log());
     ledger.load_and_kill(&mut server, Duration::from_millis(100));
     server.restart();
     ledger.check(&server);

@@ -142,6 +142,9 @@ impl Gateway {
         let ended = Arc::new(ended);
         let settings = Arc::new(gateway);
         let mut directory = DataDirectory::open(data_dir, &log, node)?;
+        if log.direct_io && !directory.storage().direct() {
+            tracing::info!("the file system takes no direct I/O: the log is written through the page cache");
+        }
         let start_may_wait = file_system::start_may_wait(data_dir);
         if engine == ActiveEngine::IoUring && start_may_wait {
             tracing::info!(

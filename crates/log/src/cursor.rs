@@ -16,9 +16,8 @@ use std::io;
 use std::path::Path;
 
 use crate::Lsn;
-use crate::directory::{OpenError, Place};
+use crate::directory::{OpenError, Place, open_meta};
 use crate::layout::{BLOCK, FORMAT_VERSION, u64_at};
-use crate::meta::{META_NAME, read_meta};
 use crate::segment::{BlockError, LogIdentity, check_block, close_block, segment_number};
 use crate::slots;
 use crate::storage::disk::DiskStorage;
@@ -180,9 +179,7 @@ impl<S: Storage> Cursor<S> {
         if !is_name(name) {
             return Err(CursorError::Name(name.to_owned()));
         }
-        let meta_place = Place::new(&storage, &format!("{dir}/{META_NAME}"));
-        let meta = read_meta(&storage, dir).map_err(|error| meta_place.io("reading", error))?;
-        let meta = meta.map_err(|error| OpenError::Meta { place: meta_place.text(), error })?;
+        let meta = open_meta(&storage, dir)?;
         let identity = meta.identity;
         let path = format!("{dir}/{}", cursor_name(name));
         let place = Place::new(&storage, &path);

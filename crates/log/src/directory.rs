@@ -313,7 +313,7 @@ impl<S: Storage> DataDirectory<S> {
             if self.opened.contains(&dir) || !self.has_segments(&dir)? {
                 continue;
             }
-            let meta = match self.read_meta(&dir) {
+            let meta = match open_meta(&self.storage, &dir) {
                 Err(OpenError::Io { place, error, .. }) if error.kind() == io::ErrorKind::NotFound => {
                     return Err(OpenError::MetaMissing { place });
                 }
@@ -341,7 +341,7 @@ impl<S: Storage> DataDirectory<S> {
     /// Reads `log.meta`, or makes it for a log that has nothing else; whether it was made.
     fn meta(&self, dir: &str, kind: LogKind, log: u8) -> Result<(LogMeta, bool), OpenError> {
         let place = Place::new(&self.storage, &format!("{dir}/{META_NAME}"));
-        let meta = match self.read_meta(dir) {
+        let meta = match open_meta(&self.storage, dir) {
             Err(OpenError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
                 return self.create(dir, kind, log, &place).map(|meta| (meta, true));
             }
@@ -353,15 +353,6 @@ impl<S: Storage> DataDirectory<S> {
             return Err(OpenError::SegmentSize { place: place.text(), found, configured });
         }
         Ok((meta, false))
-    }
-
-    fn read_meta(&self, dir: &str) -> Result<LogMeta, OpenError> {
-        let place = Place::new(&self.storage, &format!("{dir}/{META_NAME}"));
-        match read_meta(&self.storage, dir).map_err(|error| place.io("reading", error))? {
-            Ok(meta) => Ok(meta),
-            Err(BlockError::Version(version)) => Err(OpenError::NewerFormat { place: place.text(), version }),
-            Err(error) => Err(OpenError::Meta { place: place.text(), error }),
-        }
     }
 
     /// A log belongs to its node and to its own directory.
@@ -404,6 +395,16 @@ impl<S: Storage> DataDirectory<S> {
             LogMeta { identity, generation: 1, created_at_us: self.storage.now_us(), next_number_min: 1 };
         create_meta(&self.storage, dir, &meta).map_err(|error| place.io("making", error))?;
         Ok(meta)
+    }
+}
+
+/// Reads `log.meta` of the log in `dir`.
+pub(crate) fn open_meta<S: Storage>(storage: &S, dir: &str) -> Result<LogMeta, OpenError> {
+    let place = Place::new(storage, &format!("{dir}/{META_NAME}"));
+    match read_meta(storage, dir).map_err(|error| place.io("reading", error))? {
+        Ok(meta) => Ok(meta),
+        Err(BlockError::Version(version)) => Err(OpenError::NewerFormat { place: place.text(), version }),
+        Err(error) => Err(OpenError::Meta { place: place.text(), error }),
     }
 }
 

@@ -6,7 +6,7 @@ mod common;
 use std::path::Path;
 
 use common::{append, open, settings, write_all};
-use inrush_log::{DataDirectory, DiskStorage, LogSettings, Storage};
+use inrush_log::{ConsumerKind, Cursor, DataDirectory, DiskStorage, LogSettings, Reader, Storage};
 
 fn refused(dir: &Path, settings: &LogSettings, node: u16) -> String {
     let mut data = match DataDirectory::open(dir, settings, node) {
@@ -105,6 +105,25 @@ fn a_newer_format_is_refused() {
     std::fs::write(&path, &bytes).unwrap();
     let text = refused(dir.path(), &settings(), 7);
     assert!(text.contains("0000000000000001.seg: format version 9, this program knows 1"), "{text}");
+
+    // Whoever reads it, and consumers, say the same of log.meta.
+    let path = dir.path().join("arrival-00/log.meta");
+    let mut bytes = std::fs::read(&path).unwrap();
+    for slot in bytes.chunks_mut(4096) {
+        slot[8] = 9;
+        let crc = crc_fast::crc32_iscsi(&slot[..4092]);
+        slot[4092..4096].copy_from_slice(&crc.to_le_bytes());
+    }
+    std::fs::write(&path, &bytes).unwrap();
+    let log = dir.path().join("arrival-00");
+    let texts = [
+        refused(dir.path(), &settings(), 7),
+        Reader::open(&log).map(drop).unwrap_err().to_string(),
+        Cursor::open(&log, "relay", ConsumerKind::Required).map(drop).unwrap_err().to_string(),
+    ];
+    for text in texts {
+        assert!(text.contains("log.meta: format version 9, this program knows 1"), "{text}");
+    }
 }
 
 #[test]

@@ -76,8 +76,7 @@ impl<S: Storage> Work<S> {
             std::mem::take(&mut *self.shared.incoming.lock().unwrap_or_else(PoisonError::into_inner));
         let newcomers = !incoming.is_empty();
         self.logs.extend(incoming);
-        let now = Instant::now();
-        let due = self.looked_at.is_none_or(|at| now.duration_since(at) >= self.interval);
+        let due = self.looked_at.is_none_or(|at| at.elapsed() >= self.look_interval());
         if newcomers {
             self.housekeeping.set_clock(&self.storage, &self.logs);
         }
@@ -86,6 +85,14 @@ impl<S: Storage> Work<S> {
         }
         let made = (0..self.logs.len()).filter(|index| self.serve(*index)).count();
         made > 0
+    }
+
+    /// Sooner while a segment has to be filled: one that can be retired now serves as well, and costs nothing.
+    fn look_interval(&self) -> Duration {
+        let fills = self.logs.iter().any(|log| {
+            log.maker.spares.is_empty() && log.supply.as_ref().is_some_and(|supply| supply.wanted())
+        });
+        if fills { self.interval / 10 } else { self.interval }
     }
 
     /// Segments without records are spares again: the next start finds nothing to look through.

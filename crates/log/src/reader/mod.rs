@@ -23,10 +23,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::buffer::AlignedBuffer;
-use crate::directory::{OpenError, Place, parse_log_directory};
+use crate::directory::{OpenError, Place, open_meta, parse_log_directory};
 use crate::envelope::{Envelope, EnvelopeError};
 use crate::layout::{BLOCK, BLOCK_OCTETS, seal_offset, to_usize};
-use crate::meta::{LogMeta, META_NAME, read_meta};
+use crate::meta::LogMeta;
 use crate::record::{HeaderError, RECORD_HEADER_OCTETS, RecordHeader, RecordKind};
 use crate::segment::{BlockError, LogIdentity, Seal, SegmentHeader, segment_name, segment_number};
 use crate::storage::disk::DiskStorage;
@@ -199,14 +199,7 @@ impl<S: Storage> Reader<S> {
     /// # Errors
     /// There is no readable log; see [`OpenError`].
     pub fn on(storage: S, dir: &str) -> Result<Self, OpenError> {
-        let place = Place::new(&storage, &format!("{dir}/{META_NAME}"));
-        let meta = match read_meta(&storage, dir).map_err(|error| place.io("reading", error))? {
-            Ok(meta) => meta,
-            Err(BlockError::Version(version)) => {
-                return Err(OpenError::NewerFormat { place: place.text(), version });
-            }
-            Err(error) => return Err(OpenError::Meta { place: place.text(), error }),
-        };
+        let meta = open_meta(&storage, dir)?;
         let mut reader = Self {
             storage,
             dir: dir.to_owned(),

@@ -20,11 +20,10 @@ use serde_json::Value;
 use super::report::Summary;
 use crate::test;
 
-/// Octets of a segment, as the configuration names them.
-const SEGMENT: &str = "32MiB";
-const SEGMENT_BYTES: u64 = 32 << 20;
+/// Octets of a segment: the default.
+const SEGMENT_BYTES: u64 = 128 << 20;
 /// Segments of each log that `ready` has: more than it fills.
-const READY_SEGMENTS: u16 = 48;
+const READY_SEGMENTS: u16 = 16;
 /// How often the consumer says how far it is.
 const CONSUME_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -34,7 +33,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 7)]
     rounds: u32,
     /// Seconds of each measurement
-    #[arg(long, default_value_t = 6)]
+    #[arg(long, default_value_t = 10)]
     seconds: u64,
     /// Octets of a message
     #[arg(long, default_value_t = 4096)]
@@ -114,9 +113,8 @@ fn one(arguments: &Arguments, gateway: &Path, load: &Path, way: Way) -> anyhow::
     if way == Way::Ready {
         write_ahead(&data, spares, cores)?;
     }
-    let log = [&format!("spares = {spares}"), &format!("segment_bytes = \"{SEGMENT}\"")];
     let settings = Settings { binary: Some(gateway.into()), ..Settings::default() };
-    let server = Server::with(settings.data(&data).log(&log.map(String::as_str)));
+    let server = Server::with(settings.data(&data).log(&[&format!("spares = {spares}")]));
     // The last ones of many are made as slowly as if there were no hurry, and there is none.
     let waited_for = f64::from(spares) * cores as f64 * if way == Way::Ready { 0.9 } else { 1.0 };
     process::eventually("spares are ready", Duration::from_secs(60), || {
