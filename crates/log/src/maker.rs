@@ -1,7 +1,7 @@
 //! Makes segments out of spares, and spares out of segments.
 //!
 //! ```text
-//! fill-N.tmp ──(zeros, 1 MiB a write)──▶ spare-N.seg ──(header, sync, rename, directory sync)──▶ NNNNNNNNNNNNNNNN.seg ──▶ appender
+//! fill-N.tmp ──(zeros, piece by piece)──▶ spare-N.seg ──(header, sync, rename, directory sync)──▶ NNNNNNNNNNNNNNNN.seg ──▶ appender
 //!                                            ▲                                                            │ sealed, nobody needs it
 //!                                            └────────────(rename, directory sync)────────────────────────┘
 //! ```
@@ -13,12 +13,15 @@ use std::io;
 use std::sync::Arc;
 
 use crate::buffer::AlignedBuffer;
-use crate::layout::{BATCH_OCTETS, BLOCK_OCTETS, to_usize};
+use crate::layout::{BLOCK_OCTETS, to_usize};
 use crate::meta::{LogMeta, write_meta};
 use crate::segment::{LogIdentity, SegmentHeader, segment_name, spare_name};
 use crate::settings::{Durability, LogSettings};
 use crate::storage::{OpenMode, Storage, StorageFile, read_full, write_full};
 use crate::supply::ReadySegment;
+
+/// Octets of one write of zeros. Larger ones are no faster, and a commit would wait behind them for longer.
+const FILL_OCTETS: usize = 256 * 1024;
 
 /// What is needed to make and retire segments of one log.
 pub(crate) struct SegmentMaker<S: Storage> {
@@ -64,7 +67,7 @@ impl<S: Storage> SegmentMaker<S> {
         made
     }
 
-    /// Makes one segment ready. `pause` is called after each MiB of zeros with the octets of it; false gives up.
+    /// Makes one segment ready. `pause` is called after each piece of zeros with its octets; false gives up.
     pub(crate) fn make(
         &mut self,
         pause: &mut dyn FnMut(usize) -> bool,
@@ -153,7 +156,7 @@ impl<S: Storage> SegmentMaker<S> {
     fn fill_file(&self, name: &str, pause: &mut dyn FnMut(usize) -> bool) -> io::Result<bool> {
         let file = self.storage.open(name, OpenMode::Create)?;
         self.storage.allocate(&file, self.identity.segment_bytes)?;
-        let zeros = AlignedBuffer::new(BATCH_OCTETS);
+        let zeros = AlignedBuffer::new(FILL_OCTETS);
         let mut offset = 0;
         while offset < self.identity.segment_bytes {
             let octets = to_usize(self.identity.segment_bytes - offset).min(zeros.len());

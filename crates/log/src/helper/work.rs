@@ -125,7 +125,7 @@ impl<S: Storage> Work<S> {
 
     /// Makes a segment for one log if it wants one; whether it did.
     fn serve(&mut self, index: usize) -> bool {
-        let stop = &self.shared.stop;
+        let shared = &self.shared;
         let rate = self.settings.spare_fill_bytes_per_second;
         let log = &self.logs[index];
         let Some(supply) = log.supply.clone() else { return false };
@@ -136,8 +136,11 @@ impl<S: Storage> Work<S> {
         let supplies: Vec<_> = self.logs.iter().filter_map(|log| log.supply.clone()).collect();
         let mut pause = |octets: usize| {
             let stock = supplies.iter().map(|supply| (supply.ready(), supply.wanted_ready()));
-            std::thread::park_timeout(pause_after(octets, rate, stock));
-            !stop.load(Ordering::Acquire)
+            // A log that has come meanwhile has no segment ready at all.
+            let newcomers = !shared.incoming.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+            let pause = if newcomers { Duration::ZERO } else { pause_after(octets, rate, stock) };
+            std::thread::park_timeout(pause);
+            !shared.stop.load(Ordering::Acquire)
         };
         let log = &mut self.logs[index];
         match log.maker.make(&mut pause) {

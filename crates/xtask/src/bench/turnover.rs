@@ -23,7 +23,7 @@ use crate::test;
 /// Octets of a segment: the default.
 const SEGMENT_BYTES: u64 = 128 << 20;
 /// Segments of each log that `ready` has: more than it fills.
-const READY_SEGMENTS: u16 = 16;
+const READY_SEGMENTS: u16 = 10;
 /// How often the consumer says how far it is.
 const CONSUME_INTERVAL: Duration = Duration::from_millis(100);
 
