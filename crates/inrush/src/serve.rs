@@ -8,7 +8,7 @@ use std::thread;
 use anyhow::Context as _;
 use inrush_config::Config;
 use inrush_gateway::{CoreError, Gateway, Start};
-use inrush_log::RecoveryReport;
+use inrush_log::{DamageKind, RecoveryReport};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
@@ -149,6 +149,10 @@ fn say_recovered(log: &str, report: &RecoveryReport) {
         );
     }
     for damage in &report.damage {
-        tracing::error!(log, %damage, "acknowledged mail is damaged; see inrush log verify");
+        let what = match damage.kind {
+            DamageKind::BehindCursor { .. } => "mail is missing at the end of the log",
+            _ => "acknowledged mail is damaged; see inrush log verify",
+        };
+        tracing::error!(log, %damage, "{what}");
     }
 }

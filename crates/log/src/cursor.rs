@@ -119,9 +119,10 @@ pub enum CursorError {
         /// Position asked for.
         to: Lsn,
     },
-    /// It stands behind the end of the log: the log is an older copy of the one that it belongs to. A start of the gateway lets the log go on behind it.
+    /// It stands behind the end of the log: the log is an older copy of the one that it belongs to. A start of the gateway lets the log go on behind it, unless
+    /// that has taken mail since.
     #[error(
-        "{place}: stands at LSN {at}, behind the end of the log: the log is an older copy; start the gateway to go on behind it, or remove the file to begin at the first message again"
+        "{place}: stands at LSN {at}, behind the end of the log: the log is an older copy; a start of the gateway goes on behind it where no newer mail is there; else remove the file to begin at the first message again"
     )]
     Ahead {
         /// Where.

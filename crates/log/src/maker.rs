@@ -36,6 +36,8 @@ pub(crate) struct SegmentMaker<S: Storage> {
     pub(crate) spares: Vec<u64>,
     /// Number of the next spare.
     pub(crate) next_spare: u64,
+    /// Segments that the disk could not read: new mail does not go there.
+    pub(crate) not_recycled: Vec<u64>,
     spares_max: usize,
     meta: LogMeta,
     /// Has the name of a segment, which is not durable yet.
@@ -53,6 +55,7 @@ impl<S: Storage> SegmentMaker<S> {
             next_number: meta.next_number_min,
             spares: Vec::new(),
             next_spare: 1,
+            not_recycled: Vec::new(),
             spares_max: settings.spares.into(),
             meta,
             named: None,
@@ -190,7 +193,8 @@ impl<S: Storage> SegmentMaker<S> {
         let mut recycled = 0;
         for number in numbers {
             let path = self.path(&segment_name(*number));
-            let spare = self.is_reusable(&path)?.then_some(self.next_spare);
+            let reusable = !self.not_recycled.contains(number) && self.is_reusable(&path)?;
+            let spare = reusable.then_some(self.next_spare);
             match spare {
                 Some(spare) => {
                     self.next_spare += 1;
@@ -222,7 +226,7 @@ impl<S: Storage> SegmentMaker<S> {
     }
 
     /// Makes sure that no number that was given out comes back, even when no segment is left.
-    fn keep_numbers(&mut self) -> io::Result<()> {
+    pub(crate) fn keep_numbers(&mut self) -> io::Result<()> {
         if self.meta.next_number_min >= self.next_number {
             return Ok(());
         }

@@ -8,8 +8,9 @@
 //! | no | no | yes | yes | stays |
 //! | no | no | yes | no | goes: consumed |
 //!
-//! Besides, segments go from the oldest on only, and none goes that holds a chunk of a message that stays or is still to come. For want of free space none
-//! goes that somebody has linked, which would free nothing, and none while the space of those that went before is awaited.
+//! Besides, segments go from the oldest on only, and none goes that holds a chunk of a message that stays or is still to come. For want of free space
+//! what somebody has linked goes only before one that nobody has, since by itself it frees nothing; and none goes while the space of those that went
+//! before is awaited.
 
 use std::fmt;
 use std::time::Duration;
@@ -130,16 +131,21 @@ pub(crate) fn plan(logs: &[Holdings<'_>], limits: &LogSettings, situation: Situa
         let next = |index: &usize| {
             let log = &logs[*index];
             let segment = log.sealed.get(plan[*index].len())?;
-            let helps = !for_space || (log.frees)(segment.number);
-            (log.is_free(segment) && helps).then_some((segment.newest_us(), *segment))
+            log.is_free(segment).then_some((segment.newest_us(), *segment))
         };
         let oldest = (0..logs.len()).filter_map(|index| Some((next(&index)?, index)));
         let Some(((_, segment), index)) = oldest.min_by_key(|((newest, _), _)| *newest) else { break };
         plan[index].push((segment, reason));
         octets -= segment.octets;
-        free_bytes = free_bytes.saturating_add(segment.octets);
+        if !for_space || (logs[index].frees)(segment.number) {
+            free_bytes = free_bytes.saturating_add(segment.octets);
+        }
     }
     for (log, going) in logs.iter().zip(&mut plan) {
+        let vain = |(segment, reason): &(SealedSegment, RetireReason)| {
+            *reason == RetireReason::FreeBytes && !(log.frees)(segment.number)
+        };
+        while going.pop_if(|last| vain(last)).is_some() {}
         log.keep_chunks(going);
     }
     plan
@@ -292,19 +298,22 @@ mod tests {
         assert_eq!((plan[0].len(), plan[1].len()), (2, 1));
     }
 
+    const ALL: u64 = u64::MAX;
+
     #[test]
     fn for_want_of_space_only_goes_what_frees_some() {
         let sealed = sealed(3);
         let limits = LogSettings { retention_free_bytes: 4 * SIZE, ..keep() };
         let going = |linked: u64, space_awaited| {
-            let frees = |number| number != linked;
+            let frees = |number| number != linked && linked != ALL;
             let log = Holdings { sealed: &sealed, cursors: &[], needed_from: Lsn::MAX, frees: &frees };
             let situation = Situation { now_us: 10 * HOUR, free_bytes: 2 * SIZE, space_awaited };
             plan(&[log], &limits, situation).remove(0).len()
         };
         assert_eq!(going(0, false), 2);
-        assert_eq!(going(2, false), 1, "a snapshot keeps the second one");
-        assert_eq!(going(1, false), 0);
+        assert_eq!(going(1, false), 3, "a snapshot keeps the first one, which is in the way");
+        assert_eq!(going(3, false), 2);
+        assert_eq!(going(ALL, false), 0, "nothing would come free");
         assert_eq!(going(0, true), 0, "the last ones have not come free yet");
     }
 

@@ -8,7 +8,7 @@ use std::io;
 use crate::ahead::{Ahead, HEADROOM_OCTETS};
 use crate::buffer::AlignedBuffer;
 use crate::layout::{BLOCK, BLOCK_OCTETS, RECORD_OCTETS_MAX, to_usize};
-use crate::storage::{StorageFile, read_full};
+use crate::storage::{StorageFile, is_bad_sector, read_around_bad_sectors, read_full};
 
 /// Octets of the first read; a record of the largest size fits at any offset in a block.
 const WINDOW_OCTETS: usize = 2 * RECORD_OCTETS_MAX;
@@ -35,6 +35,8 @@ pub(crate) struct Window {
     ahead: Option<Ahead>,
     /// Whether it may be read ahead at all.
     in_order: bool,
+    /// Whether blocks that the disk does not give are shown as zeros.
+    around_bad_sectors: bool,
 }
 
 impl Window {
@@ -51,7 +53,13 @@ impl Window {
             end: u64::MAX,
             ahead: None,
             in_order: true,
+            around_bad_sectors: false,
         }
+    }
+
+    /// Shows blocks that the disk does not give as zeros: what is in them fails its checksum, and what is beside them can be read.
+    pub(crate) fn around_bad_sectors(self) -> Self {
+        Self { around_bad_sectors: true, ..self }
     }
 
     /// A view for single records here and there, which reads little more than what is asked for.
@@ -91,7 +99,12 @@ impl Window {
         (self.start, self.begin) = (offset / BLOCK * BLOCK, 0);
         let wanted = to_usize(end - self.start).next_multiple_of(BLOCK_OCTETS).max(self.least);
         let room = wanted.min(self.buffer.len());
-        self.filled = read_full(file, &mut self.buffer[..room], self.start)?;
+        let buffer = &mut self.buffer[..room];
+        self.filled = if self.around_bad_sectors {
+            read_around_bad_sectors(file, buffer, self.start)?
+        } else {
+            read_full(file, buffer, self.start)?
+        };
         (self.of, self.whole) = (of, self.filled == room);
         Ok(())
     }
@@ -103,7 +116,13 @@ impl Window {
             return Ok(false);
         }
         let Some(ahead) = &mut self.ahead else { return Ok(false) };
-        let Some((mut buffer, octets)) = ahead.take()? else { return Ok(false) };
+        let (mut buffer, octets) = match ahead.take() {
+            Ok(Some(read)) => read,
+            Ok(None) => return Ok(false),
+            // The same octets are read once more, block by block.
+            Err(error) if self.around_bad_sectors && is_bad_sector(&error) => return Ok(false),
+            Err(error) => return Err(error),
+        };
         let start = offset / BLOCK * BLOCK;
         let from = self.begin + to_usize(start - self.start);
         let kept = &self.buffer[from..self.begin + self.filled];

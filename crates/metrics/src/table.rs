@@ -394,7 +394,7 @@ pub(crate) mod rows {
         CONSUMER_LAG "inrush_log_consumer_lag_bytes" Gauge ["route", "shard"] "Octets of log that a consumer has not consumed; `route` is the consumer, `shard` the log.";
         CONSUMER_OLDEST "inrush_log_consumer_oldest_timestamp_seconds" Gauge ["route", "shard"] "When the first message that a consumer has not consumed was accepted, in seconds since 1970; absent when there is none.";
         CONSUMER_LOST "inrush_log_consumer_lost_segments_total" Counter ["route", "shard"] "Segments that retention took before a best-effort consumer was past them.";
-        CONSUMER_DAMAGED "inrush_log_consumer_damaged" Gauge ["route", "shard"] "1 when the cursor of a consumer cannot be read: it keeps every segment.";
+        CONSUMER_DAMAGED "inrush_log_consumer_damaged" Gauge ["route", "shard"] "1 when the cursor of a consumer cannot be read or stands behind the end of the log: it keeps every segment.";
         ENGINE "inrush_engine_info" Info ["core"] "Kernel interface of each core: `engine` is `io_uring` or `epoll`.";
         BUILD "inrush_build_info" Info [] "Version of the running program, in the label `version`.";
         CORES "inrush_cores" Gauge [] "Cores that take connections.";

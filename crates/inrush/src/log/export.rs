@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, anyhow, bail};
-use inrush_log::{MessageId, received};
+use inrush_log::{MessageId, ReadError, received};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::increment::Increment;
-use super::mail::{Mail, Messages, Taken};
+use super::mail::{Mail, Messages, Refused, Taken};
 use super::mbox::Mbox;
 use super::ndjson::Ndjson;
 use super::target::{Folder, Partial, Stream, standard_output};
@@ -125,12 +125,12 @@ impl Target {
                 mail.check_body()?;
                 mbox.begin(mail)?;
                 mbox.write(&trace(mail))?;
-                mail.read_body(|part| mbox.write(part))?;
+                mail.read_body(|part| mbox.write(part)).map_err(|error| half_written(&error))?;
                 Ok(mbox.end()?)
             }
             Self::Ndjson(ndjson) => {
                 mail.check_body()?;
-                Ok(ndjson.write(mail)?)
+                ndjson.write(mail).map_err(|error| half_written(&error))
             }
         }
     }
@@ -143,6 +143,11 @@ impl Target {
             Self::Ndjson(ndjson) => ndjson.into_inner().finish(),
         }
     }
+}
+
+/// The body was there when it was checked, and half of it is written: nothing may follow that.
+fn half_written(error: &ReadError) -> Refused {
+    Refused::Fatal(anyhow!("{error}; it went while it was being written"))
 }
 
 /// A file appears under its name when it is whole. One that is there already has to hold the same, and the new one takes its place: the other may never become
@@ -160,7 +165,7 @@ fn write_file(mail: &mut Mail<'_>, to: &Folder) -> Taken {
         if !partial.is_same_as(&path).with_context(place)? {
             let error =
                 anyhow!("{}: exists already and holds something else; it is not overwritten", place());
-            return Err(super::mail::Refused::Fatal(error));
+            return Err(Refused::Fatal(error));
         }
         partial.replace(&path).with_context(place)?;
     }

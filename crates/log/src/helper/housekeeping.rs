@@ -93,7 +93,9 @@ impl Housekeeping {
             now_us: self.clock.now(storage.now_us(), boot_us),
             free_bytes: space.free_bytes,
             space_awaited: self.made_room.is_some_and(|(before, at)| {
-                space.free_bytes <= before && boot_us.saturating_sub(at) < SPACE_AWAITED_US
+                // Mail goes on to take space: a segment of it does not wait for anything.
+                let less = before.saturating_sub(settings.segment_bytes)..=before;
+                less.contains(&space.free_bytes) && boot_us.saturating_sub(at) < SPACE_AWAITED_US
             }),
         };
         let plan = {
@@ -112,9 +114,8 @@ impl Housekeeping {
             plan(&holdings, settings, situation)
         };
         for ((log, found), going) in logs.iter_mut().zip(&found).zip(&plan) {
-            let recycled = self.retire(log, found, going);
-            let for_space = going.iter().any(|(_, reason)| *reason == RetireReason::FreeBytes);
-            if for_space && recycled < going.len() as u64 {
+            let removed = self.retire(log, found, going);
+            if removed > 0 && going.iter().any(|(_, reason)| *reason == RetireReason::FreeBytes) {
                 self.made_room = Some((space.free_bytes, boot_us));
             }
         }
@@ -137,7 +138,7 @@ impl Housekeeping {
         *status.lock() = told;
     }
 
-    /// Retires what is planned, newest first: a message goes before the chunks that it lists. Says how many became spares.
+    /// Retires what is planned, newest first: a message goes before the chunks that it lists. Says how many were removed.
     fn retire<S: Storage>(&mut self, log: &mut Served<S>, found: &Found, going: &Going) -> u64 {
         if going.is_empty() {
             return 0;
@@ -149,11 +150,13 @@ impl Housekeeping {
         }
         let recycled = recycled.unwrap_or(0);
         self.recycled += recycled;
-        let Ok(names) = log.maker.storage.list(&log.maker.dir) else { return recycled };
+        let Ok(names) = log.maker.storage.list(&log.maker.dir) else { return 0 };
         let there: Vec<u64> = names.iter().filter_map(|name| segment_number(name)).collect();
         let is_there = |number: u64| there.binary_search(&number).is_ok();
         log.sealed.retain(|segment| is_there(segment.number));
+        let mut gone = 0;
         for (segment, reason) in going.iter().filter(|(segment, _)| !is_there(segment.number)) {
+            gone += 1;
             self.retired[*reason as usize] += 1;
             let losers = found
                 .cursors
@@ -163,7 +166,7 @@ impl Housekeeping {
                 *self.lost.entry((log.maker.dir.clone(), cursor.name.clone())).or_default() += 1;
             }
         }
-        recycled
+        gone - recycled
     }
 
     fn tell<S: Storage>(&self, log: &Served<S>, found: &Found, cursor: &CursorState) -> ConsumerStatus {

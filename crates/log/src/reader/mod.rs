@@ -5,7 +5,7 @@
 //! ```
 //! Records come in order and with checked checksums. Files are read past the page cache where the file system allows that, so a live segment is seen as
 //! it is on the disk. In an unsealed segment a bad record is the end, unless a later record proves that it was durable: then it is
-//! damage, and reading goes on behind it. Memory: two views of 512 KiB, and while it walks six reads of 1 MiB, some of them under way.
+//! damage, and reading goes on behind it. What the disk does not give (EIO) is damage as well. Memory: two views of 512 KiB, and while it walks six reads of 1 MiB, some of them under way.
 
 mod cursors;
 mod durable;
@@ -30,7 +30,7 @@ use crate::meta::LogMeta;
 use crate::record::{HeaderError, RECORD_HEADER_OCTETS, RecordHeader, RecordKind};
 use crate::segment::{BlockError, LogIdentity, Seal, SegmentHeader, segment_name, segment_number};
 use crate::storage::disk::DiskStorage;
-use crate::storage::{OpenMode, Storage, StorageFile, read_full};
+use crate::storage::{OpenMode, Storage, StorageFile, is_bad_sector, read_around_bad_sectors, read_full};
 use crate::walk::{Bad, Walk};
 use crate::window::Window;
 use crate::{Lsn, MessageId};
@@ -210,8 +210,8 @@ impl<S: Storage> Reader<S> {
             times: 0..=u64::MAX,
             open: None,
             aside: None,
-            window: Window::new(),
-            single: Window::single(),
+            window: Window::new().around_bad_sectors(),
+            single: Window::single().around_bad_sectors(),
         };
         reader
             .refresh()
@@ -254,8 +254,11 @@ impl<S: Storage> Reader<S> {
         };
         let octets = file.octets()?;
         let mut block = AlignedBuffer::new(BLOCK_OCTETS);
-        read_full(&file, &mut block, 0)?;
-        let header = SegmentHeader::decode(&block);
+        let header = match read_full(&file, &mut block, 0) {
+            Ok(_) => SegmentHeader::decode(&block),
+            Err(error) if is_bad_sector(&error) => Err(BlockError::Unreadable),
+            Err(error) => return Err(error),
+        };
         let is_other = !header.is_ok_and(|header| header.number == number);
         if is_other && self.file(number).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             // Retired since it was opened, and begun anew.
@@ -264,7 +267,7 @@ impl<S: Storage> Reader<S> {
         let mut seal = None;
         if let Ok(header) = &header {
             let at = seal_offset(header.identity.segment_bytes);
-            if read_full(&file, &mut block, at)? == BLOCK_OCTETS {
+            if read_around_bad_sectors(&file, &mut block, at)? == BLOCK_OCTETS {
                 seal = Seal::decode(header, &block).ok();
             }
         }

@@ -8,7 +8,7 @@ use crate::buffer::AlignedBuffer;
 use crate::directory::{OpenError, Place};
 use crate::layout::{BLOCK_OCTETS, seal_offset};
 use crate::segment::{BlockError, LogIdentity, Seal, SegmentHeader, segment_name};
-use crate::storage::{OpenMode, Storage, StorageFile, read_full};
+use crate::storage::{OpenMode, Storage, StorageFile, is_bad_sector, read_full};
 
 /// Segments get their numbers in order: what stands so far above all others has its number from somebody else.
 const NUMBERS_LEFT_OUT_MAX: u64 = 1 << 16;
@@ -95,11 +95,6 @@ pub(super) fn look<S: Storage>(
         Err(_) => Standing::Useless(DamageKind::SegmentHeader),
     };
     Ok(Look { number, octets, standing })
-}
-
-/// Whether the disk says that this place cannot be read; any other error may concern the whole disk, or this process.
-fn is_bad_sector(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 /// The number after all that may have been given out; `least` is what `log.meta` tells. `looks` come in the order of their numbers.

@@ -108,7 +108,7 @@ impl<S: Storage> Recovery<S> {
             }
         }
         maker.next_number = next_number(maker.next_number, &looks);
-        self.follow_cursors(maker)?;
+        self.follow_cursors(maker, &looks)?;
         let mut found = BTreeMap::new();
         for Look { number, octets, standing } in looks {
             match standing {
@@ -124,41 +124,49 @@ impl<S: Storage> Recovery<S> {
         }
         self.settle(found)?;
         for number in unreadable {
-            self.leave_unreadable(number);
+            self.leave_unreadable(maker, number);
         }
         self.free_unused(maker)
     }
 
     /// A consumer that is past the end of the log has done with mail that is not there: the log is an older copy of itself, or was cut. Numbers go on
-    /// behind the consumer, so that it misses nothing that comes, and no id is given out twice that it knows.
-    fn follow_cursors(&mut self, maker: &mut SegmentMaker<S>) -> Result<(), OpenError> {
+    /// behind the consumer, so that it misses nothing that comes, and no id is given out twice that it knows. Not so when the log has taken mail since the
+    /// consumer stood there: it has not seen that, so it stays where it is and keeps everything.
+    fn follow_cursors(&mut self, maker: &mut SegmentMaker<S>, looks: &[Look]) -> Result<(), OpenError> {
         let place = Place::new(&self.storage, &self.dir);
         let cursors = read_cursors(&self.storage, &self.dir, &self.identity)
             .map_err(|error| place.io("reading the cursors", error))?;
         let segment_bytes = self.identity.segment_bytes;
         let next = maker.next_number;
+        let newest = looks.iter().filter_map(|look| match &look.standing {
+            Standing::Holds { header, .. } => Some(header.created_at_us),
+            _ => None,
+        });
+        let newest_us = newest.max().unwrap_or(0);
         for state in cursors.into_iter().filter_map(|(_, state)| state.ok()) {
-            let number = state.position.segment(segment_bytes);
-            // One so far away was written by nobody; it is shown as damaged.
-            if !state.is_ahead(next, segment_bytes) || number > u64::MAX / segment_bytes / 2 {
+            // What is so far away that numbers would run out was not read from a log.
+            let follows = state.position.get() < Lsn::MAX.get() / 2 && newest_us <= state.saved_at_us;
+            if !state.is_ahead(next, segment_bytes) || !follows {
                 continue;
             }
-            maker.next_number = maker.next_number.max(number + 1);
-            let missing_from = Lsn::new(next * segment_bytes);
+            maker.next_number = maker.next_number.max(state.position.segment(segment_bytes) + 1);
             self.report.damage.push(Damage {
                 kind: DamageKind::BehindCursor { position: state.position },
                 file: cursor_name(&state.name),
                 offset: 0,
-                octets: state.position.get() - missing_from.get(),
+                octets: state.position.get() - next * segment_bytes,
                 id: None,
                 kept_as: None,
             });
         }
+        if maker.next_number > next {
+            maker.keep_numbers().map_err(|error| place.io("raising the next number", error))?;
+        }
         Ok(())
     }
 
-    /// What the disk does not give stays where it is, in case it does one day. Retention counts its age from now, and takes it to hold its own chunks only.
-    fn leave_unreadable(&mut self, number: u64) {
+    /// What the disk does not give stays where it is, in case it does one day. To retention it is as old as the segment after it, and may need any chunk.
+    fn leave_unreadable(&mut self, maker: &mut SegmentMaker<S>, number: u64) {
         let segment_bytes = self.identity.segment_bytes;
         let base = Lsn::new(number * segment_bytes);
         self.report.damage.push(Damage {
@@ -169,18 +177,26 @@ impl<S: Storage> Recovery<S> {
             id: None,
             kept_as: None,
         });
+        let later = self.sealed.iter().filter(|segment| segment.number > number);
+        let next = later.min_by_key(|segment| segment.number);
         self.sealed.push(SealedSegment {
             number,
             octets: segment_bytes,
             end: base.plus(seal_offset(segment_bytes)),
-            summary: SegmentSummary { chunks_from: base, ..SegmentSummary::default() },
-            sealed_at_us: self.storage.now_us(),
+            summary: SegmentSummary { chunks_from: Lsn::ZERO, ..SegmentSummary::default() },
+            sealed_at_us: next.map_or_else(|| self.storage.now_us(), SealedSegment::newest_us),
         });
+        maker.not_recycled.push(number);
     }
 
     /// Turns segments without records into spares again, but for the first one: a write of the process that has ended may still be on its way
     /// to it in the kernel. One write is under way at a time, so the others are out of its reach.
     fn free_unused(&mut self, maker: &mut SegmentMaker<S>) -> Result<(), OpenError> {
+        if !self.unused.is_empty() {
+            // A consumer may already stand at the begin of one.
+            let place = Place::new(&self.storage, &self.dir);
+            maker.keep_numbers().map_err(|error| place.io("raising the next number", error))?;
+        }
         let first = self.unused.iter().map(|(number, _)| *number).min();
         for (number, torn) in std::mem::take(&mut self.unused) {
             let path = self.path(&segment_name(number));

@@ -11,6 +11,8 @@ pub mod sim;
 
 use std::io;
 
+use crate::layout::BLOCK_OCTETS;
+
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
@@ -170,6 +172,38 @@ pub(crate) fn read_full<F: StorageFile>(file: &F, buffer: &mut [u8], offset: u64
             Ok(octets) => done += octets,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+/// Whether the disk says that this place cannot be read; any other error may concern the whole disk, or this process.
+pub(crate) fn is_bad_sector(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
+/// Reads as [`read_full`] does; blocks that the disk does not give are zeros, which no checksum holds for.
+pub(crate) fn read_around_bad_sectors<F: StorageFile>(
+    file: &F,
+    buffer: &mut [u8],
+    offset: u64,
+) -> io::Result<usize> {
+    match read_full(file, buffer, offset) {
+        Err(error) if is_bad_sector(&error) => {}
+        read => return read,
+    }
+    let mut done = 0;
+    for block in buffer.chunks_mut(BLOCK_OCTETS) {
+        let octets = match read_full(file, block, offset + done as u64) {
+            Err(error) if is_bad_sector(&error) => {
+                block.fill(0);
+                block.len()
+            }
+            read => read?,
+        };
+        done += octets;
+        if octets < block.len() {
+            break;
         }
     }
     Ok(done)

@@ -1,6 +1,8 @@
 //! What the tests of the log share.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub(crate) mod simulated;
+
 use std::path::Path;
 use std::time::Duration;
 

@@ -114,7 +114,10 @@ fn one(arguments: &Arguments, gateway: &Path, load: &Path, way: Way) -> anyhow::
         write_ahead(&data, spares, cores)?;
     }
     let settings = Settings { binary: Some(gateway.into()), ..Settings::default() };
-    let server = Server::with(settings.data(&data).log(&[&format!("spares = {spares}")]));
+    // What is taken is not filled again while it is measured.
+    let rate = if way == Way::Ready { "1MiB/s" } else { "512MiB/s" };
+    let log = [format!("spares = {spares}"), format!("spare_fill_bytes_per_second = \"{rate}\"")];
+    let server = Server::with(settings.data(&data).log(&log.each_ref().map(String::as_str)));
     // The last ones of many are made as slowly as if there were no hurry, and there is none.
     let waited_for = f64::from(spares) * cores as f64 * if way == Way::Ready { 0.9 } else { 1.0 };
     process::eventually("spares are ready", Duration::from_secs(60), || {
