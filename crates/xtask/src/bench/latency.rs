@@ -9,7 +9,6 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -20,6 +19,7 @@ use inrush_tests::settings::Settings;
 use rustix::fs::OFlags;
 use serde_json::Value;
 
+use super::generator;
 use super::report::Summary;
 use crate::test;
 
@@ -131,10 +131,8 @@ fn wait_for_spares(server: &Server) {
 
 /// Runs the load generator and returns its JSON.
 fn generate(load: &Path, server: &Server, arguments: &Arguments, rate: Option<f64>) -> anyhow::Result<Value> {
-    let mut command = Command::new(load);
-    command.arg("run").arg(server.mx().to_string()).args(["--sessions", &arguments.sessions.to_string()]);
-    command.args(["--length", "4096", "--to", "b@example.com", "--warmup", "1s", "--json", "-"]);
-    command.arg("--dont-disconnect");
+    let mut command = generator::kept_connections(load, server.mx(), 4096, arguments.sessions);
+    command.args(["--warmup", "1s"]);
     command.args(["--duration", &format!("{}s", arguments.seconds)]);
     match rate {
         Some(rate) => command.args(["--rate", &format!("{rate:.0}")]),

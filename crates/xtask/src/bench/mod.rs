@@ -1,7 +1,9 @@
 //! Measurements, alone and against other servers. They want a quiet machine and are no part of the tests.
 
+mod beside;
 mod compare;
 mod cpu;
+mod generator;
 mod idle;
 mod latency;
 mod reading;
@@ -12,6 +14,8 @@ mod turnover;
 /// Which measurement.
 #[derive(clap::Subcommand)]
 pub(crate) enum Task {
+    /// What a tool that reads the log costs the gateway beside it
+    Beside(beside::Arguments),
     /// Postfix's smtp-sink and smtpd and inrush, side by side under the same load
     Compare(compare::Arguments),
     /// Memory of idle connections
@@ -30,6 +34,7 @@ pub(crate) enum Task {
 /// A server or client cannot be started, or a run fails.
 pub(crate) fn run(task: &Task) -> anyhow::Result<()> {
     match task {
+        Task::Beside(arguments) => beside::run(arguments),
         Task::Compare(arguments) => compare::run(arguments),
         Task::Idle(arguments) => idle::run(arguments),
         Task::Latency(arguments) => latency::run(arguments),

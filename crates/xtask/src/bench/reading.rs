@@ -15,6 +15,7 @@ use inrush_tests::server::Server;
 use inrush_tests::settings::Settings;
 use rustix::fs::OFlags;
 
+use super::generator;
 use super::report::Summary;
 use crate::test;
 
@@ -91,15 +92,8 @@ fn fill(arguments: &Arguments, gateway: &Path, load: &Path, data: &Path) -> anyh
     let settings =
         Settings { binary: Some(gateway.into()), top: vec!["cores = 1".into()], ..Settings::default() };
     let mut server = Server::with(settings.data(data).log(&["segment_bytes = \"1GiB\"", "spares = 1"]));
-    let mut command = Command::new(load);
-    command.arg("run").arg(server.mx().to_string()).args([
-        "--sessions",
-        "50",
-        "--closed",
-        "--dont-disconnect",
-    ]);
-    command.args(["--length", &arguments.length.to_string(), "--to", "b@example.com"]);
-    command.args(["--messages", &arguments.messages.to_string(), "--json", "-"]).stdout(Stdio::null());
+    let mut command = generator::closed_loop(load, server.mx(), arguments.length);
+    command.args(["--messages", &arguments.messages.to_string()]).stdout(Stdio::null());
     ensure!(command.status().context("inrush-load")?.success(), "inrush-load failed");
     server.kill9();
     Ok(())

@@ -5,7 +5,6 @@
 //! keeps everything; `recycle` has a consumer that is always done, so that segments are retired and written again.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use inrush_tests::server::Server;
 use inrush_tests::settings::Settings;
 use serde_json::Value;
 
+use super::generator;
 use super::report::Summary;
 use crate::test;
 
@@ -183,15 +183,8 @@ fn consume(data: &Path, cores: usize, over: &AtomicBool) {
 }
 
 fn generate(load: &Path, server: &Server, arguments: &Arguments) -> anyhow::Result<Value> {
-    let mut command = Command::new(load);
-    command.arg("run").arg(server.mx().to_string()).args([
-        "--sessions",
-        "50",
-        "--closed",
-        "--dont-disconnect",
-    ]);
-    command.args(["--length", &arguments.length.to_string(), "--to", "b@example.com"]);
-    command.args(["--warmup", "1s", "--json", "-", "--duration", &format!("{}s", arguments.seconds)]);
+    let mut command = generator::closed_loop(load, server.mx(), arguments.length);
+    command.args(["--warmup", "1s", "--duration", &format!("{}s", arguments.seconds)]);
     let output = command.output().context("inrush-load")?;
     ensure!(output.status.success(), "inrush-load: {}", String::from_utf8_lossy(&output.stderr));
     Ok(serde_json::from_slice(&output.stdout)?)

@@ -1,0 +1,24 @@
+//! The load that the benchmarks of the gateway alone share.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+/// Sessions of a closed loop.
+const SESSIONS: u32 = 50;
+
+/// Messages of so many octets over kept connections, each session one after the other as fast as they are taken; the result is JSON. How long or how
+/// many is for the caller to say.
+pub(super) fn closed_loop(load: &Path, to: SocketAddr, length: u32) -> Command {
+    let mut command = kept_connections(load, to, length, SESSIONS);
+    command.arg("--closed");
+    command
+}
+
+/// The same without a pace.
+pub(super) fn kept_connections(load: &Path, to: SocketAddr, length: u32, sessions: u32) -> Command {
+    let mut command = Command::new(load);
+    command.arg("run").arg(to.to_string()).args(["--sessions", &sessions.to_string(), "--dont-disconnect"]);
+    command.args(["--length", &length.to_string(), "--to", "b@example.com", "--json", "-"]);
+    command
+}
