@@ -180,6 +180,7 @@ fn power_cuts(name: &str, ext4: &[&str], cuts: u64, sectors: &[usize]) {
     let (record, flushes) = (&kept.record, kept.record.flushes());
     let enough = flushes.len() > 20 && record.acknowledged.len() as u64 >= MESSAGES;
     assert!(enough, "too little was recorded");
+    let made = record.acknowledged.values().map(|(_, position)| *position).min().unwrap_or(record.begin + 1);
     let place = Mounted::tmpfs(200);
     let file = place.path().join("disk.img");
     let (mut found_in_all, mut real) = (0, 0);
@@ -188,9 +189,10 @@ fn power_cuts(name: &str, ext4: &[&str], cuts: u64, sectors: &[usize]) {
         kept.seed.set(seed.wrapping_add(round));
         let mut random = Random::new(kept.seed.get());
         let mut any = |count: usize| usize::try_from(random.below(count as u64)).unwrap();
-        // Every second cut is right behind a flush, where the most hangs on it; the others are anywhere.
-        let cut = match any(2) {
-            0 => flushes[any(flushes.len())],
+        // Every second cut is right behind a flush, where the most hangs on it; some are while the data directory is made, the others anywhere.
+        let cut = match any(8) {
+            0..4 => flushes[any(flushes.len())],
+            4 => record.begin + any(made - record.begin),
             _ => record.begin + any(record.events.len() + 1 - record.begin),
         };
         let (sector, for_real) = (sectors[any(sectors.len())], any(REAL_EVERY) == 0);
