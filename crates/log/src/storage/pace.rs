@@ -82,16 +82,30 @@ impl Watch {
         let now = Instant::now();
         let due =
             |at: Option<Instant>, interval| at.is_none_or(|at: Instant| now.duration_since(at) >= interval);
-        if due(self.listed_at, LIST_INTERVAL) {
-            self.listed_at = Some(now);
-            // A directory that cannot be listed is nobody's log.
-            self.files = list(root).unwrap_or_default();
-            self.looked_at = None;
+        let listing = due(self.listed_at, LIST_INTERVAL);
+        if listing {
+            self.list(root, now);
         }
-        if due(self.looked_at, LOOK_INTERVAL) {
+        if listing || due(self.looked_at, LOOK_INTERVAL) {
             self.looked_at = Some(now);
-            self.busy = self.files.iter().any(|file| changed(file).is_some_and(is_recent));
+            let was_busy = self.busy;
+            self.busy = self.is_changing();
+            // A fast gateway fills both segments between two listings.
+            if was_busy && !self.busy && !listing {
+                self.list(root, now);
+                self.busy = self.is_changing();
+            }
         }
+    }
+
+    fn list(&mut self, root: &std::path::Path, now: Instant) {
+        self.listed_at = Some(now);
+        // A directory that cannot be listed is nobody's log.
+        self.files = list(root).unwrap_or_default();
+    }
+
+    fn is_changing(&self) -> bool {
+        self.files.iter().any(|file| changed(file).is_some_and(is_recent))
     }
 }
 
@@ -158,6 +172,18 @@ mod tests {
         watch.looked_at = None;
         watch.look(folder.path());
         assert!(watch.busy);
+        // Both are full before the next listing.
+        for number in 2..=3 {
+            fs::File::options()
+                .write(true)
+                .open(log.join(segment_name(number)))?
+                .set_modified(SystemTime::now() - Duration::from_secs(1))?;
+        }
+        fs::write(log.join(segment_name(4)), b"")?;
+        watch.looked_at = None;
+        watch.look(folder.path());
+        assert!(watch.busy);
+        assert_eq!(watch.files[0], log.join(segment_name(4)));
         Ok(())
     }
 

@@ -53,7 +53,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         top: vec![format!("cores = {}", arguments.cores)],
         ..Settings::default()
     };
-    let server = Server::with(settings.data(&data));
+    let server = Server::with(settings.data(&data).log(&[]));
     let window = Duration::from_millis(arguments.window);
     let whole = WARMUP + window * (2 * arguments.rounds + 2);
     let mut command = generator::closed_loop(&load, server.mx(), arguments.length);
