@@ -1,12 +1,13 @@
 //! The dialogs of `tests/dialogs` over a socket: the same scripts that the session plays in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use inrush_dialog::{Script, Storage, Verdict};
 use inrush_tests::server::Server;
 use inrush_tests::settings::{Recipients, Settings};
+use inrush_tests::tls::{Authority, Files, Stream, secure};
 use inrush_tests::{binary, export};
 
 /// Settings that steer the session alone and that no operator can set: the size of its pieces and buffers, extensions that are
@@ -36,11 +37,12 @@ fn needs(script: &Script) -> Option<Needs> {
         let least = LEAST.iter().find(|(least, _)| *least == name);
         least.is_some_and(|(_, least)| value.parse::<u64>().is_ok_and(|value| value < *least))
     };
+    let no_tls = script.settings.iter().any(|(name, value)| name == "tls" && value == "unavailable");
     let own = script
         .settings
         .iter()
         .any(|(name, value)| MEMORY_ONLY.contains(&name.as_str()) || too_low(name, value));
-    if fails || later || own || SILENT.contains(&script.name.as_str()) {
+    if fails || later || own || no_tls || SILENT.contains(&script.name.as_str()) {
         return None;
     }
     let settings = script.settings.iter().filter(|(name, _)| !INVISIBLE.contains(&name.as_str()));
@@ -49,11 +51,17 @@ fn needs(script: &Script) -> Option<Needs> {
     Some(Needs { settings: settings.cloned().collect(), recipients: recipients.collect() })
 }
 
-fn server(needs: &Needs, scripts: &[&Script]) -> Server {
+fn server(needs: &Needs, scripts: &[&Script], certificate: &Files) -> Server {
     let mut settings = Settings { hostname: "mx.example".into(), ..Settings::default() };
+    let mut smtps =
+        "[[listener]]\nname = \"smtps\"\naddress = [\"127.0.0.1:0\"]\ntls = \"implicit\"\n".to_owned();
     for (name, value) in &needs.settings {
         match name.as_str() {
-            "bare_newline" => settings.listener.push(format!("bare_newline = \"{value}\"")),
+            "tls" => settings.listener.push(format!("tls = \"{value}\"")),
+            "bare_newline" => {
+                settings.listener.push(format!("bare_newline = \"{value}\""));
+                smtps.push_str(&format!("bare_newline = \"{value}\"\n"));
+            }
             name if name.ends_with("_bytes_max") || name.ends_with("_octets_max") => {
                 settings.limits.push(format!("{name} = \"{value}B\""));
             }
@@ -87,7 +95,7 @@ fn server(needs: &Needs, scripts: &[&Script]) -> Server {
         let listed = |list: BTreeSet<String>| Recipients::Listed(list.into_iter().collect());
         settings.domains = domains.map(|(domain, list)| (domain, listed(list))).collect();
     }
-    Server::with(settings)
+    Server::with(settings.tables(&format!("[tls]\n{}", certificate.lines())).tables(&smtps))
 }
 
 #[test]
@@ -104,16 +112,21 @@ fn over_a_socket() {
     // Most can be played; should that change, it is to be seen.
     assert!(in_memory_only.len() * 5 < scripts.len(), "{in_memory_only:?}");
 
+    let authority = Authority::new();
+    let certificate = authority.issue("mx.example");
     let mut failures = Vec::new();
     for (needs, scripts) in &groups {
-        let server = server(needs, scripts);
+        let server = server(needs, scripts, &certificate);
         let mut failed = false;
         for script in scripts {
-            let mut stream = TcpStream::connect(server.mx()).unwrap();
-            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-            if let Err(error) = script.play(&mut stream) {
-                failures.push(format!("{}: {error}", script.name));
-                failed = true;
+            let as_it_stands = [(server.mx(), script.settings.iter().any(|(_, value)| value == "implicit"))];
+            let under_tls = [(server.listener("smtps"), true)];
+            let under_tls = under_tls.iter().take(ways(script) - 1);
+            for &(address, implicit) in as_it_stands.iter().chain(under_tls) {
+                if let Err(error) = play(script, address, implicit) {
+                    failures.push(format!("{} ({address}): {error}", script.name));
+                    failed = true;
+                }
             }
         }
         if !failed {
@@ -123,10 +136,30 @@ fn over_a_socket() {
     assert!(failures.is_empty(), "{} of {} failed:\n{}", failures.len(), scripts.len(), failures.join("\n"));
 }
 
-/// As many messages as the scripts name, and each body that they name once.
+fn play(script: &Script, address: SocketAddr, implicit: bool) -> Result<(), String> {
+    let socket = TcpStream::connect(address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut stream = Stream::Plain(socket);
+    let shake_hands = |stream: &mut Stream| {
+        *stream = secure(stream.socket().try_clone()?, "mx.example")?;
+        Ok(())
+    };
+    if implicit {
+        shake_hands(&mut stream).map_err(|error: std::io::Error| error.to_string())?;
+    }
+    script.play(&mut stream, shake_hands)
+}
+
+/// How often a script is played: once more under TLS, if it is not about TLS or about what is offered, which is not the same there.
+fn ways(script: &Script) -> usize {
+    let about_tls = script.settings.iter().any(|(name, _)| name == "tls");
+    if about_tls || script.name.starts_with("ehlo_offers") || script.name.contains("tls") { 1 } else { 2 }
+}
+
+/// As many messages as the scripts name, without and with TLS, and each body that they name as often.
 fn check_messages(server: &Server, scripts: &[&Script], failures: &mut Vec<String>) {
     let mut stored = export::all(&server.data());
-    let expected = scripts.iter().map(|script| script.messages.len()).sum::<usize>();
+    let expected = scripts.iter().map(|script| script.messages.len() * ways(script)).sum::<usize>();
     if stored.len() != expected {
         failures.push(format!(
             "{} messages expected, {} stored: {:?}",
@@ -137,11 +170,13 @@ fn check_messages(server: &Server, scripts: &[&Script], failures: &mut Vec<Strin
     }
     for script in scripts {
         for message in script.messages.iter().filter_map(|message| message.body.as_ref()) {
-            let found = stored.iter().find(|(_, stored)| export::split(stored, message).is_ok());
-            if let Some(id) = found.map(|(id, _)| id.clone()) {
-                stored.remove(&id);
-            } else {
-                failures.push(format!("{}: not stored as sent: {}", script.name, message.escape_ascii()));
+            for _ in 0..ways(script) {
+                let found = stored.iter().find(|(_, stored)| export::split(stored, message).is_ok());
+                if let Some(id) = found.map(|(id, _)| id.clone()) {
+                    stored.remove(&id);
+                } else {
+                    failures.push(format!("{}: not stored as sent: {}", script.name, message.escape_ascii()));
+                }
             }
         }
     }

@@ -11,6 +11,7 @@ use inrush_tests::mount::Mounted;
 use inrush_tests::process::{self, Finished};
 use inrush_tests::server::{Server, write_config};
 use inrush_tests::settings::{Settings, recipients_file};
+use inrush_tests::tls::{Authority, Files};
 use inrush_tests::{binary, export};
 use tempfile::TempDir;
 
@@ -172,6 +173,53 @@ fn mistakes_in_the_config() {
         fs::write(&config, text).unwrap();
         for command in ["check", "serve"] {
             refused(command, &config, words, &[folder.path()]);
+        }
+    }
+}
+
+/// Each with the words of its one message: what is wrong with which file.
+#[test]
+fn certificates_that_cannot_be_used() {
+    let authority = Authority::new();
+    let (good, other) = (authority.issue("mx.example"), authority.issue("mx.other.example"));
+    let expired = authority.issue_until("expired", "mx.example", 2021);
+    let encrypted = Files { key: authority.folder().join("encrypted.pem"), ..good.clone() };
+    let mut openssl = process::command("openssl", ["ec", "-aes256", "-passout", "pass:secret", "-in"]);
+    openssl.arg(&good.key).arg("-out").arg(&encrypted.key);
+    process::finish(openssl).succeeded();
+    let garbage = Files { certificate: authority.folder().join("garbage.pem"), ..good.clone() };
+    fs::write(&garbage.certificate, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+        .unwrap();
+    let empty = Files { certificate: authority.folder().join("empty.pem"), ..good.clone() };
+    fs::write(&empty.certificate, "").unwrap();
+    let none = Files { certificate: authority.folder().join("none.pem"), ..good.clone() };
+    let swapped = Files { key: other.key.clone(), ..good.clone() };
+    let sni = |name: &str, files: &Files| format!("[[tls.sni]]\nname = \"{name}\"\n{}", files.lines());
+    let ca = format!("client_ca = \"{}\"\n", empty.certificate.display());
+    let table: &[(&Files, String, &[&str])] = &[
+        (&swapped, String::new(), &["tls.key", "is not the key of"]),
+        (&expired, String::new(), &["tls.certificate", "expired.certificate.pem has expired at"]),
+        (&none, String::new(), &["tls.certificate", "none.pem cannot be read"]),
+        (&empty, String::new(), &["tls.certificate", "empty.pem holds no certificate"]),
+        (&garbage, String::new(), &["tls.certificate", "garbage.pem"]),
+        (&encrypted, String::new(), &["tls.key", "encrypted.pem is encrypted"]),
+        (&good, ca, &["tls.client_ca", "empty.pem holds no certificate"]),
+        (
+            &good,
+            sni("mx.third.example", &other),
+            &["tls.sni.certificate", "is not for the name mx.third.example"],
+        ),
+        (&good, sni("mx.other.example", &swapped), &["tls.sni", "is not the key of"]),
+    ];
+    for (files, more, words) in table {
+        let folder = folder();
+        let config = folder.path().join("inrush.toml");
+        let listener = "[[listener]]\nname = \"mx\"\naddress = [\"127.0.0.1:0\"]\ntls = \"starttls\"\n";
+        fs::write(&config, format!("[tls]\n{}{more}{listener}", files.lines())).unwrap();
+        let mut all = vec!["inrush.toml:"];
+        all.extend_from_slice(words);
+        for command in ["check", "serve"] {
+            refused(command, &config, &all, &[folder.path()]);
         }
     }
 }

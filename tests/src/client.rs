@@ -4,6 +4,8 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use crate::tls::{self, Stream};
+
 const READ_LIMIT: Duration = Duration::from_secs(60);
 
 /// A reply: its code and its lines without the code.
@@ -35,7 +37,7 @@ impl Reply {
 /// One connection.
 #[derive(Debug)]
 pub struct Client {
-    stream: TcpStream,
+    stream: Stream,
     input: Vec<u8>,
 }
 
@@ -49,7 +51,36 @@ impl Client {
         stream.set_read_timeout(Some(READ_LIMIT))?;
         stream.set_write_timeout(Some(READ_LIMIT))?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, input: Vec::new() })
+        Ok(Self { stream: Stream::Plain(stream), input: Vec::new() })
+    }
+
+    /// Connects and shakes hands at once, asking for `name`; nothing is read yet.
+    ///
+    /// # Errors
+    /// The connection or the handshake fails.
+    pub fn open_secure(address: SocketAddr, name: &str) -> io::Result<Self> {
+        let mut client = Self::open(address)?;
+        client.secure(name)?;
+        Ok(client)
+    }
+
+    /// Shakes hands, asking for `name`, whatever certificate it is shown.
+    ///
+    /// # Errors
+    /// The handshake fails.
+    pub fn secure(&mut self, name: &str) -> io::Result<()> {
+        self.stream = tls::secure(self.stream().try_clone()?, name)?;
+        Ok(())
+    }
+
+    /// STARTTLS and the handshake.
+    ///
+    /// # Panics
+    /// The server refuses, or the handshake fails.
+    #[track_caller]
+    pub fn start_tls(&mut self, name: &str) {
+        self.say("STARTTLS", 220);
+        self.secure(name).unwrap_or_else(|error| panic!("TLS handshake: {error}"));
     }
 
     /// Connects, takes the 220 and says EHLO.
@@ -147,12 +178,17 @@ impl Client {
 
     /// The stream, to close a half or set options.
     pub fn stream(&self) -> &TcpStream {
+        self.stream.socket()
+    }
+
+    /// The connection with its TLS, if it has some.
+    pub fn stream_below(&self) -> &Stream {
         &self.stream
     }
 
     /// No more octets will come from us.
     pub fn finish_sending(&self) {
-        let _ = self.stream.shutdown(Shutdown::Write);
+        let _ = self.stream().shutdown(Shutdown::Write);
     }
 
     fn line(&mut self) -> io::Result<String> {

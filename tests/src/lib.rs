@@ -27,3 +27,4 @@ pub mod sealed;
 pub mod sender;
 pub mod server;
 pub mod settings;
+pub mod tls;

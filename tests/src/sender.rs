@@ -18,11 +18,25 @@ pub struct Acknowledged {
     pub number: u64,
 }
 
+/// See [`Round::guard`].
+#[derive(Debug)]
+pub struct Guard<'r>(&'r Round);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.abandoned.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Where the numbers of a round come from, and when to stop.
 #[derive(Debug)]
 pub struct Round {
     next: AtomicU64,
     end: u64,
+    /// Set when the test has failed: the senders end, and nobody waits for them for ever.
+    abandoned: AtomicBool,
     /// Set before the server, or its disk, is made to fail on purpose: from then on a broken connection and a reply of 4xx are no failure
     /// but the end.
     pub over: AtomicBool,
@@ -36,7 +50,17 @@ impl Round {
 
     /// Numbers begin here, and the senders end soon after there, if the server has not ended before.
     pub fn between(number: u64, end: u64) -> Self {
-        Self { next: AtomicU64::new(number), end, over: AtomicBool::new(false) }
+        Self {
+            next: AtomicU64::new(number),
+            end,
+            abandoned: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+        }
+    }
+
+    /// Ends the senders when the test fails while they run.
+    pub fn guard(&self) -> Guard<'_> {
+        Guard(self)
     }
 
     /// How many numbers were given out so far, in all rounds.
@@ -59,14 +83,15 @@ impl Round {
     /// # Panics
     /// The server refuses a message.
     pub fn send_telling(&self, address: SocketAddr, mut tell: impl FnMut(String, u64)) {
-        while self.next() < self.end {
+        while self.next() < self.end && !self.abandoned.load(Ordering::Relaxed) {
             // Any error is the death of the server that the test brings about.
             let Ok(client) = Client::open(address) else { break };
             if self.session(client, &mut tell).is_err() {
                 break;
             }
         }
-        let over = self.over.load(Ordering::SeqCst) || self.next() >= self.end;
+        let abandoned = self.abandoned.load(Ordering::Relaxed);
+        let over = self.over.load(Ordering::SeqCst) || self.next() >= self.end || abandoned;
         assert!(over, "the server is gone before it was killed");
     }
 

@@ -53,6 +53,15 @@ impl Server {
         self.mx
     }
 
+    /// Where the listener of this name listens.
+    ///
+    /// # Panics
+    /// There is none.
+    #[track_caller]
+    pub fn listener(&self, name: &str) -> SocketAddr {
+        listening(&self.log(), name).unwrap_or_else(|| panic!("no listener {name}:\n{}", self.log()))
+    }
+
     /// Where the operator asks.
     pub fn admin(&self) -> SocketAddr {
         self.admin
@@ -106,6 +115,22 @@ impl Server {
         if let Some(child) = &self.child {
             signal(child, Signal::TERM);
         }
+    }
+
+    /// Asks it to read its configuration again, without waiting.
+    pub fn hang_up(&self) {
+        if let Some(child) = &self.child {
+            signal(child, Signal::HUP);
+        }
+    }
+
+    /// Waits until its log holds this text.
+    ///
+    /// # Panics
+    /// It does not.
+    #[track_caller]
+    pub fn wait_for_log(&self, text: &str) {
+        process::eventually(text, READY_LIMIT, || self.log().contains(text));
     }
 
     /// Waits for the end that was asked for.

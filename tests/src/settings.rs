@@ -18,6 +18,8 @@ pub struct Settings {
     pub limits: Vec<String>,
     /// `hostname`.
     pub hostname: String,
+    /// Further tables, as they are.
+    pub tables: Vec<String>,
     /// Domains by name; `"*"` is every other one.
     pub domains: Vec<(String, Recipients)>,
     /// Where the log is; `None` = a fresh folder of its own.
@@ -37,6 +39,7 @@ impl Default for Settings {
             log: vec!["segment_bytes = \"4MiB\"".into(), "free_bytes_min = \"16MiB\"".into()],
             listener: Vec::new(),
             limits: Vec::new(),
+            tables: Vec::new(),
             hostname: "mx.test.example".into(),
             domains: vec![("example.com".into(), Recipients::Any)],
             data: None,
@@ -66,6 +69,13 @@ impl Settings {
     #[must_use]
     pub fn listener(mut self, line: &str) -> Self {
         self.listener.push(line.into());
+        self
+    }
+
+    /// The same with these tables besides.
+    #[must_use]
+    pub fn tables(mut self, text: &str) -> Self {
+        self.tables.push(text.into());
         self
     }
 
@@ -103,6 +113,8 @@ impl Settings {
             text.push_str("\n[limits]\n");
             lines(&mut text, &self.limits);
         }
+        text.push('\n');
+        lines(&mut text, &self.tables);
         text.push_str("\n[admin]\naddress = \"127.0.0.1:0\"\n");
         text
     }

@@ -1,5 +1,7 @@
 //! What only all files together show, and the files that the configuration names.
 
+mod tls;
+
 use std::collections::HashMap;
 use std::fs;
 use std::io;
@@ -10,7 +12,7 @@ use std::sync::Arc;
 use inrush_admin::Token;
 use inrush_gateway::settings::ListenerSettings;
 use inrush_policy::{AddressList, DomainError, Recipients};
-use inrush_proto::Path as MailPath;
+use inrush_proto::{Path as MailPath, Tls};
 
 use crate::error::{ConfigErrors, Place};
 use crate::read::{Entry, Reader};
@@ -20,6 +22,7 @@ use crate::{Config, sorted};
 /// Checks what was read and composes the settings.
 pub(crate) fn finish(mut reader: Reader) -> Result<Config, ConfigErrors> {
     listeners(&mut reader);
+    tls::tls(&mut reader);
     domains(&mut reader);
     gateway(&mut reader);
     log(&mut reader);
@@ -44,6 +47,24 @@ fn listeners(reader: &mut Reader) {
         if let Some(first) = names.insert(name.clone(), at.clone()) {
             reader.error(at, "listener.name", format!("there is a listener {name:?} already, at {first}"));
         }
+        if entry.table.client_certificates {
+            let what = match (reader.config.tls.client_ca.is_some(), entry.table.tls) {
+                (false, _) => Some("needs client_ca in [tls]: nobody vouches for clients otherwise"),
+                (true, Tls::Off) => Some("has no meaning with tls = \"off\""),
+                _ => None,
+            };
+            if let Some(what) = what {
+                reader.error(
+                    entry.place("client_certificates"),
+                    "listener.client_certificates",
+                    what.to_owned(),
+                );
+            }
+        }
+        if entry.table.tls != Tls::Off && reader.config.tls.certificate.is_none() {
+            let what = "needs certificate and key in [tls]".to_owned();
+            reader.error(entry.place("tls"), "listener.tls", what);
+        }
         if address.is_empty() {
             reader.error(entry.place("address"), "listener.address", "is empty".to_owned());
         }
@@ -60,6 +81,8 @@ fn listeners(reader: &mut Reader) {
     let listener = |table: &ListenerTable| ListenerSettings {
         name: table.name.clone(),
         addresses: table.address.clone(),
+        tls: table.tls,
+        client_certificates: table.client_certificates,
         bare_newline: table.bare_newline,
     };
     let Config { gateway, listeners, .. } = &mut reader.config;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::Config;
 use crate::field::Field;
-use crate::schema::{DOMAIN, DOMAIN_HELP, LISTENER, LISTENER_HELP, Row, TABLES};
+use crate::schema::{DOMAIN, DOMAIN_HELP, LISTENER, LISTENER_HELP, Row, SNI, SNI_HELP, SniTable, TABLES};
 
 /// Every key with its default, its range and a line of explanation, as a file that gives exactly the defaults.
 #[must_use]
@@ -36,6 +36,11 @@ impl Config {
             let header = if table.name.is_empty() { String::new() } else { format!("[{}]", table.name) };
             head(&mut text, &header, table.help);
             keys(&mut text, table.rows, &mut self, explained);
+        }
+        let mut sni = std::mem::take(&mut self.sni);
+        for sni in &mut sni {
+            head(&mut text, "[[tls.sni]]", SNI_HELP);
+            keys(&mut text, SNI, sni, explained);
         }
         let mut listeners = std::mem::take(&mut self.listeners);
         for listener in &mut listeners {
@@ -94,6 +99,9 @@ pub fn documentation() -> String {
         let title =
             if table.name.is_empty() { "Top of the file".to_owned() } else { format!("`[{}]`", table.name) };
         section(&mut text, &title, table.help, table.rows, &mut config);
+        if table.name == "tls" {
+            section(&mut text, "`[[tls.sni]]`", SNI_HELP, SNI, &mut SniTable::default());
+        }
     }
     let mut listeners = std::mem::take(&mut config.listeners);
     let mut domains = std::mem::take(&mut config.domains);
@@ -129,9 +137,14 @@ defaults below are in force.
 hostname = \"mx1.example.com\"
 data_dir = \"/var/lib/inrush\"
 
+[tls]
+certificate = \"tls/fullchain.pem\"
+key = \"tls/privkey.pem\"
+
 [[listener]]
 name = \"mx\"
 address = [\"[::]:25\"]
+tls = \"starttls\"
 
 [[domain]]
 name = \"example.com\"

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use inrush_gateway::settings::Engine;
 use inrush_log::Durability;
-use inrush_proto::BareNewline;
+use inrush_proto::{BareNewline, Tls};
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -74,6 +74,12 @@ macro_rules! choices {
 choices! {
     Engine { "auto" => Engine::Auto, "io_uring" => Engine::IoUring, "epoll" => Engine::Epoll }
     Durability { "strict" => Durability::Strict, "relaxed" => Durability::Relaxed }
+    Tls {
+        "off" => Tls::Off,
+        "starttls" => Tls::StartTls,
+        "required" => Tls::Required,
+        "implicit" => Tls::Implicit,
+    }
     BareNewline {
         "reject" => BareNewline::Reject,
         "normalize" => BareNewline::Normalize,

@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 use inrush_admin::AdminSettings;
 use inrush_gateway::settings::GatewaySettings;
+use inrush_gateway::tls::SharedCertificates;
 use inrush_log::LogSettings;
 use inrush_policy::Recipients;
 use inrush_proto::Settings as SessionSettings;
@@ -36,7 +37,7 @@ pub use error::{ConfigError, ConfigErrors, Place};
 pub use units::Unit;
 
 use read::Reader;
-use schema::{DomainTable, ListenerTable};
+use schema::{DomainTable, ListenerTable, SniTable, TlsTable};
 
 /// The settings of all parts.
 #[derive(Clone, Debug)]
@@ -57,7 +58,11 @@ pub struct Config {
     pub recipients: Arc<Recipients>,
     /// The files that were read, in order; none for the embedded defaults.
     pub files: Vec<PathBuf>,
+    /// The certificates of the listeners.
+    pub certificates: SharedCertificates,
     token_file: Option<PathBuf>,
+    tls: TlsTable,
+    sni: Vec<SniTable>,
     listeners: Vec<ListenerTable>,
     domains: Vec<DomainTable>,
 }
@@ -77,7 +82,10 @@ impl Default for Config {
             admin: AdminSettings::default(),
             recipients: Arc::new(Recipients::catch_all()),
             files: Vec::new(),
+            certificates: SharedCertificates::default(),
             token_file: None,
+            tls: TlsTable::default(),
+            sni: Vec::new(),
             listeners: vec![ListenerTable::default()],
             domains: vec![DomainTable::default()],
         }
@@ -86,7 +94,7 @@ impl Default for Config {
 
 impl Config {
     /// Reads `path` and the files `conf.d/*.toml` in the same directory, in the order of their names; without a path gives the
-    /// embedded defaults. Also reads the files that the configuration names: recipients and the token.
+    /// embedded defaults. Also reads the files that the configuration names: recipients, certificates and the token.
     ///
     /// # Errors
     /// All mistakes of all files.

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::Config;
 use crate::error::{ConfigError, Place, nearest};
-use crate::schema::{DOMAIN, DomainTable, LATER, LISTENER, ListenerTable, Row, TABLES};
+use crate::schema::{DOMAIN, DomainTable, LATER, LISTENER, ListenerTable, Row, SNI, SniTable, TABLES};
 
 /// Where keys stand, for the checks that come after reading.
 #[derive(Debug, Default)]
@@ -28,6 +28,7 @@ pub(crate) struct Reader {
     pub(crate) config: Config,
     pub(crate) listeners: Vec<Entry<ListenerTable>>,
     pub(crate) domains: Vec<Entry<DomainTable>>,
+    pub(crate) sni: Vec<Entry<SniTable>>,
     pub(crate) places: Places,
     pub(crate) errors: Vec<ConfigError>,
 }
@@ -97,6 +98,20 @@ impl Reader {
             match value.get_ref() {
                 DeValue::Table(entries) => {
                     for (key, value) in entries {
+                        if let ("tls", "sni", DeValue::Array(array)) =
+                            (table.name, key.get_ref().as_ref(), value.get_ref())
+                        {
+                            for element in array {
+                                let entry = self.entry(source, "tls.sni", SNI, element);
+                                self.sni.extend(entry);
+                            }
+                            continue;
+                        }
+                        if (table.name, key.get_ref().as_ref()) == ("tls", "sni") {
+                            let what = "expected [[tls.sni]], a table that may be repeated";
+                            self.error(source.place(&key.span()), "tls.sni", what.to_owned());
+                            continue;
+                        }
                         self.setting(source, table.name, table.rows, key, value);
                     }
                 }

@@ -1,9 +1,10 @@
 //! Every key of the configuration file: one row each, from which reading, suggestions, dumps and `docs/configuration.md` are made.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use inrush_gateway::settings::ListenerSettings;
-use inrush_proto::BareNewline;
+use inrush_proto::{BareNewline, Tls};
 
 use crate::Config;
 use crate::field::{Field, OnlyFirst};
@@ -38,18 +39,21 @@ pub(crate) struct ListenerTable {
     pub(crate) name: String,
     pub(crate) address: Vec<SocketAddr>,
     kind: OnlyFirst,
-    tls: OnlyFirst,
+    pub(crate) tls: Tls,
+    pub(crate) client_certificates: bool,
     pub(crate) bare_newline: BareNewline,
 }
 
 impl Default for ListenerTable {
     fn default() -> Self {
-        let ListenerSettings { name, addresses, bare_newline } = ListenerSettings::default();
+        let ListenerSettings { name, addresses, tls, client_certificates, bare_newline } =
+            ListenerSettings::default();
         Self {
             name,
             address: addresses,
             kind: OnlyFirst(&["mx", "submission", "lmtp"]),
-            tls: OnlyFirst(&["off", "starttls", "required", "implicit"]),
+            tls,
+            client_certificates,
             bare_newline,
         }
     }
@@ -70,9 +74,25 @@ impl Default for DomainTable {
     }
 }
 
+/// `[tls]` as it was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TlsTable {
+    pub(crate) certificate: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
+    pub(crate) client_ca: Option<PathBuf>,
+}
+
+/// One `[[tls.sni]]` as it was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SniTable {
+    pub(crate) name: String,
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
 /// Keys and tables of later versions: refused by name, so that nobody believes them to be in force.
 pub(crate) const LATER: &[&str] =
-    &["tls", "submission", "route", "queue", "relay", "listener.proxy_protocol_from", "domain.route"];
+    &["submission", "route", "queue", "relay", "listener.proxy_protocol_from", "domain.route"];
 
 macro_rules! rows {
     ($($key:literal $help:literal $field:expr;)+) => {
@@ -125,6 +145,10 @@ pub(crate) const TABLES: &[Table] = &[
                 |config| Field::Number(&mut config.gateway.timeouts.idle_timeout_under_pressure, Unit::Duration, SECOND..=DAY);
             "transaction_timeout" "From MAIL to the final reply of one message; then 421 4.4.2."
                 |config| Field::Number(&mut config.gateway.timeouts.transaction_timeout, Unit::Duration, SECOND..=DAY);
+            "handshake_timeout" "From STARTTLS, or the accept under implicit TLS, to the end of the TLS handshake; then the connection is closed."
+                |config| Field::Number(&mut config.gateway.timeouts.handshake_timeout, Unit::Duration, SECOND..=DAY);
+            "handshakes_max" "TLS handshakes under way on one core; then 454 4.7.0, or the end of the connection under implicit TLS."
+                |config| Field::Number(&mut config.gateway.budgets.handshakes_max, Unit::Count, 1..=1_000_000);
             "session_timeout" "From the accept to the end of one session; then 421 4.4.2."
                 |config| Field::Number(&mut config.gateway.timeouts.session_timeout, Unit::Duration, SECOND..=DAY);
             "min_data_rate" "Mail data slower than this over min_data_rate_window ends the session; 0 = no check."
@@ -174,6 +198,18 @@ pub(crate) const TABLES: &[Table] = &[
         },
     },
     Table {
+        name: "tls",
+        help: "Certificates of the listeners; reread when the files change and on SIGHUP. Versions: TLS 1.2 and 1.3.",
+        rows: rows! {
+            "certificate" "PEM file with the certificate and those of its authorities, for clients that ask for no name of [[tls.sni]]; relative to this file."
+                |config| Field::OptionalPath(&mut config.tls.certificate);
+            "key" "PEM file with its private key, not encrypted; relative to this file."
+                |config| Field::OptionalPath(&mut config.tls.key);
+            "client_ca" "PEM file with the authorities under which client certificates are believed; relative to this file."
+                |config| Field::OptionalPath(&mut config.tls.client_ca);
+        },
+    },
+    Table {
         name: "admin",
         help: "HTTP for the operator: metrics, health, status.",
         rows: rows! {
@@ -192,8 +228,10 @@ pub(crate) const LISTENER: &[Row<ListenerTable>] = rows! {
         |listener| Field::Addresses(&mut listener.address);
     "kind" "What the listener is for."
         |listener| Field::Choice(&mut listener.kind);
-    "tls" "Whether the listener speaks TLS."
+    "tls" "TLS: never, by STARTTLS for who wants it, by STARTTLS before any mail, or from the first octet on. All but off need [tls] certificate."
         |listener| Field::Choice(&mut listener.tls);
+    "client_certificates" "Whether clients are asked for a certificate; they need not have one. A name that client_ca vouches for is kept with the message."
+        |listener| Field::Switch(&mut listener.client_certificates);
     "bare_newline" "A bare CR or LF in DATA: refused with 550 5.6.11, made into CRLF, or kept."
         |listener| Field::Choice(&mut listener.bare_newline);
 };
@@ -209,6 +247,16 @@ pub(crate) const DOMAIN: &[Row<DomainTable>] = rows! {
         |domain| Field::Switch(&mut domain.allow_open);
 };
 
+pub(crate) const SNI: &[Row<SniTable>] = rows! {
+    "name" "Server name that the client asks for (RFC 6066 §3); *. stands for one label."
+        |sni| Field::Text(&mut sni.name);
+    "certificate" "PEM file with the certificate and those of its authorities; relative to this file."
+        |sni| Field::Path(&mut sni.certificate);
+    "key" "PEM file with its private key; relative to this file."
+        |sni| Field::Path(&mut sni.key);
+};
+
+pub(crate) const SNI_HELP: &str = "A certificate for another server name; the table may be repeated.";
 pub(crate) const LISTENER_HELP: &str =
     "Where mail comes in; the table may be repeated. Without any there is one on 127.0.0.1:2525.";
 pub(crate) const DOMAIN_HELP: &str = "Whose mail is taken; the table may be repeated. postmaster and abuse of each domain are always taken (RFC 5321 §4.5.1, RFC 2142).";

@@ -124,5 +124,9 @@ fn the_example_of_the_document_is_right() {
     let path = folder.path().join("inrush.toml");
     std::fs::write(&path, example).unwrap();
     std::fs::write(folder.path().join("recipients.example.com"), "joe@example.com\n").unwrap();
+    let made = rcgen::generate_simple_self_signed(["mx1.example.com".to_owned()]).unwrap();
+    std::fs::create_dir(folder.path().join("tls")).unwrap();
+    std::fs::write(folder.path().join("tls/fullchain.pem"), made.cert.pem()).unwrap();
+    std::fs::write(folder.path().join("tls/privkey.pem"), made.signing_key.serialize_pem()).unwrap();
     assert_eq!(Config::load(Some(&path)).unwrap().gateway.hostname, "mx1.example.com");
 }

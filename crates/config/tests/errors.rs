@@ -34,14 +34,28 @@ fn each_mistake_has_its_place_and_its_words() {
         ("[lgo]\nspares = 1", "x.toml:1:2: lgo: unknown key; did you mean \"log\"?"),
         ("[nothing.like.it]", "x.toml:1:2: nothing: unknown key"),
         ("[[route]]\nname = \"store\"", "x.toml:1:3: route: not supported by this version"),
-        ("[tls]\nkey = \"secret.pem\"", "x.toml:1:2: tls: not supported by this version"),
+        ("[tls]\nkey = \"secret.pem\"", "x.toml:2:1: tls.key: needs certificate beside it"),
+        ("[tls]\ncertificate = \"c.pem\"", "x.toml:2:1: tls.certificate: needs key beside it"),
+        (
+            "[tls]\ncertificate = \"none.pem\"\nkey = \"k.pem\"",
+            "x.toml:2:1: tls.certificate: none.pem cannot be read: No such file or directory (os error 2)",
+        ),
+        (
+            "[[tls.sni]]\nname = \"a\"\nkey = \"k\"",
+            "x.toml:1:1: tls.sni: has no certificate\nx.toml:1:1: tls.sni: needs certificate and key in [tls], for clients that ask for no name",
+        ),
+        ("[tls]\nsni = 5", "x.toml:2:1: tls.sni: expected [[tls.sni]], a table that may be repeated"),
+        (
+            "[[listener]]\nname = \"a\"\nclient_certificates = true",
+            "x.toml:3:23: listener.client_certificates: needs client_ca in [tls]: nobody vouches for clients otherwise",
+        ),
         (
             "[[listener]]\nname = \"a\"\nkind = \"submission\"",
             "x.toml:3:8: listener.kind: \"submission\" is not supported by this version, only \"mx\" is",
         ),
         (
             "[[listener]]\nname = \"a\"\ntls = \"starttls\"",
-            "x.toml:3:7: listener.tls: \"starttls\" is not supported by this version, only \"off\" is",
+            "x.toml:3:7: listener.tls: needs certificate and key in [tls]",
         ),
         (
             "[[listener]]\nname = \"a\"\nproxy_protocol_from = []",

@@ -9,8 +9,8 @@ use std::cell::{Cell, RefCell};
 /// Octets of the buffer that every session has: the commands of a transaction fit. Every idle session pays for it.
 pub(crate) const COMMAND: usize = 512;
 
-/// The larger sizes. The largest takes one piece of mail data (252 KiB) and what was read behind it.
-pub(crate) const SIZES: [usize; 3] = [16 * 1024, 80 * 1024, 272 * 1024];
+/// The larger sizes. The first takes the largest record of TLS (18 KiB), the last one piece of mail data (252 KiB) and what was read behind it.
+pub(crate) const SIZES: [usize; 3] = [20 * 1024, 80 * 1024, 272 * 1024];
 
 /// Octets of unused larger buffers that a core keeps.
 const KEPT_BYTES_MAX: usize = 32 << 20;

@@ -16,7 +16,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use inrush_log::{AppendError, Appender, Durability, LogSettings, Poisoned, Recipient, RecoveryReport};
-use inrush_metrics::{ConnectionRefusal, CoreMetrics, CoreWriter, Counter, Gauge, LogRefusal, Timeout};
+use inrush_metrics::{
+    ConnectionRefusal, CoreMetrics, CoreWriter, Counter, Gauge, LogRefusal, Timeout, TlsFailure,
+};
 use inrush_policy::{Recipients, Verdict as Lookup};
 use inrush_proto::{AppendFailure, Context, Path, Reply, Settings, Transaction, Verdict};
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
@@ -35,6 +37,7 @@ use crate::session;
 use crate::settings::GatewaySettings;
 use crate::signal::Signal;
 use crate::system::{self, Direction};
+use crate::tls::{Agreed, Certificates, SharedCertificates, Tls};
 use crate::watch::{Ending, Watch};
 
 /// Accepts under way on each listening socket: the ring takes a burst of connections in one turn.
@@ -77,6 +80,7 @@ pub(crate) struct Plan {
     pub(crate) appender: Appender,
     pub(crate) recovered: Vec<RecoveryReport>,
     pub(crate) recipients: Arc<Recipients>,
+    pub(crate) certificates: SharedCertificates,
     pub(crate) metrics: Arc<CoreMetrics>,
     pub(crate) control: StdUnixStream,
     pub(crate) stop: Arc<AtomicBool>,
@@ -91,6 +95,8 @@ pub(crate) struct Plan {
 pub(crate) struct Door {
     pub(crate) name: String,
     pub(crate) context: Rc<Context>,
+    /// Clients are asked for a certificate.
+    pub(crate) asks_clients: bool,
     index: usize,
     address: SocketAddr,
     socket: TcpListener,
@@ -124,6 +130,9 @@ pub(crate) struct Core {
     settings: Arc<GatewaySettings>,
     connections_max: usize,
     recipients: Arc<Recipients>,
+    certificates: SharedCertificates,
+    /// TLS handshakes under way.
+    handshakes: Cell<u32>,
     addresses: Addresses,
     contexts: Vec<Rc<Context>>,
     directory: Option<Directory>,
@@ -198,10 +207,12 @@ async fn main(plan: Plan) -> Result<(), CoreError> {
             context: Context::new(
                 Settings {
                     bare_newline: plan.settings.listeners[listener].bare_newline,
+                    tls: plan.settings.listeners[listener].tls,
                     ..plan.session.clone()
                 },
                 Box::new(observer),
             ),
+            asks_clients: plan.settings.listeners[listener].client_certificates,
             index: listener,
             address: socket.local_addr().map_err(start)?,
             socket: TcpListener::from_std(socket).map_err(start)?,
@@ -223,6 +234,8 @@ async fn main(plan: Plan) -> Result<(), CoreError> {
         settings: plan.settings,
         connections_max: plan.connections_max,
         recipients: plan.recipients,
+        certificates: plan.certificates,
+        handshakes: Cell::new(0),
         addresses: Addresses::default(),
         contexts: doors.iter().map(|door| Rc::clone(&door.context)).collect(),
         directory: plan.directory,
@@ -358,6 +371,30 @@ impl Drop for Admitted {
     }
 }
 
+/// The leave of one TLS handshake to be under way.
+pub(crate) struct HandshakePermit<'c> {
+    core: &'c Core,
+    certificates: Arc<Certificates>,
+}
+
+impl HandshakePermit<'_> {
+    /// A connection on which the client speaks first; `ask` for its certificate.
+    pub(crate) fn accept(&self, ask: bool) -> Result<Tls, rustls::Error> {
+        self.certificates.accept(ask)
+    }
+
+    /// What was agreed on.
+    pub(crate) fn agreed(&self, tls: &Tls) -> Agreed {
+        self.certificates.agreed(tls)
+    }
+}
+
+impl Drop for HandshakePermit<'_> {
+    fn drop(&mut self) {
+        self.core.handshakes.set(self.core.handshakes.get() - 1);
+    }
+}
+
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
@@ -378,6 +415,26 @@ impl Core {
             return Some((ConnectionRefusal::Address, Reply::TOO_MANY_CONNECTIONS_ADDRESS));
         }
         None
+    }
+
+    /// May another TLS handshake begin? Counted when not.
+    ///
+    /// # Errors
+    /// What STARTTLS is answered with.
+    pub(crate) fn permit_handshake(&self) -> Result<HandshakePermit<'_>, &'static Reply> {
+        let refuse = |reason: TlsFailure| {
+            self.metrics.count(reason);
+            Reply::TLS_UNAVAILABLE
+        };
+        let certificates = self.certificates.get().ok_or_else(|| refuse(TlsFailure::NoCertificate))?;
+        if self.handshakes.get() >= self.settings.budgets.handshakes_max {
+            return Err(refuse(TlsFailure::Budget));
+        }
+        if self.pool.exhausted() {
+            return Err(refuse(TlsFailure::Memory));
+        }
+        self.handshakes.set(self.handshakes.get() + 1);
+        Ok(HandshakePermit { core: self, certificates })
     }
 
     /// May this recipient have mail?
@@ -533,6 +590,11 @@ impl Core {
         self.refresh_refusal();
         self.metrics.set(Gauge::ConnectionsOpen, self.open.get() as u64);
         self.metrics.set(Gauge::PendingBytes, self.pool.held_bytes() as u64);
+        self.metrics.set(Gauge::TlsHandshakes, self.handshakes.get().into());
+        if self.index == 0 {
+            let expires = self.certificates.get().map_or(0, |certificates| certificates.expires());
+            self.metrics.set(Gauge::TlsCertificateExpiry, u64::try_from(expires).unwrap_or(0));
+        }
         self.metrics.mirror(Counter::BusyMicroseconds, system::thread_cpu_microseconds());
     }
 
@@ -542,7 +604,8 @@ impl Core {
             Ending::Transaction => Timeout::Transaction,
             Ending::Session => Timeout::Session,
             Ending::DataRate => Timeout::DataRate,
-            Ending::Shutdown => return,
+            // Counted with the other ends of handshakes.
+            Ending::Handshake | Ending::Shutdown => return,
         };
         self.metrics.count(timeout);
     }

@@ -24,6 +24,7 @@ mod session;
 pub mod settings;
 mod signal;
 mod system;
+pub mod tls;
 mod watch;
 
 use std::io::Write as _;
@@ -44,6 +45,7 @@ use crate::directory::Directory;
 pub use crate::engine::{ActiveEngine, EngineRefused};
 pub use crate::listener::ListenError;
 use crate::settings::GatewaySettings;
+use crate::tls::SharedCertificates;
 
 /// File descriptors kept for the admin server, the helper of the logs and what an operator opens.
 const DESCRIPTORS_RESERVED: u64 = 96;
@@ -95,6 +97,8 @@ pub struct Start<'a> {
     pub node: u16,
     /// Who may get mail.
     pub recipients: Arc<Recipients>,
+    /// What is shown to clients under TLS; may be replaced at any time.
+    pub certificates: SharedCertificates,
     /// Version of the program, for the metrics.
     pub version: &'static str,
 }
@@ -127,7 +131,7 @@ impl Gateway {
         start: Start<'_>,
         ended: impl Fn(Result<(), CoreError>) + Send + Sync + 'static,
     ) -> Result<Self, StartError> {
-        let Start { gateway, session, log, data_dir, node, recipients, version } = start;
+        let Start { gateway, session, log, data_dir, node, recipients, certificates, version } = start;
         let engine = engine::choose(gateway.engine)?;
         let mut processors = system::usable_processors();
         if gateway.cores != 0 {
@@ -178,6 +182,7 @@ impl Gateway {
                 appender,
                 recovered: vec![report],
                 recipients: Arc::clone(&recipients),
+                certificates: certificates.clone(),
                 metrics: Arc::clone(metrics.core(index)),
                 control: theirs,
                 stop: Arc::clone(&stop),

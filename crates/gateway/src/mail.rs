@@ -14,6 +14,7 @@ use inrush_proto::{AppendFailure, BareNewline, Body, RECIPIENT_OCTETS, Session, 
 
 use crate::buffers;
 use crate::core::Core;
+use crate::tls::Agreed;
 
 const _: () = assert!(size_of::<Recipient>() <= RECIPIENT_OCTETS, "what was accepted fits into the envelope");
 
@@ -67,6 +68,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) listener: &'a str,
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
+    pub(crate) tls: Option<&'a Agreed>,
     pub(crate) times: PhaseTimes,
     pub(crate) session: u64,
 }
@@ -183,6 +185,11 @@ fn envelope<'a>(
             Some(inrush_proto::Return::Headers) => Ret::Headers,
         },
         smtputf8: transaction.smtputf8(),
+        requiretls: transaction.requiretls(),
+        tls_version: facts.tls.map(|tls| tls.version.as_bytes()),
+        tls_cipher: facts.tls.map(|tls| tls.cipher.as_bytes()),
+        tls_sni: facts.tls.and_then(|tls| tls.server_name.as_deref()).map(str::as_bytes),
+        tls_client: facts.tls.and_then(|tls| tls.client.as_deref()).map(str::as_bytes),
         envid: (!envelope_id.is_empty()).then_some(envelope_id.as_bytes()),
         findings: BodyFindings {
             octets_received: findings.octets,

@@ -13,6 +13,9 @@
 //! The session core knows SMTP and never waits; this task knows sockets, buffers and time. While a reply waits for the
 //! log, parsing goes on: a receive stays armed beside the wait. A receive is dropped only with its session.
 
+mod noted;
+mod secure;
+
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -20,9 +23,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use inrush_log::PhaseTimes;
 use inrush_metrics::{Counter, Histogram, Phase, SessionEnd};
-use inrush_proto::{Accepted, Event, Reply, Session, Transaction, Verb, Verdict};
+use inrush_proto::{Accepted, Event, Reply, Session, Tls, Verdict};
 use monoio::buf::IoBufMut;
 use monoio::io::{
     AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt, CancelHandle, CancelableAsyncReadRent, Splitable,
@@ -30,14 +32,12 @@ use monoio::io::{
 use monoio::net::TcpStream;
 use monoio::net::tcp::{TcpOwnedReadHalf, TcpOwnedWriteHalf};
 
-use crate::buffers::{self, COMMAND};
+use crate::buffers::{self, COMMAND, Pool};
 use crate::core::{Admitted, Core, Door};
 use crate::mail::{Facts, Mail};
-use crate::observe::Commands;
 use crate::watch::{Ending, Place, Slot, Stage};
-
-/// Octets of an envelope that do not count against the core's budget of memory.
-const ENVELOPE_OCTETS_FREE: usize = 2048;
+use noted::{Noted, Weight};
+use secure::Secure;
 
 /// Octets that are read and dropped after the last reply, so that the peer's kernel does not throw that reply away.
 const FAREWELL_OCTETS_MAX: usize = 4 << 20;
@@ -50,6 +50,8 @@ enum Step {
     Send,
     /// The session core has said its last word.
     Close,
+    /// The peer wants TLS.
+    StartTls,
 }
 
 /// What a receive has brought.
@@ -61,6 +63,8 @@ enum Input {
     SwapBuffer,
     /// The log has failed, and the session has said so.
     LogFailed,
+    /// The core's budget of memory does not allow a buffer.
+    NoMemory,
 }
 
 /// Serves one connection from the greeting to the end.
@@ -93,6 +97,8 @@ struct Talk<'c> {
     peer: &'c SocketAddr,
     local: SocketAddr,
     session: Session,
+    secure: Option<Box<Secure>>,
+    /// What the peer has said, without TLS.
     buffer: Vec<u8>,
     /// Octets at the front of `buffer` that are worked off.
     start: usize,
@@ -111,66 +117,6 @@ struct Talk<'c> {
     woken_at: u64,
 }
 
-/// What the envelope of the open transaction takes of the core's budget of memory. A few recipients are free.
-#[derive(Default)]
-struct Weight(usize);
-
-impl Weight {
-    /// Counts what the envelope has grown by; false when the budget does not allow it.
-    fn grow(&mut self, core: &Core, transaction: &Transaction) -> bool {
-        let octets = transaction.text().len() + size_of_val(transaction.recipient_spans());
-        if octets <= ENVELOPE_OCTETS_FREE || octets <= self.0 {
-            return true;
-        }
-        let affordable = core.pool.charge(octets - self.0).is_ok();
-        if affordable {
-            self.0 = octets;
-        }
-        affordable
-    }
-
-    fn release(&mut self, core: &Core) {
-        core.pool.release(std::mem::take(&mut self.0));
-    }
-}
-
-/// What the session core has reported about this conversation.
-#[derive(Default)]
-struct Noted {
-    /// Commands whose replies have not left yet.
-    commands: Commands,
-    /// How many commands the input has brought that is being worked off.
-    of_input: u32,
-    /// How many transactions had begun.
-    transactions: u32,
-    times: Times,
-}
-
-impl Noted {
-    /// Takes over what was reported since the last call; `input_at` is when that input arrived, `transactions` how many the
-    /// session has begun.
-    fn take(&mut self, core: &Core, input_at: u64, transactions: u32) {
-        let commands = core.turn.take();
-        let begun = std::mem::replace(&mut self.transactions, transactions) != transactions;
-        self.times.note(commands, begun, input_at);
-        self.commands.join(commands);
-        let before = self.of_input;
-        self.of_input += commands.count;
-        if before <= 1 && self.of_input > 1 {
-            core.metrics.count(Counter::PipelinedInputs);
-        }
-    }
-}
-
-/// When the phases of the open transaction happened, on the core's clock; 0 = not yet.
-#[derive(Clone, Copy, Default)]
-struct Times {
-    hello: u64,
-    mail: u64,
-    rcpt: u64,
-    data: u64,
-}
-
 impl<'c> Talk<'c> {
     fn new(admitted: &'c Admitted, door: &'c Door, place: &'c Place<'c>, local: SocketAddr) -> Self {
         let core = &*admitted.core;
@@ -182,6 +128,7 @@ impl<'c> Talk<'c> {
             peer: &admitted.peer,
             local,
             session: Session::new(Rc::clone(&door.context)),
+            secure: None,
             buffer: Vec::new(),
             start: 0,
             mail: Mail::default(),
@@ -196,6 +143,12 @@ impl<'c> Talk<'c> {
     }
 
     async fn run(&mut self, reader: &mut TcpOwnedReadHalf, writer: &mut TcpOwnedWriteHalf) -> SessionEnd {
+        if self.door.context.tls() == Tls::Implicit {
+            let Ok(permit) = self.core.permit_handshake() else { return SessionEnd::TlsFailed };
+            if !self.handshake(permit, reader, writer).await {
+                return SessionEnd::TlsFailed;
+            }
+        }
         self.session.greet();
         if !self.send(writer).await {
             return SessionEnd::PeerReset;
@@ -209,18 +162,38 @@ impl<'c> Talk<'c> {
             }
             match step {
                 Step::Close => return self.finish(reader, writer).await,
+                Step::StartTls => {
+                    let permit = match self.core.permit_handshake() {
+                        Ok(permit) => permit,
+                        Err(reply) => {
+                            self.session.start_tls(Err(reply));
+                            continue;
+                        }
+                    };
+                    self.session.start_tls(Ok(()));
+                    if !self.wait_for_gates(writer).await || !self.send(writer).await {
+                        return SessionEnd::PeerReset;
+                    }
+                    // The log has failed meanwhile.
+                    if self.session.phase() == inrush_proto::Phase::Closed {
+                        continue;
+                    }
+                    if !self.handshake(permit, reader, writer).await {
+                        return SessionEnd::TlsFailed;
+                    }
+                }
                 Step::Send => {
                     if !self.session.has_ready() && !self.wait_for_gates(writer).await {
                         return SessionEnd::PeerReset;
                     }
                 }
                 Step::Read(hint) => {
-                    if !self.make_room(hint) {
-                        self.session.close_with(Reply::OVERLOADED);
-                        continue;
-                    }
-                    match self.receive(reader, writer).await {
+                    match self.more(hint, reader, writer).await {
                         Input::Octets | Input::SwapBuffer => {}
+                        Input::NoMemory => {
+                            self.session.close_with(Reply::OVERLOADED);
+                            continue;
+                        }
                         Input::Broken => return SessionEnd::PeerReset,
                         Input::LogFailed => return SessionEnd::LogFailure,
                         Input::Closed => match self.place.ending() {
@@ -248,6 +221,7 @@ impl<'c> Talk<'c> {
                 Event::NeedInput { hint } => return Step::Read(hint),
                 Event::Output => return Step::Send,
                 Event::Close => return Step::Close,
+                Event::StartTls => return Step::StartTls,
                 Event::Recipient(recipient) => {
                     let verdict = self.core.recipient_verdict(&recipient.path);
                     let affordable = self.weight.grow(self.core, self.session.transaction());
@@ -277,6 +251,7 @@ impl<'c> Talk<'c> {
                             listener: &self.door.name,
                             peer: *self.peer,
                             local: self.local,
+                            tls: self.secure.as_deref().map(|secure| &secure.agreed),
                             times: self.noted.times.on_the_wall(
                                 self.core,
                                 self.place.opened(),
@@ -346,7 +321,15 @@ impl<'c> Talk<'c> {
         if core.journal.failed() || core.journal.hung() {
             self.session.fail_gated();
         }
-        let octets = self.session.take_ready(&mut out);
+        self.session.take_ready(&mut out);
+        if let Some(secure) = &mut self.secure {
+            let over = self.session.phase() == inrush_proto::Phase::Closed && !self.session.has_gated();
+            match secure.seal(core, out, over) {
+                Some(sealed) => out = sealed,
+                None => return false,
+            }
+        }
+        let octets = out.len();
         self.place.enter(Stage::Output, core.clock.recent());
         if self.session.has_quit() && !self.session.has_gated() {
             let sent = self.place.send_last(&out);
@@ -405,40 +388,57 @@ impl<'c> Talk<'c> {
         false
     }
 
+    /// Brings more input to a session that asks for `hint` octets of buffer.
+    async fn more(
+        &mut self,
+        hint: usize,
+        reader: &mut TcpOwnedReadHalf,
+        writer: &mut TcpOwnedWriteHalf,
+    ) -> Input {
+        loop {
+            if self.secure.is_some() {
+                let decrypted = self.decrypt(hint);
+                let renewal = self.secure.as_ref().is_some_and(|secure| !secure.outgoing.is_empty());
+                if renewal && !self.send(writer).await {
+                    return Input::Broken;
+                }
+                if let Some(input) = decrypted {
+                    return input;
+                }
+            } else if !self.make_room(hint) {
+                return Input::NoMemory;
+            }
+            let input = self.receive(reader, writer).await;
+            if self.secure.is_none() || !matches!(input, Input::Octets) {
+                return input;
+            }
+            self.core.give_way(&mut self.greed).await;
+        }
+    }
+
+    fn expects_data(&self) -> bool {
+        self.session.phase() == inrush_proto::Phase::MailData
+    }
+
     /// Makes room for more input, so that the buffer holds `hint` octets in all; false when the budget is spent.
     fn make_room(&mut self, hint: usize) -> bool {
         let rest = self.buffer.len() - self.start;
-        let expects_data = self.session.phase() == inrush_proto::Phase::MailData;
+        let expects_data = self.expects_data();
         let wanted = wanted_octets(hint, rest, expects_data, self.bulk);
-        let fits = self.buffer.capacity() >= wanted;
-        let too_large = wanted <= COMMAND && self.buffer.capacity() > COMMAND;
-        if fits && !too_large {
-            if self.start > 0 && self.buffer.capacity() - self.buffer.len() < wanted - rest {
-                self.buffer.drain(..self.start);
-                self.start = 0;
-            } else if rest == 0 {
-                self.buffer.clear();
-                self.start = 0;
-            }
-            return true;
-        }
         let pool = &self.core.pool;
         // The larger buffer of a bulk sender between commands is a favour.
-        let next = pool.take(wanted).or_else(|_| pool.take(wanted_octets(hint, rest, expects_data, false)));
-        let Ok(mut next) = next else { return false };
-        next.extend_from_slice(&self.buffer[self.start..]);
-        self.start = 0;
-        let old = std::mem::replace(&mut self.buffer, next);
-        self.core.pool.give_back(old);
-        true
+        fit(pool, &mut self.buffer, &mut self.start, wanted) || {
+            let least = wanted_octets(hint, rest, expects_data, false);
+            fit(pool, &mut self.buffer, &mut self.start, least)
+        }
     }
 
     /// Receives into the free part of the buffer, and sends meanwhile what the log commits.
     async fn receive(&mut self, reader: &mut TcpOwnedReadHalf, writer: &mut TcpOwnedWriteHalf) -> Input {
         let core = self.core;
-        let buffer = std::mem::take(&mut self.buffer);
+        let buffer = std::mem::take(self.target());
         let (filled, capacity) = (buffer.len(), buffer.capacity());
-        let between_commands = self.session.phase() != inrush_proto::Phase::MailData;
+        let between_commands = !self.expects_data();
         let cancel = (capacity > COMMAND && between_commands).then(|| self.place.cancel_handle());
         let mut read = pin!(read(reader, buffer, filled..capacity, cancel));
         self.place
@@ -462,7 +462,7 @@ impl<'c> Talk<'c> {
                 // The receive ends by itself and gives its buffer back; dropped, both would be lost to the pool.
                 self.place.hang_up();
                 let (_, buffer) = read.await;
-                self.buffer = buffer;
+                *self.target() = buffer;
                 return if failed { Input::LogFailed } else { Input::Broken };
             }
             self.place.enter(
@@ -470,7 +470,7 @@ impl<'c> Talk<'c> {
                 core.clock.recent(),
             );
         };
-        self.buffer = buffer;
+        *self.target() = buffer;
         match result {
             Ok(0) => Input::Closed,
             Ok(octets) => {
@@ -490,6 +490,14 @@ impl<'c> Talk<'c> {
         }
     }
 
+    /// Where octets from the socket go.
+    fn target(&mut self) -> &mut Vec<u8> {
+        match &mut self.secure {
+            None => &mut self.buffer,
+            Some(secure) => &mut secure.tls.incoming,
+        }
+    }
+
     /// Gets the last replies out and closes in a way that lets the peer read them.
     async fn finish(&mut self, reader: &mut TcpOwnedReadHalf, writer: &mut TcpOwnedWriteHalf) -> SessionEnd {
         self.wait_for_gates(writer).await;
@@ -505,7 +513,7 @@ impl<'c> Talk<'c> {
             return end;
         }
         self.place.enter(Stage::Farewell, self.core.clock.now());
-        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut buffer = std::mem::take(self.target());
         let mut drained = 0;
         while drained < FAREWELL_OCTETS_MAX {
             buffer.clear();
@@ -518,51 +526,41 @@ impl<'c> Talk<'c> {
             self.greed += 1;
             self.core.give_way(&mut self.greed).await;
         }
-        self.buffer = buffer;
+        *self.target() = buffer;
         end
     }
 
     fn give_back(self) {
-        let Self { core, buffer, mut mail, mut weight, .. } = self;
+        let Self { core, buffer, secure, mut mail, mut weight, .. } = self;
+        if let Some(secure) = secure {
+            core.pool.give_back(secure.tls.incoming);
+        }
         mail.discard(core);
         weight.release(core);
         core.pool.give_back(buffer);
     }
 }
 
-impl Times {
-    /// Takes over the time of the input that has brought `commands`, and with them a new transaction if one has `begun`.
-    fn note(&mut self, commands: Commands, begun: bool, input_at: u64) {
-        if commands.has(Verb::Ehlo) || commands.has(Verb::Helo) {
-            self.hello = input_at;
+/// Makes room in `buffer`, of which the octets before `start` are worked off, so that it holds `wanted` octets of what comes and
+/// what is left together; a buffer that is larger than need be goes back. False when the budget is spent.
+fn fit(pool: &Pool, buffer: &mut Vec<u8>, start: &mut usize, wanted: usize) -> bool {
+    let rest = buffer.len() - *start;
+    let too_large = wanted <= COMMAND && buffer.capacity() > COMMAND;
+    if buffer.capacity() >= wanted && !too_large {
+        if *start > 0 && buffer.capacity() - buffer.len() < wanted - rest {
+            buffer.drain(..*start);
+            *start = 0;
+        } else if rest == 0 {
+            buffer.clear();
+            *start = 0;
         }
-        // A MAIL that was refused begins nothing, and must not prolong what is open.
-        if begun {
-            self.mail = input_at;
-            self.data = 0;
-        }
-        if commands.has(Verb::Rcpt) {
-            self.rcpt = input_at;
-        }
-        // Of several BDAT the first counts.
-        if commands.has(Verb::Data) || (commands.has(Verb::Bdat) && self.data == 0) {
-            self.data = input_at;
-        }
+        return true;
     }
-
-    /// The times as the envelope keeps them.
-    fn on_the_wall(self, core: &Core, connected: u64, data_last: u64) -> PhaseTimes {
-        let wall = |at: u64| if at == 0 { 0 } else { core.clock.wall(at) };
-        PhaseTimes {
-            connected_us: core.clock.wall(connected),
-            helo_us: wall(self.hello),
-            mail_us: wall(self.mail),
-            rcpt_us: wall(self.rcpt),
-            data_first_us: wall(self.data),
-            data_last_us: wall(data_last),
-            ..PhaseTimes::default()
-        }
-    }
+    let Ok(mut next) = pool.take(wanted) else { return false };
+    next.extend_from_slice(&buffer[*start..]);
+    *start = 0;
+    pool.give_back(std::mem::replace(buffer, next));
+    true
 }
 
 /// Octets of buffer for a session that asks for `hint` and has `rest` octets not worked off.
@@ -598,7 +596,8 @@ fn farewell_reply(ending: Ending) -> &'static Reply {
     match ending {
         Ending::Idle => Reply::IDLE_TIMEOUT,
         Ending::Transaction => Reply::TRANSACTION_TIMEOUT,
-        Ending::Session => Reply::SESSION_TIMEOUT,
+        // A handshake has no reply; its session ends without one.
+        Ending::Session | Ending::Handshake => Reply::SESSION_TIMEOUT,
         Ending::DataRate => Reply::DATA_TOO_SLOW,
         Ending::Shutdown => Reply::SHUTTING_DOWN,
     }

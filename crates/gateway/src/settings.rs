@@ -5,7 +5,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use inrush_proto::BareNewline;
+use inrush_proto::{BareNewline, Tls};
+
+use crate::tls::TlsSettings;
 
 /// Which kernel interface the cores use for their sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +28,10 @@ pub struct ListenerSettings {
     pub name: String,
     /// Addresses to listen on; port 0 lets the kernel choose one.
     pub addresses: Vec<SocketAddr>,
+    /// Whether it speaks TLS.
+    pub tls: Tls,
+    /// Whether clients are asked for a certificate under TLS; they need not have one.
+    pub client_certificates: bool,
     /// What happens to a bare CR or LF in DATA.
     pub bare_newline: BareNewline,
 }
@@ -35,6 +41,8 @@ impl Default for ListenerSettings {
         Self {
             name: "mx".to_owned(),
             addresses: vec![SocketAddr::from(([127, 0, 0, 1], 2525))],
+            tls: Tls::default(),
+            client_certificates: false,
             bare_newline: BareNewline::default(),
         }
     }
@@ -55,6 +63,8 @@ pub struct Timeouts {
     pub min_data_rate: u32,
     /// The time over which `min_data_rate` is measured.
     pub min_data_rate_window: Duration,
+    /// From STARTTLS, or from the accept under implicit TLS, to the end of the TLS handshake; then the connection is closed.
+    pub handshake_timeout: Duration,
     /// How long a running transaction may go on after the request to stop.
     pub drain_deadline: Duration,
     /// How long a write of the log may take before new mail is refused with 451 4.3.0 and sessions that wait for it are ended with 421 4.3.0.
@@ -70,6 +80,7 @@ impl Default for Timeouts {
             session_timeout: Duration::from_mins(30),
             min_data_rate: 500,
             min_data_rate_window: Duration::from_mins(1),
+            handshake_timeout: Duration::from_secs(30),
             drain_deadline: Duration::from_secs(30),
             log_hung_after: Duration::from_secs(10),
         }
@@ -85,11 +96,18 @@ pub struct Budgets {
     pub connections_per_address_max: u32,
     /// Octets of mail data that the sessions of one core hold in memory, then 452 4.3.1.
     pub pending_bytes_max: u64,
+    /// TLS handshakes under way on one core, then 454 4.7.0, or the end of the connection under implicit TLS.
+    pub handshakes_max: u32,
 }
 
 impl Default for Budgets {
     fn default() -> Self {
-        Self { connections_max: 0, connections_per_address_max: 0, pending_bytes_max: 256 << 20 }
+        Self {
+            connections_max: 0,
+            connections_per_address_max: 0,
+            pending_bytes_max: 256 << 20,
+            handshakes_max: 256,
+        }
     }
 }
 
@@ -111,6 +129,8 @@ pub struct GatewaySettings {
     pub timeouts: Timeouts,
     /// What may be spent.
     pub budgets: Budgets,
+    /// Certificates.
+    pub tls: TlsSettings,
 }
 
 impl Default for GatewaySettings {
@@ -123,6 +143,7 @@ impl Default for GatewaySettings {
             listeners: vec![ListenerSettings::default()],
             timeouts: Timeouts::default(),
             budgets: Budgets::default(),
+            tls: TlsSettings::default(),
         }
     }
 }

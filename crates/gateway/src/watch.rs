@@ -27,6 +27,8 @@ const LARGE_BUFFER_IDLE: Duration = Duration::from_secs(2);
 pub(crate) enum Stage {
     /// The peer's next octets.
     Input,
+    /// The peer's part of a TLS handshake.
+    Handshake,
     /// The peer's taking of our replies.
     Output,
     /// The log, or another part of this machine.
@@ -46,6 +48,8 @@ pub(crate) enum Ending {
     Session,
     /// Mail data came slower than `min_data_rate`.
     DataRate,
+    /// The TLS handshake took longer than `handshake_timeout`.
+    Handshake,
     /// The gateway stops.
     Shutdown,
 }
@@ -253,6 +257,7 @@ impl Watch {
 /// |---|---|---|
 /// | waits for us | – | nothing |
 /// | has its ending, or says farewell | [`FAREWELL`] ago | cut off |
+/// | shakes hands | handshake timeout | end |
 /// | does not take our replies | idle timeout | cut off |
 /// | session open | session timeout | end |
 /// | transaction open | transaction timeout | end |
@@ -267,10 +272,13 @@ fn due(slot: &Slot, now: u64, timeouts: &Timeouts, pressure: bool) -> Option<Due
         Stage::Commit => return None,
         Stage::Farewell => return (in_stage > FAREWELL).then_some(Due::CutOff),
         Stage::Output if in_stage > idle_timeout => return Some(Due::CutOff),
-        Stage::Output | Stage::Input => {}
+        Stage::Output | Stage::Input | Stage::Handshake => {}
     }
     if slot.ending.get().is_some() {
         return (elapsed(slot.ending_since.get()) > FAREWELL).then_some(Due::CutOff);
+    }
+    if slot.stage.get() == Stage::Handshake && in_stage > timeouts.handshake_timeout {
+        return Some(Due::End(Ending::Handshake));
     }
     if elapsed(slot.opened) > timeouts.session_timeout {
         return Some(Due::End(Ending::Session));
@@ -321,6 +329,14 @@ mod tests {
         assert_eq!(due(&slot, 301 * SECOND, &timeouts(), false), Some(Due::End(Ending::Idle)));
         slot.received(1, 200 * SECOND);
         assert_eq!(due(&slot, 301 * SECOND, &timeouts(), false), None);
+    }
+
+    #[test]
+    fn a_handshake_has_its_own_time_whatever_comes() {
+        let slot = waiting_for_input();
+        slot.enter(Stage::Handshake, 5 * SECOND);
+        assert_eq!(due(&slot, 35 * SECOND, &timeouts(), false), None);
+        assert_eq!(due(&slot, 36 * SECOND, &timeouts(), false), Some(Due::End(Ending::Handshake)));
     }
 
     #[test]

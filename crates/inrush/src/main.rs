@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod log;
 mod output;
+mod reload;
 mod serve;
 
 use std::process::ExitCode;

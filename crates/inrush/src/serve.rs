@@ -9,11 +9,12 @@ use anyhow::Context as _;
 use inrush_config::Config;
 use inrush_gateway::{CoreError, Gateway, Start};
 use inrush_log::{DamageKind, RecoveryReport};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::ConfigFile;
+use crate::reload::Reload;
 
 /// Environment variable with the levels of the log, by module where wanted: `info`, `warn,inrush_gateway=debug`.
 const LOG_VARIABLE: &str = "INRUSH_LOG";
@@ -35,12 +36,22 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
     start_log();
     let (ends, end) = mpsc::channel();
     // Before anything is started, so that no signal finds a half-started gateway without a handler.
-    forward_signals(ends.clone())?;
-    let Config { gateway, session, log, data_dir, node, recipients, admin, .. } = config;
+    let reload = Reload::new(&config, arguments.config.as_deref()).start().context("reload thread")?;
+    forward_signals(ends.clone(), reload)?;
+    let Config { gateway, session, log, data_dir, node, recipients, certificates, admin, .. } = config;
     // Before the data directory is touched: a port in use must leave everything as it was.
     let admin = inrush_admin::Bound::bind(admin).context("admin server")?;
     let gateway = Gateway::start(
-        Start { gateway, session, log, data_dir: &data_dir, node, recipients, version: crate::VERSION },
+        Start {
+            gateway,
+            session,
+            log,
+            data_dir: &data_dir,
+            node,
+            recipients,
+            certificates,
+            version: crate::VERSION,
+        },
         move |ended| {
             // Nobody listens any more when the end has been reached.
             let _ = ends.send(End::Core(ended));
@@ -105,15 +116,22 @@ fn forget_further_cores(gateway: Gateway, end: &mpsc::Receiver<End>) -> anyhow::
     result
 }
 
-fn forward_signals(ends: Sender<End>) -> anyhow::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT]).context("signal handlers")?;
+fn forward_signals(ends: Sender<End>, reload: Sender<()>) -> anyhow::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("signal handlers")?;
     thread::Builder::new().name("inrush-signals".to_owned()).spawn(move || {
-        let mut signals = signals.forever();
-        if let Some(signal) = signals.next() {
+        let mut stops = signals.forever().filter(|signal| {
+            let stops = *signal != SIGHUP;
+            if !stops {
+                // The thread lives as long as this one.
+                let _ = reload.send(());
+            }
+            stops
+        });
+        if let Some(signal) = stops.next() {
             let _ = ends.send(End::Signal(signal));
         }
         // Whoever asks twice is in a hurry. What was acknowledged is durable; recovery does the rest.
-        if signals.next().is_some() {
+        if stops.next().is_some() {
             #[expect(clippy::disallowed_methods, reason = "there is nothing left that has to run")]
             std::process::exit(IMPATIENT);
         }

@@ -272,6 +272,32 @@ fn time_and_position_narrow_the_search() {
     assert_eq!(Reader::open_all(dir.path()).unwrap().len(), 1);
 }
 
+/// Two messages are appended for each that is read, and the segments change: without a limit that would never end.
+#[test]
+fn a_reader_that_is_limited_to_the_present_ends_although_the_log_grows() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_data, mut log) = open(dir.path());
+    let mail = body(1, 60_000);
+    let first: Vec<MessageId> = (0..3).map(|_| append(&mut log, &mail, &[]).id).collect();
+    write_all(&mut log);
+    let mut reader = reader(dir.path());
+    reader.limit_to_present().unwrap();
+    let mut found = Vec::new();
+    while let Some(entry) = reader.next().unwrap() {
+        let Entry::Record(record) = entry else { panic!("damage") };
+        if record.header.kind == inrush_log::RecordKind::Message {
+            found.push(record.id);
+        }
+        for _ in 0..2 {
+            append(&mut log, &mail, &[]);
+            write_all(&mut log);
+        }
+        assert!(found.len() < 100, "it follows the log");
+    }
+    assert_eq!(found[..3], first, "what was there is found");
+    assert!(found.len() < 60, "one segment of 1 MiB holds no more: {}", found.len());
+}
+
 /// A consumer follows the log; between two looks the segment fills and is sealed, and the consumer learns of it: by a look at a
 /// message of the next segment, or by itself.
 #[test]

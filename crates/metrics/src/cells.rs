@@ -237,7 +237,10 @@ impl CoreWriter {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
-    use crate::table::{ConnectionRefusal, Counter, Family, LogRefusal, Phase, Retired, SessionEnd, Timeout};
+    use crate::table::{
+        ConnectionRefusal, Counter, Family, LogRefusal, Phase, Retired, SessionEnd, Timeout, TlsFailure,
+        TlsVersion,
+    };
 
     #[test]
     fn cells_of_all_keys_are_disjoint() {
@@ -246,6 +249,8 @@ mod tests {
         cells.extend(SessionEnd::ALL.iter().map(|key| key.cell()));
         cells.extend(Timeout::ALL.iter().map(|key| key.cell()));
         cells.extend(LogRefusal::ALL.iter().map(|key| key.cell()));
+        cells.extend(TlsVersion::ALL.iter().map(|key| key.cell()));
+        cells.extend(TlsFailure::ALL.iter().map(|key| key.cell()));
         cells.extend(Retired::ALL.iter().map(|key| key.cell()));
         cells.sort_unstable();
         assert_eq!(cells, (0..COUNTER_CELLS).collect::<Vec<_>>());

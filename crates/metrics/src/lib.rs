@@ -26,5 +26,5 @@ pub use render::Format;
 pub use snapshot::{Consumer, Metrics, Names, ReplyName, Snapshot};
 pub use table::{
     ConnectionRefusal, Counter, CounterKey, Engine, Family, Gauge, Histogram, Kind, LogRefusal, Metric,
-    Phase, Retired, SessionEnd, Timeout,
+    Phase, Retired, SessionEnd, Timeout, TlsFailure, TlsVersion,
 };

@@ -20,7 +20,7 @@ use crate::histogram::Distribution;
 use crate::snapshot::{Consumer, Metrics, Snapshot};
 use crate::table::{
     ConnectionRefusal, Counter, Family, Gauge, Histogram, Kind, LogRefusal, Metric, Phase, Retired,
-    SessionEnd, Timeout, rows,
+    SessionEnd, Timeout, TlsFailure, TlsVersion, rows,
 };
 
 /// Text format of an exposition.
@@ -115,6 +115,8 @@ impl Out<'_> {
         self.family::<SessionEnd>(snapshot)?;
         self.family::<Timeout>(snapshot)?;
         self.family::<LogRefusal>(snapshot)?;
+        self.family::<TlsVersion>(snapshot)?;
+        self.family::<TlsFailure>(snapshot)?;
         self.family::<Retired>(snapshot)
     }
 

@@ -137,6 +137,7 @@ plain! {
     LogSparesRecycled "inrush_log_spares_recycled_total" [] "Retired segments that became spares.";
     LogRetireErrors "inrush_log_retire_errors_total" [] "Retirements of segments that failed; they are tried again.";
     LogHangs "inrush_log_hangs_total" [] "Times that the disk did not answer for longer than hung_after.";
+    TlsPlaintextDiscarded "inrush_tls_plaintext_discarded_bytes_total" [] "Octets that came behind STARTTLS without TLS and were thrown away (RFC 3207 §4.2).";
     BusyMicroseconds "inrush_busy_seconds_total" ["core"] "CPU time of the thread of a core, by core.";
 }
 
@@ -164,6 +165,7 @@ families! {
         Timeout "timeout" "A timeout closed it; see `inrush_timeouts_total`.";
         Refused "refused" "The protocol closed it with 421 or 5xx, for example after too many errors.";
         LogFailure "log_failure" "The log failed before the reply could leave.";
+        TlsFailed "tls_failed" "No TLS handshake; see `inrush_tls_handshake_failures_total`.";
         Stopping "stopping" "The gateway shut down.";
     }
     /// Which clock ran out.
@@ -184,6 +186,24 @@ families! {
         FreeInodesLow "free_inodes_low" "The file system has fewer free inodes than it must keep: 452.";
         Hung "hung" "The disk has not answered for longer than `hung_after`: 451.";
     }
+    /// TLS handshakes by version.
+    TlsVersion "inrush_tls_handshakes_total" "tls" "TLS handshakes done, by version." {
+        Tls12 "TLSv1.2" "RFC 5246";
+        Tls13 "TLSv1.3" "RFC 8446";
+    }
+    /// Why there was no TLS.
+    TlsFailure "inrush_tls_handshake_failures_total" "reason" "TLS handshakes that failed or could not begin, by reason." {
+        Timeout "handshake_timeout" "The peer took longer than `handshake_timeout`.";
+        Closed "closed" "The peer closed or broke the connection.";
+        NotTls "not_tls" "What the peer sent is not TLS.";
+        Incompatible "incompatible" "No version, cipher suite or group in common.";
+        Alert "alert" "The peer ended it with an alert: most often it does not trust the certificate.";
+        Protocol "protocol" "The peer broke the protocol.";
+        NoCertificate "no_certificate" "There is no certificate: 454, or the connection was closed.";
+        Budget "handshakes_max" "The core has as many handshakes under way as it may have: 454, or the connection was closed.";
+        Memory "pending_bytes_max" "The core's budget of memory is spent: 454, or the connection was closed.";
+        Internal "internal" "An error of the gateway.";
+    }
     /// Why a segment was retired.
     Retired "inrush_log_segments_retired_total" "reason" "Log segments retired, by reason." {
         Consumed "consumed" "Every consumer is past it, and there is a required one.";
@@ -200,6 +220,8 @@ plain! {
     ConnectionsLimit "inrush_connections_limit" [] "Sessions that may be open.";
     PendingBytes "inrush_pending_bytes" [] "Octets of mail data that sessions hold in memory.";
     PendingBytesLimit "inrush_pending_limit_bytes" [] "Octets of mail data that sessions may hold in memory.";
+    TlsHandshakes "inrush_tls_handshakes_open" [] "TLS handshakes under way.";
+    TlsCertificateExpiry "inrush_tls_certificate_expiry_seconds" [] "When the first of the certificates expires, in seconds since 1970; 0 = there is none.";
     LogDurableLagBytes "inrush_log_durable_lag_bytes" [] "Octets appended to the log and not yet durable.";
     LogSegments "inrush_log_segments" [] "Segments of the log on disk, spares not counted.";
     LogSealedBytes "inrush_log_sealed_bytes" [] "Octets of sealed segments of the log.";
@@ -240,6 +262,8 @@ impl Engine {
 pub enum Phase {
     /// From the accept to the greeting handed to the kernel.
     Banner,
+    /// From STARTTLS, or from the accept under implicit TLS, to the end of the handshake.
+    Tls,
     /// HELO or EHLO: from its input to its reply.
     Ehlo,
     /// MAIL: from its input to its reply.
@@ -266,6 +290,7 @@ impl Phase {
     /// All phases, in the order of a session.
     pub const ALL: &'static [Self] = &[
         Self::Banner,
+        Self::Tls,
         Self::Ehlo,
         Self::Mail,
         Self::Rcpt,
@@ -278,8 +303,20 @@ impl Phase {
         Self::Total,
     ];
     /// The values of the label, in the same order.
-    pub const VALUES: &'static [&'static str] =
-        &["banner", "ehlo", "mail", "rcpt", "data", "bdat", "other", "body", "queue_wait", "commit", "total"];
+    pub const VALUES: &'static [&'static str] = &[
+        "banner",
+        "tls",
+        "ehlo",
+        "mail",
+        "rcpt",
+        "data",
+        "bdat",
+        "other",
+        "body",
+        "queue_wait",
+        "commit",
+        "total",
+    ];
 
     /// The value of the label.
     #[must_use]
@@ -415,6 +452,8 @@ pub fn all() -> Vec<Metric> {
         SessionEnd::METRIC,
         Timeout::METRIC,
         LogRefusal::METRIC,
+        TlsVersion::METRIC,
+        TlsFailure::METRIC,
         Retired::METRIC,
     ]);
     all.extend(Counter::ALL.iter().map(|counter| counter.metric()));

@@ -37,7 +37,9 @@ pub enum Verb {
     Help,
     /// RFC 5321 §4.1.1.10
     Quit,
-    /// A known command of SMTP or an extension that is not offered here: AUTH, ETRN, SEND, STARTTLS, TURN …
+    /// RFC 3207 §4
+    StartTls,
+    /// A known command of SMTP or an extension that is not offered here: AUTH, ETRN, SEND, TURN …
     NotOffered,
     /// A request line of HTTP: a browser, a scanner, or someone who makes a browser talk to us.
     Http,
@@ -47,7 +49,7 @@ pub enum Verb {
 
 impl Verb {
     /// Every verb, in the order of [`Verb::index`].
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Helo,
         Self::Ehlo,
         Self::Mail,
@@ -60,6 +62,7 @@ impl Verb {
         Self::Expn,
         Self::Help,
         Self::Quit,
+        Self::StartTls,
         Self::NotOffered,
         Self::Http,
         Self::Unknown,
@@ -85,6 +88,7 @@ impl Verb {
             Self::Expn => "expn",
             Self::Help => "help",
             Self::Quit => "quit",
+            Self::StartTls => "starttls",
             Self::NotOffered => "not_offered",
             Self::Http => "http",
             Self::Unknown => "unknown",
@@ -115,13 +119,18 @@ impl Verb {
                 b"VRFY" => Self::Vrfy,
                 b"EXPN" => Self::Expn,
                 b"HELP" => Self::Help,
-                b"AUTH" | b"ETRN" | b"ATRN" | b"TURN" | b"SEND" | b"SOML" | b"SAML" => Self::NotOffered,
+                b"AUTH" | b"BURL" | b"ETRN" | b"ATRN" | b"TURN" | b"SEND" | b"SOML" | b"SAML" => {
+                    Self::NotOffered
+                }
                 b"POST" | b"HEAD" => Self::Http,
                 _ => Self::Unknown,
             };
         }
         let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
-        if is(b"STARTTLS") || is(b"BURL") || is(b"XCLIENT") || is(b"XFORWARD") {
+        if is(b"STARTTLS") {
+            return Self::StartTls;
+        }
+        if is(b"XCLIENT") || is(b"XFORWARD") {
             return Self::NotOffered;
         }
         // HTTP methods are upper case by definition (RFC 9110 §9.1).
@@ -206,7 +215,8 @@ mod tests {
             (b"mAiL", Verb::Mail),
             (b"rcpt", Verb::Rcpt),
             (b"Data", Verb::Data),
-            (b"starttls", Verb::NotOffered),
+            (b"starttls", Verb::StartTls),
+            (b"BURL", Verb::NotOffered),
             (b"TURN", Verb::NotOffered),
             (b"GET", Verb::Http),
             (b"get", Verb::Unknown),

@@ -5,7 +5,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use crate::transaction::Transaction;
-use crate::{BareNewline, Extensions, Kind, Limits, Reply, Verb};
+use crate::{BareNewline, Extensions, Kind, Limits, Reply, Tls, Verb};
 
 /// Counts what sessions do. Called once for each command and each reply, on the thread of the session.
 pub trait Observe {
@@ -35,6 +35,8 @@ pub struct Settings {
     pub bare_newline: BareNewline,
     /// What the listener is for.
     pub kind: Kind,
+    /// Whether it speaks TLS.
+    pub tls: Tls,
     /// Extensions to offer.
     pub extensions: Extensions,
 }
@@ -46,6 +48,7 @@ impl Default for Settings {
             limits: Limits::default(),
             bare_newline: BareNewline::default(),
             kind: Kind::default(),
+            tls: Tls::default(),
             extensions: Extensions::default(),
         }
     }
@@ -61,7 +64,8 @@ pub struct Context {
     settings: Settings,
     pub(crate) observer: Box<dyn Observe>,
     helo: Box<[u8]>,
-    ehlo: Box<[u8]>,
+    /// Before TLS and under it.
+    ehlo: [Box<[u8]>; 2],
     mail_refusal: Cell<Option<&'static Reply>>,
     buffers: RefCell<Vec<Vec<u8>>>,
     // The box itself is what is kept: a session holds one pointer while no transaction is open.
@@ -82,7 +86,7 @@ impl Context {
             settings.hostname.push_str("localhost");
         }
         let helo = format!("250 {}\r\n", settings.hostname).into_bytes().into_boxed_slice();
-        let ehlo = render_ehlo(&settings).into_bytes().into_boxed_slice();
+        let ehlo = [false, true].map(|secure| render_ehlo(&settings, secure).into_bytes().into_boxed_slice());
         Rc::new(Self {
             settings,
             observer,
@@ -115,6 +119,11 @@ impl Context {
         self.settings.extensions
     }
 
+    /// Whether the listener speaks TLS.
+    pub fn tls(&self) -> Tls {
+        self.settings.tls
+    }
+
     /// What the listener is for.
     pub fn kind(&self) -> Kind {
         self.settings.kind
@@ -135,8 +144,8 @@ impl Context {
         &self.helo
     }
 
-    pub(crate) fn ehlo(&self) -> &[u8] {
-        &self.ehlo
+    pub(crate) fn ehlo(&self, secure: bool) -> &[u8] {
+        &self.ehlo[usize::from(secure)]
     }
 
     pub(crate) fn take_buffer(&self) -> Vec<u8> {
@@ -171,8 +180,8 @@ impl fmt::Debug for Context {
 }
 
 // RFC 5321 §4.1.1.1: the reply to EHLO, one keyword a line.
-fn render_ehlo(settings: &Settings) -> String {
-    let Settings { limits, extensions, .. } = settings;
+fn render_ehlo(settings: &Settings, secure: bool) -> String {
+    let Settings { limits, extensions, tls, .. } = settings;
     let mut lines = vec![
         settings.hostname.clone(),
         "PIPELINING".to_owned(),
@@ -185,6 +194,10 @@ fn render_ehlo(settings: &Settings) -> String {
         (extensions.chunking, "CHUNKING"),
         (extensions.binarymime, "BINARYMIME"),
         (extensions.dsn, "DSN"),
+        // RFC 3207 §4.2: not again under TLS.
+        (!secure && matches!(tls, Tls::StartTls | Tls::Required), "STARTTLS"),
+        // RFC 8689 §4.2: under TLS only.
+        (secure, "REQUIRETLS"),
     ] {
         if offered {
             lines.push(keyword.to_owned());

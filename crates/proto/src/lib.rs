@@ -36,7 +36,7 @@ pub use command::Verb;
 pub use context::{Context, Observe, Settings, Unobserved};
 pub use inrush_scan::Findings;
 pub use limits::{
-    BareNewline, Extensions, INPUT_OCTETS_MAX, Kind, Limits, PIECE_OCTETS_MAX, RECIPIENT_OCTETS,
+    BareNewline, Extensions, INPUT_OCTETS_MAX, Kind, Limits, PIECE_OCTETS_MAX, RECIPIENT_OCTETS, Tls,
 };
 pub use parameters::{BodyType, MailParameters, Notify, RcptParameters, Return};
 pub use reply::Reply;

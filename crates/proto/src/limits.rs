@@ -112,6 +112,20 @@ pub enum Kind {
     Mx,
 }
 
+/// Whether a listener speaks TLS, and from when on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tls {
+    /// Not at all.
+    #[default]
+    Off,
+    /// From STARTTLS on, if the client wants it (RFC 3207).
+    StartTls,
+    /// As `StartTls`, and no mail before it: 530 5.7.0 (RFC 3207 §4).
+    Required,
+    /// From the first octet on (RFC 8314 §3).
+    Implicit,
+}
+
 /// Extensions that EHLO offers besides PIPELINING, SIZE, 8BITMIME, ENHANCEDSTATUSCODES, LIMITS and HELP. One that is
 /// not offered is not understood either: its commands are 502, its parameters 555.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 //! | | `BODY=7BIT`, `8BITMIME`, `BINARYMIME` | RFC 6152 §3, RFC 3030 §3 |
 //! | | `SMTPUTF8` | RFC 6531 §3.4 |
 //! | | `RET=FULL`, `HDRS`; `ENVID=xtext` | RFC 3461 §4.3, §4.4 |
+//! | | `REQUIRETLS`, under TLS | RFC 8689 §4.2 |
 //! | | `AUTH=` anything, not used: some clients add it wherever AUTH was ever offered | RFC 4954 §5 |
 //! | RCPT | `NOTIFY=NEVER` or a list of `SUCCESS`, `FAILURE`, `DELAY` | RFC 3461 §4.1 |
 //! | | `ORCPT=addr-type;xtext` | RFC 3461 §4.2, RFC 6533 §3 |
@@ -78,6 +79,8 @@ pub struct MailParameters<'a> {
     pub ret: Option<Return>,
     /// ENVID in xtext; empty when not given.
     pub envelope_id: &'a str,
+    /// REQUIRETLS.
+    pub requiretls: bool,
 }
 
 /// The parameters of one RCPT command.
@@ -90,8 +93,8 @@ pub struct RcptParameters<'a> {
 }
 
 impl<'a> MailParameters<'a> {
-    /// Parses what follows the reverse-path.
-    pub fn parse(rest: &'a [u8], extensions: Extensions) -> Result<Self, &'static Reply> {
+    /// Parses what follows the reverse-path; `secure` under TLS.
+    pub fn parse(rest: &'a [u8], extensions: Extensions, secure: bool) -> Result<Self, &'static Reply> {
         let mut parameters = Self::default();
         let mut seen = 0u8;
         for parameter in split(rest)? {
@@ -122,6 +125,12 @@ impl<'a> MailParameters<'a> {
                 16
             } else if is(b"AUTH") && value.is_some() {
                 32
+            } else if is(b"REQUIRETLS") && secure {
+                if value.is_some() {
+                    return Err(Reply::PARAMETER_VALUE);
+                }
+                parameters.requiretls = true;
+                64
             } else {
                 return Err(Reply::PARAMETER_UNKNOWN);
             };
@@ -274,7 +283,7 @@ mod tests {
     const NONE: Extensions = Extensions { chunking: false, binarymime: false, smtputf8: false, dsn: false };
 
     fn mail(rest: &str) -> Result<MailParameters<'_>, &'static Reply> {
-        MailParameters::parse(rest.as_bytes(), ALL)
+        MailParameters::parse(rest.as_bytes(), ALL, true)
     }
 
     fn rcpt(rest: &str) -> Result<RcptParameters<'_>, &'static Reply> {
@@ -285,13 +294,14 @@ mod tests {
     fn mail_accepted() {
         assert_eq!(mail(""), Ok(MailParameters::default()));
         assert_eq!(
-            mail(" SIZE=1000  body=8bitmime SMTPUTF8 ret=HDRS ENVID=a+3Db AUTH=<>"),
+            mail(" SIZE=1000  body=8bitmime SMTPUTF8 ret=HDRS ENVID=a+3Db AUTH=<> RequireTLS"),
             Ok(MailParameters {
                 size: Some(1000),
                 body: BodyType::EightBitMime,
                 smtputf8: true,
                 ret: Some(Return::Headers),
                 envelope_id: "a+3Db",
+                requiretls: true,
             })
         );
         assert_eq!(mail(" SIZE=18446744073709551615").map(|p| p.size), Ok(Some(u64::MAX)));
@@ -324,7 +334,8 @@ mod tests {
             (" SIZE=1 SIZE=1", Reply::PARAMETER_TWICE),
             (" AUTH=<> AUTH=<>", Reply::PARAMETER_TWICE),
             (" AUTH", Reply::PARAMETER_UNKNOWN),
-            (" REQUIRETLS", Reply::PARAMETER_UNKNOWN),
+            (" REQUIRETLS=1", Reply::PARAMETER_VALUE),
+            (" REQUIRETLS REQUIRETLS", Reply::PARAMETER_TWICE),
             (" X=1", Reply::PARAMETER_UNKNOWN),
         ] {
             assert_eq!(mail(rest), Err(reply), "{rest:?}");
@@ -335,10 +346,10 @@ mod tests {
 
     #[test]
     fn not_offered_is_not_understood() {
-        for rest in [" SMTPUTF8", " RET=FULL", " ENVID=a"] {
-            assert_eq!(MailParameters::parse(rest.as_bytes(), NONE), Err(Reply::PARAMETER_UNKNOWN));
+        for rest in [" SMTPUTF8", " RET=FULL", " ENVID=a", " REQUIRETLS"] {
+            assert_eq!(MailParameters::parse(rest.as_bytes(), NONE, false), Err(Reply::PARAMETER_UNKNOWN));
         }
-        assert_eq!(MailParameters::parse(b" BODY=BINARYMIME", NONE), Err(Reply::PARAMETER_VALUE));
+        assert_eq!(MailParameters::parse(b" BODY=BINARYMIME", NONE, false), Err(Reply::PARAMETER_VALUE));
         assert_eq!(RcptParameters::parse(b" NOTIFY=NEVER", NONE, false), Err(Reply::PARAMETER_UNKNOWN));
     }
 

@@ -82,9 +82,9 @@ impl Reply {
         matches!(self.code, 500..=504 | 555)
     }
 
-    /// RFC 5321 §4.2.3: 220, 221 and 421 carry the name of the host in front of their text.
+    /// RFC 5321 §4.2.3: 220, 221 and 421 carry the name of the host in front of their text, but not the 220 to STARTTLS (RFC 3207 §4).
     pub(crate) const fn names_host(&self) -> bool {
-        matches!(self.code, 220 | 221 | 421)
+        matches!(self.code, 221 | 421) || (self.code == 220 && self.enhanced.is_empty())
     }
 
     /// Offset of the text in [`Reply::wire`].

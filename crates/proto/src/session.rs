@@ -19,6 +19,7 @@ mod bdat;
 mod data;
 mod envelope;
 mod greeting;
+mod tls;
 
 use std::rc::Rc;
 
@@ -55,6 +56,8 @@ pub enum Event<'i> {
     Message(Body<'i>),
     /// Pieces of mail data were handed out, and their message will not be completed: throw them away.
     Aborted,
+    /// The client asks for TLS. Answer with [`Session::start_tls`]; parsing pauses until then.
+    StartTls,
     /// So many replies wait that the session stops parsing. Take and send them, then call again; when all of them are
     /// gated, that is after [`Session::durable`].
     Output,
@@ -147,6 +150,9 @@ enum Pause {
     Verdict,
     Stored,
     Appended,
+    StartTls,
+    /// The handshake.
+    Secured,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,6 +179,8 @@ pub struct Session {
     quit: bool,
     pause: Pause,
     hello: Hello,
+    /// Under TLS.
+    secure: bool,
     /// [`Event::Aborted`] is due.
     aborted: bool,
     /// The last MAIL was refused: what was pipelined behind it is out of sequence without the client being to blame.
@@ -195,6 +203,7 @@ impl Session {
             quit: false,
             pause: Pause::No,
             hello: Hello::None,
+            secure: false,
             aborted: false,
             mail_refused: false,
         }
@@ -361,14 +370,14 @@ impl Session {
     }
 
     // RFC 3848 §2, RFC 6531 §4.3: the `with` of the trace field.
-    /// The protocol of the session and its open transaction: `SMTP`, `ESMTP` or `UTF8SMTP`.
+    /// The protocol of the session and its open transaction: `SMTP`, `ESMTP`, `ESMTPS`, `UTF8SMTP` or `UTF8SMTPS`.
     pub fn protocol(&self) -> &'static str {
-        if self.transaction().smtputf8() {
-            "UTF8SMTP"
-        } else if self.hello == Hello::Ehlo {
-            "ESMTP"
-        } else {
-            "SMTP"
+        match (self.transaction().smtputf8(), self.secure) {
+            (true, true) => "UTF8SMTPS",
+            (true, false) => "UTF8SMTP",
+            (false, true) => "ESMTPS",
+            (false, false) if self.hello == Hello::Ehlo => "ESMTP",
+            (false, false) => "SMTP",
         }
     }
 
@@ -452,6 +461,11 @@ impl Session {
         self.context.observer.command(verb);
         match verb {
             Verb::Helo | Verb::Ehlo => self.hello(verb, rest),
+            Verb::StartTls => return self.starttls(rest),
+            // Not BDAT: its chunk has to be taken first, and without MAIL it leads nowhere.
+            Verb::Mail | Verb::Rcpt | Verb::Data | Verb::Vrfy if self.lacks_tls() => {
+                self.refuse(Reply::TLS_REQUIRED);
+            }
             Verb::Mail => self.mail(rest),
             Verb::Rcpt => return self.rcpt(rest),
             Verb::Data => self.data(rest),

@@ -61,6 +61,7 @@ pub struct Transaction {
     body_type: BodyType,
     ret: Option<Return>,
     smtputf8: bool,
+    requiretls: bool,
     pub(crate) data: Data,
 }
 
@@ -129,6 +130,11 @@ impl Transaction {
         self.smtputf8
     }
 
+    /// Whether the message may only go on under verified TLS (REQUIRETLS, RFC 8689).
+    pub fn requiretls(&self) -> bool {
+        self.requiretls
+    }
+
     /// RET (RFC 3461 §4.3).
     pub fn ret(&self) -> Option<Return> {
         self.ret
@@ -177,6 +183,7 @@ impl Transaction {
         self.body_type = parameters.body;
         self.ret = parameters.ret;
         self.smtputf8 = parameters.smtputf8;
+        self.requiretls = parameters.requiretls;
     }
 
     pub(crate) fn push_recipient(&mut self, recipient: Recipient<'_>) {

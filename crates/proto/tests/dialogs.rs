@@ -13,13 +13,16 @@ use std::collections::BTreeMap;
 use std::path::Path as FilePath;
 
 use inrush_dialog::{Script, Storage};
-use inrush_proto::{AppendFailure, Context, Limits, Path, Reply, Session, Settings, Unobserved, Verdict};
+use inrush_proto::{
+    AppendFailure, Context, Limits, Path, Reply, Session, Settings, Tls, Unobserved, Verdict,
+};
 use support::{Caller, Counts, Outcome, Random, World};
 
 /// The world as the script has it.
 struct Scripted<'s> {
     script: &'s Script,
     stored: usize,
+    tls: bool,
 }
 
 impl Scripted<'_> {
@@ -55,6 +58,10 @@ impl World for Scripted<'_> {
     fn append(&mut self, _: u32) -> Outcome {
         self.outcome()
     }
+
+    fn tls(&mut self) -> Result<(), &'static Reply> {
+        if self.tls { Ok(()) } else { Err(Reply::TLS_UNAVAILABLE) }
+    }
 }
 
 fn settings(script: &Script) -> Settings {
@@ -78,6 +85,14 @@ fn settings(script: &Script) -> Settings {
             "chunking" => settings.extensions.chunking = value.parse().unwrap(),
             "smtputf8" => settings.extensions.smtputf8 = value.parse().unwrap(),
             "dsn" => settings.extensions.dsn = value.parse().unwrap(),
+            "tls" => {
+                settings.tls = match value.as_str() {
+                    "starttls" | "unavailable" => Tls::StartTls,
+                    "required" => Tls::Required,
+                    "implicit" => Tls::Implicit,
+                    other => panic!("{}: no tls {other}", script.name),
+                }
+            }
             other => panic!("{}: no setting {other}", script.name),
         }
     }
@@ -88,7 +103,8 @@ fn settings(script: &Script) -> Settings {
 fn play(script: &Script, counts: &Counts, mut next: impl FnMut(usize) -> usize) -> Result<(), String> {
     let context = Context::new(settings(script), Box::new(counts.clone()));
     let mut caller = Caller::new(&context);
-    let mut world = Scripted { script, stored: 0 };
+    let unavailable = script.settings.iter().any(|(name, value)| name == "tls" && value == "unavailable");
+    let mut world = Scripted { script, stored: 0, tls: !unavailable };
     let input = script.input();
     let mut rest = input.as_slice();
     let mut closed = caller.feed(b"", &mut world);

@@ -1,7 +1,7 @@
 //! The Debian packages that the tests need.
 //!
 //! A test that cannot run must not look like a test that passed: as root the missing packages are installed, otherwise
-//! they are named and the task fails. A package counts as there when all its programs are.
+//! they are named and the task fails. A package counts as there when all its programs and modules are.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -16,22 +16,27 @@ use crate::run;
 struct Package {
     name: &'static str,
     programs: &'static [&'static str],
+    /// Modules of Perl that it is there for.
+    modules: &'static [&'static str],
 }
 
 const PACKAGES: &[Package] = &[
-    Package { name: "curl", programs: &["curl"] },
-    Package { name: "swaks", programs: &["swaks"] },
+    Package { name: "curl", programs: &["curl"], modules: &[] },
+    Package { name: "swaks", programs: &["swaks"], modules: &[] },
     Package {
         name: "postfix",
         programs: &["postfix", "postqueue", "sendmail", "smtp-source", "smtp-sink", "smtpd"],
+        modules: &[],
     },
+    Package { name: "libnet-ssleay-perl", programs: &["perl"], modules: &["Net::SSLeay"] },
+    Package { name: "openssl", programs: &["openssl"], modules: &[] },
     // Only promtool is used.
-    Package { name: "prometheus", programs: &["promtool"] },
-    Package { name: "python3", programs: &["python3"] },
-    Package { name: "util-linux", programs: &["prlimit"] },
-    Package { name: "mount", programs: &["mount", "umount", "losetup"] },
-    Package { name: "e2fsprogs", programs: &["mkfs.ext4", "e2fsck"] },
-    Package { name: "xfsprogs", programs: &["mkfs.xfs"] },
+    Package { name: "prometheus", programs: &["promtool"], modules: &[] },
+    Package { name: "python3", programs: &["python3"], modules: &[] },
+    Package { name: "util-linux", programs: &["prlimit"], modules: &[] },
+    Package { name: "mount", programs: &["mount", "umount", "losetup"], modules: &[] },
+    Package { name: "e2fsprogs", programs: &["mkfs.ext4", "e2fsck"], modules: &[] },
+    Package { name: "xfsprogs", programs: &["mkfs.xfs"], modules: &[] },
 ];
 
 /// While this file says 101, Debian's packages start no service (`invoke-rc.d(8)`).
@@ -65,8 +70,16 @@ pub(crate) fn ensure() -> anyhow::Result<()> {
 }
 
 fn missing() -> Vec<&'static Package> {
-    let there = |package: &Package| package.programs.iter().all(|program| run::program(program).is_some());
+    let programs = |package: &Package| package.programs.iter().all(|program| run::program(program).is_some());
+    let there =
+        |package: &Package| programs(package) && package.modules.iter().all(|module| has_module(module));
     PACKAGES.iter().filter(|package| !there(package)).collect()
+}
+
+fn has_module(module: &str) -> bool {
+    let mut perl = Command::new("perl");
+    perl.args([&format!("-M{module}"), "-e", "1"]).stderr(Stdio::null());
+    perl.status().is_ok_and(|status| status.success())
 }
 
 fn install(names: &[&str]) -> anyhow::Result<()> {

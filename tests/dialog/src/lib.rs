@@ -17,6 +17,7 @@
 //! | `C* n text` | the client sends the text n times, without CRLF |
 //! | `S: text` | the server answers with this line; a `~` at its end stands for any rest |
 //! | `S* n text` | this reply of one line comes n times |
+//! | `T: handshake` | client and server shake hands for TLS |
 //! | `M: <from> <to> <to>…` | a message was accepted: reverse-path and recipients, in order |
 //! | `B: text`, `B\| text`, `B* n text` | its body, as for `C` |
 //! | `P: name=value …` | what else is known about it, see the runner |
@@ -67,6 +68,8 @@ pub enum Step {
     Send(Vec<u8>),
     /// The server answers.
     Expect(Expectation),
+    /// Both shake hands for TLS.
+    Handshake,
 }
 
 /// A message that the server accepts.
@@ -145,7 +148,7 @@ impl Script {
     pub fn input(&self) -> Vec<u8> {
         let sent = self.steps.iter().filter_map(|step| match step {
             Step::Send(octets) => Some(octets.as_slice()),
-            Step::Expect(_) => None,
+            Step::Expect(_) | Step::Handshake => None,
         });
         sent.collect::<Vec<_>>().concat()
     }

@@ -90,6 +90,7 @@ fn line(script: &mut Script, line: &str) -> Result<(), &'static str> {
             let message = script.messages.last_mut().ok_or("a property without a message")?;
             message.properties.extend(pairs(text)?);
         }
+        "T:" if text == "handshake" => script.steps.push(Step::Handshake),
         "X:" if text == "closed" => script.closes = true,
         _ => return Err("unknown mark"),
     }
@@ -248,6 +249,7 @@ mod tests {
             "P: a=b",
             "M: a",
             "X: open",
+            "T: x",
             "# start: x",
             "# settings: a",
             "# recipients: a",

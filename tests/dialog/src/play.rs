@@ -1,6 +1,6 @@
 //! A script over a stream, step by step.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 
 use crate::{Script, Step, reply};
 
@@ -8,17 +8,27 @@ use crate::{Script, Step, reply};
 const REPLY_OCTETS_MAX: usize = 64 * 1024;
 
 impl Script {
-    /// Plays the client: sends what it sends, and waits for each reply where the script has it. The stream needs a
-    /// timeout of its own.
+    /// Plays the client: sends what it sends, waits for each reply where the script has it, and calls `handshake` where it has TLS. The
+    /// stream needs a timeout of its own.
     ///
     /// # Errors
     /// The first difference, in words, or an error of the stream.
-    pub fn play(&self, stream: &mut (impl Read + Write)) -> Result<(), String> {
+    pub fn play<S: Read + Write>(
+        &self,
+        stream: &mut S,
+        mut handshake: impl FnMut(&mut S) -> io::Result<()>,
+    ) -> Result<(), String> {
         let mut input = Vec::new();
         for step in &self.steps {
             match step {
                 Step::Send(octets) => {
                     stream.write_all(octets).map_err(|error| format!("sending: {error}"))?;
+                }
+                Step::Handshake => {
+                    if !input.is_empty() {
+                        return Err(format!("more than expected: {}", input.escape_ascii()));
+                    }
+                    handshake(stream).map_err(|error| format!("handshake: {error}"))?;
                 }
                 Step::Expect(expectation) => {
                     let octets = loop {
@@ -70,7 +80,6 @@ fn receive(stream: &mut impl Read, input: &mut Vec<u8>) -> Result<usize, String>
 #[allow(clippy::unwrap_used, reason = "a script of the test that does not parse is a failure of the test")]
 mod tests {
     use super::*;
-    use std::io;
 
     /// A server that says what it is told to say.
     struct Said(io::Cursor<Vec<u8>>, Vec<u8>);
@@ -96,7 +105,7 @@ mod tests {
     fn play(script: &str, said: &str) -> (Result<(), String>, Vec<u8>) {
         let script = Script::parse("a", &format!("# tests/dialogs/a.smtp  RFC 5321 §1\n{script}")).unwrap();
         let mut stream = Said(io::Cursor::new(said.as_bytes().to_vec()), Vec::new());
-        (script.play(&mut stream), stream.1)
+        (script.play(&mut stream, |_| Ok(())), stream.1)
     }
 
     #[test]

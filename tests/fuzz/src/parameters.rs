@@ -1,7 +1,7 @@
 //! The parameters of MAIL and RCPT: what is accepted is within its grammar, decodes into printable text only, and means
 //! the same when it is written down and read again.
 //!
-//! Octet 0 chooses the extensions that are offered, and with bit 7 RCPT instead of MAIL.
+//! Octet 0 chooses the extensions that are offered, with bit 4 TLS, and with bit 7 RCPT instead of MAIL.
 
 use inrush_proto::{BodyType, Extensions, MailParameters, Notify, RcptParameters, Return};
 
@@ -15,14 +15,14 @@ pub fn run(input: &[u8]) {
         dsn: flags & 4 != 0,
     };
     if flags & 0x80 == 0 {
-        mail(rest, extensions);
+        mail(rest, extensions, flags & 16 != 0);
     } else {
         rcpt(rest, extensions, flags & 8 != 0);
     }
 }
 
-fn mail(rest: &[u8], extensions: Extensions) {
-    let Ok(parameters) = MailParameters::parse(rest, extensions) else { return };
+fn mail(rest: &[u8], extensions: Extensions, secure: bool) {
+    let Ok(parameters) = MailParameters::parse(rest, extensions, secure) else { return };
     let mut again = match parameters.body {
         BodyType::SevenBit => " BODY=7BIT".to_owned(),
         BodyType::EightBitMime => " BODY=8BITMIME".to_owned(),
@@ -34,6 +34,10 @@ fn mail(rest: &[u8], extensions: Extensions) {
     if parameters.smtputf8 {
         again += " SMTPUTF8";
     }
+    if parameters.requiretls {
+        assert!(secure);
+        again += " REQUIRETLS";
+    }
     match parameters.ret {
         Some(Return::Full) => again += " RET=FULL",
         Some(Return::Headers) => again += " RET=HDRS",
@@ -43,9 +47,9 @@ fn mail(rest: &[u8], extensions: Extensions) {
         printable(parameters.envelope_id);
         again += &format!(" ENVID={}", parameters.envelope_id);
     }
-    assert_eq!(MailParameters::parse(again.as_bytes(), extensions), Ok(parameters));
+    assert_eq!(MailParameters::parse(again.as_bytes(), extensions, secure), Ok(parameters));
     let twice = format!("{again}{again}");
-    assert!(MailParameters::parse(twice.as_bytes(), extensions).is_err());
+    assert!(MailParameters::parse(twice.as_bytes(), extensions, secure).is_err());
 }
 
 fn rcpt(rest: &[u8], extensions: Extensions, smtputf8: bool) {

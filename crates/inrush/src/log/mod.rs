@@ -66,7 +66,16 @@ fn find(data: &DataDir) -> anyhow::Result<Vec<Found>> {
     if names.is_empty() {
         bail!("{}: no log in it", path.display());
     }
-    Ok(names.into_iter().map(|name| (name.clone(), Reader::open_gently(&path.join(name)))).collect())
+    let open = |name: String| {
+        let reader = Reader::open_gently(&path.join(&name)).and_then(|mut reader| {
+            // A command is about what there is when it begins, and comes to an end beside a busy gateway.
+            let limited = reader.limit_to_present();
+            let failed = |error| OpenError::Io { place: name.clone(), what: "reading segments", error };
+            limited.map(|()| reader).map_err(failed)
+        });
+        (name, reader)
+    };
+    Ok(names.into_iter().map(open).collect())
 }
 
 /// Logs that can be read.

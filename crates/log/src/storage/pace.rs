@@ -23,6 +23,8 @@ const LIST_INTERVAL: Duration = Duration::from_secs(1);
 const NEWEST: usize = 66;
 /// Octets of one read beside a gateway that takes mail.
 const SHORT_OCTETS: usize = 128 * 1024;
+/// Longest rest: also beside a busy disk a reader gets on.
+const REST_MAX: Duration = Duration::from_millis(25);
 /// Rest after such a read, as a multiple of its time: the disk has 15 of 16 parts of the time for others.
 const RESTS: u32 = 15;
 
@@ -67,7 +69,7 @@ impl Pace {
             let end = buffer.len().min(done + SHORT_OCTETS);
             let begun = Instant::now();
             let octets = read(&mut buffer[done..end], done)?;
-            std::thread::sleep(begun.elapsed() * RESTS);
+            std::thread::sleep((begun.elapsed() * RESTS).min(REST_MAX));
             done += octets;
             if octets == 0 {
                 break;

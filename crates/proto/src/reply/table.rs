@@ -41,8 +41,14 @@ replies! {
     EHLO = 250 "" "Hello, extensions follow", None, "RFC 5321 §4.1.1.1";
     BYE = 221 "2.0.0" "closing connection", None, "RFC 5321 §4.1.1.10";
     OK = 250 "2.0.0" "OK", None, "RFC 5321 §4.1.1.9";
-    HELP = 214 "2.0.0" "See RFC 5321; commands: EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT", None, "RFC 5321 §4.1.1.8";
+    HELP = 214 "2.0.0" "See RFC 5321; commands: EHLO HELO STARTTLS MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT", None, "RFC 5321 §4.1.1.8";
     VRFY = 252 "2.0.0" "Cannot verify; send mail to find out", None, "RFC 5321 §3.5.3";
+
+    // TLS.
+    START_TLS = 220 "2.0.0" "Ready to start TLS", None, "RFC 3207 §4";
+    TLS_REQUIRED = 530 "5.7.0" "Must issue a STARTTLS command first", Some("tls_required"), "RFC 3207 §4";
+    TLS_ACTIVE = 503 "5.5.1" "TLS is active already", Some("tls_active"), "RFC 3207 §4.2";
+    TLS_UNAVAILABLE = 454 "4.7.0" "TLS not available at the moment, try again later", Some("tls_unavailable"), "RFC 3207 §4";
 
     // Lines and commands.
     LINE_TOO_LONG = 500 "5.5.2" "Command line too long", Some("command_too_long"), "RFC 5321 §4.5.3.1.4";

@@ -48,7 +48,7 @@ impl Session {
         if path.is_bare_postmaster() {
             return Err(Reply::SENDER_NO_DOMAIN);
         }
-        let parameters = MailParameters::parse(rest, self.context.extensions())?;
+        let parameters = MailParameters::parse(rest, self.context.extensions(), self.secure)?;
         // RFC 6531 §3.5: 553 5.6.7.
         if !parameters.smtputf8 && !path.is_ascii() {
             return Err(Reply::SMTPUTF8_NEEDED);

@@ -19,7 +19,7 @@ impl Session {
         self.reset();
         if verb == Verb::Ehlo {
             self.hello = Hello::Ehlo;
-            self.output.push_rendered(&self.context, Reply::EHLO, self.context.ehlo());
+            self.output.push_rendered(&self.context, Reply::EHLO, self.context.ehlo(self.secure));
         } else {
             self.hello = Hello::Helo;
             self.output.push_rendered(&self.context, Reply::HELO, self.context.helo());

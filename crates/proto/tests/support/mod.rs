@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use inrush_proto::{
     Accepted, AppendFailure, Body, Context, Event, INPUT_OCTETS_MAX, Observe, PIECE_OCTETS_MAX, Path, Reply,
-    Session, Transaction, Verb, Verdict,
+    Session, Tls, Transaction, Verb, Verdict,
 };
 
 /// Counts replies by their index, for everybody who holds a clone.
@@ -55,6 +55,10 @@ pub trait World {
     fn store(&mut self, transaction: u32) -> Outcome;
     /// The message of the transaction with this number.
     fn append(&mut self, transaction: u32) -> Outcome;
+    /// Whether there is TLS at the moment.
+    fn tls(&mut self) -> Result<(), &'static Reply> {
+        Ok(())
+    }
 }
 
 /// How far one call of [`Caller::step`] got.
@@ -88,6 +92,9 @@ pub struct Caller {
 impl Caller {
     pub fn new(context: &Rc<Context>) -> Self {
         let mut session = Session::new(Rc::clone(context));
+        if context.tls() == Tls::Implicit {
+            session.secured();
+        }
         session.greet();
         Self {
             session,
@@ -154,6 +161,14 @@ impl Caller {
                 self.spilled.clear();
                 Step::Again
             }
+            Event::StartTls => {
+                let answer = world.tls();
+                self.session.start_tls(answer);
+                if answer.is_ok() {
+                    self.session.secured();
+                }
+                Step::Again
+            }
             Event::Output => Step::Output,
             Event::Close => {
                 assert!(!self.handed_out, "the pieces of an open transaction are thrown away before the end");
@@ -211,6 +226,7 @@ fn message(session: &Session, body: Vec<u8>) -> Message {
         ("envid", transaction.envelope_id().to_owned()),
         ("notify", first.notify.bits().to_string()),
         ("orcpt", first.original.to_owned()),
+        ("requiretls", transaction.requiretls().to_string()),
         ("protocol", session.protocol().to_owned()),
         ("hello", session.hello_name().to_owned()),
         ("chunking", transaction.chunking().to_string()),

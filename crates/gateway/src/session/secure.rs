@@ -1,0 +1,222 @@
+//! A session under TLS: the handshake, and the way from ciphertext to commands.
+//!
+//! ```text
+//! socket ─▶ incoming (ciphertext) ─▶ a record at a time ─▶ the session's buffer ─▶ parse
+//! ```
+//! The buffer for plaintext is there only while something lies in it, so that an idle session holds one small buffer, as without TLS.
+//!
+//! Standards: RFC 3207 §4, RFC 8314 §3.
+
+use inrush_metrics::{Counter, Phase, TlsFailure, TlsVersion};
+use monoio::io::AsyncWriteRentExt;
+use monoio::net::tcp::{TcpOwnedReadHalf, TcpOwnedWriteHalf};
+
+use super::{Input, Talk, fit};
+use crate::buffers::COMMAND;
+use crate::core::{Core, HandshakePermit};
+use crate::tls::{Advance, Agreed, Tls};
+use crate::watch::Stage;
+
+/// What a session under TLS has beside the others.
+pub(super) struct Secure {
+    pub(super) tls: Tls,
+    pub(super) agreed: Agreed,
+    /// What TLS itself has to say, not sent yet.
+    pub(super) outgoing: Vec<u8>,
+    /// Octets of ciphertext that the next record takes.
+    needed: usize,
+    /// The peer sends nothing more.
+    closed: bool,
+}
+
+/// The label of a version.
+fn version(agreed: &Agreed) -> TlsVersion {
+    if agreed.version == "TLSv1.3" { TlsVersion::Tls13 } else { TlsVersion::Tls12 }
+}
+
+/// The label of an error.
+fn failure(error: &rustls::Error) -> TlsFailure {
+    match error {
+        rustls::Error::InvalidMessage(_) => TlsFailure::NotTls,
+        rustls::Error::PeerIncompatible(_) => TlsFailure::Incompatible,
+        rustls::Error::AlertReceived(_) => TlsFailure::Alert,
+        _ => TlsFailure::Protocol,
+    }
+}
+
+impl Secure {
+    /// `out` as it goes over the wire, with the last word of TLS behind it when the session is `over`; `None` when the connection is of no
+    /// use any more.
+    pub(super) fn seal(&mut self, core: &Core, out: Vec<u8>, over: bool) -> Option<Vec<u8>> {
+        let mut sealed = core.take_output();
+        sealed.append(&mut self.outgoing);
+        let encrypted = if out.is_empty() { Ok(()) } else { self.tls.encrypt(&out, &mut sealed) };
+        core.give_back_output(out);
+        if encrypted.is_err() {
+            core.give_back_output(sealed);
+            return None;
+        }
+        if over {
+            self.tls.close(&mut sealed);
+        }
+        Some(sealed)
+    }
+}
+
+impl Talk<'_> {
+    /// Shakes hands; false when the connection is of no use any more, which is counted.
+    pub(super) async fn handshake(
+        &mut self,
+        permit: HandshakePermit<'_>,
+        reader: &mut TcpOwnedReadHalf,
+        writer: &mut TcpOwnedWriteHalf,
+    ) -> bool {
+        let begun = self.core.clock.now();
+        self.place.enter(Stage::Handshake, begun);
+        // Plaintext behind STARTTLS was not sent under TLS, whoever sent it (RFC 3207 §4.2).
+        let injected = self.buffer.len() - self.start;
+        self.core.metrics.add(Counter::TlsPlaintextDiscarded, injected as u64);
+        self.core.pool.give_back(std::mem::take(&mut self.buffer));
+        self.start = 0;
+        // Boxed: only sessions under TLS pay for it.
+        let shaken = Box::pin(self.shake_hands(&permit, reader, writer)).await;
+        drop(permit);
+        match shaken {
+            Ok(secure) => {
+                self.core.metrics.count(version(&secure.agreed));
+                let now = self.core.clock.now();
+                self.core.record(Phase::Tls, now - begun);
+                self.secure = Some(secure);
+                self.session.secured();
+                self.noted.secured(now);
+                true
+            }
+            Err(failure) => {
+                let timed_out = self.place.ending().is_some();
+                self.core.metrics.count(if timed_out { TlsFailure::Timeout } else { failure });
+                false
+            }
+        }
+    }
+
+    async fn shake_hands(
+        &self,
+        permit: &HandshakePermit<'_>,
+        reader: &mut TcpOwnedReadHalf,
+        writer: &mut TcpOwnedWriteHalf,
+    ) -> Result<Box<Secure>, TlsFailure> {
+        let core = self.core;
+        let mut tls = permit.accept(self.door.asks_clients).map_err(|_| TlsFailure::Internal)?;
+        // Handshakes are few and short: a buffer that takes any of their records at once.
+        tls.incoming = core.pool.take(COMMAND + 1).map_err(|_| TlsFailure::Memory)?;
+        let shaken = self.exchange(&mut tls, reader, writer).await;
+        if let Err(failure) = shaken {
+            core.pool.give_back(tls.incoming);
+            return Err(failure);
+        }
+        let agreed = permit.agreed(&tls);
+        Ok(Box::new(Secure { tls, agreed, outgoing: Vec::new(), needed: 0, closed: false }))
+    }
+
+    async fn exchange(
+        &self,
+        tls: &mut Tls,
+        reader: &mut TcpOwnedReadHalf,
+        writer: &mut TcpOwnedWriteHalf,
+    ) -> Result<(), TlsFailure> {
+        let core = self.core;
+        let mut none = Vec::new();
+        loop {
+            let mut out = core.take_output();
+            let advance = tls.advance(&mut none, &mut out);
+            if !out.is_empty() {
+                let octets = out.len() as u64;
+                let (sent, returned) = writer.write_all(out).await;
+                out = returned;
+                core.metrics.add(Counter::SentBytes, octets);
+                if sent.is_err() && advance.is_ok() {
+                    return Err(TlsFailure::Closed);
+                }
+            }
+            core.give_back_output(out);
+            match advance {
+                Ok(Advance::Ready) => return Ok(()),
+                Ok(Advance::NeedInput(needed)) => {
+                    let left = tls.compact();
+                    let mut start = 0;
+                    if !fit(&core.pool, &mut tls.incoming, &mut start, needed.max(COMMAND + 1)) {
+                        return Err(TlsFailure::Memory);
+                    }
+                    let buffer = std::mem::take(&mut tls.incoming);
+                    let capacity = buffer.capacity();
+                    let (received, buffer) = super::read(reader, buffer, left..capacity, None).await;
+                    tls.incoming = buffer;
+                    match received {
+                        Ok(octets @ 1..) => core.metrics.add(Counter::ReceivedBytes, octets as u64),
+                        _ => return Err(TlsFailure::Closed),
+                    }
+                }
+                Ok(Advance::Closed | Advance::Plaintext) => return Err(TlsFailure::Closed),
+                Err(error) => {
+                    tracing::debug!(listener = self.door.name, peer = %self.peer, %error, "TLS handshake");
+                    return Err(failure(&error));
+                }
+            }
+        }
+    }
+
+    /// Turns ciphertext that is there into plaintext for the session, which asks for `hint` octets of buffer. `None` when more has to be
+    /// received, for which there is room then.
+    pub(super) fn decrypt(&mut self, hint: usize) -> Option<Input> {
+        let expects_data = self.expects_data();
+        let bulk = self.bulk;
+        let pool = &self.core.pool;
+        let secure = self.secure.as_deref_mut()?;
+        let mut arrived = None;
+        loop {
+            let octets = secure.tls.next_plaintext_octets_max();
+            let rest = self.buffer.len() - self.start;
+            if octets > self.buffer.capacity() - self.buffer.len() {
+                // What is there first: it may make room.
+                if arrived.is_some() {
+                    return arrived;
+                }
+                if !fit(pool, &mut self.buffer, &mut self.start, rest + octets) {
+                    return Some(Input::NoMemory);
+                }
+            }
+            match secure.tls.advance(&mut self.buffer, &mut secure.outgoing) {
+                Ok(Advance::Plaintext) => arrived = Some(Input::Octets),
+                Ok(Advance::NeedInput(needed)) => {
+                    secure.needed = needed;
+                    break;
+                }
+                Ok(Advance::Ready) => {}
+                Ok(Advance::Closed) => {
+                    secure.closed = true;
+                    break;
+                }
+                Err(error) => {
+                    tracing::debug!(listener = self.door.name, peer = %self.peer, %error, "TLS");
+                    return Some(arrived.unwrap_or(Input::Broken));
+                }
+            }
+        }
+        if arrived.is_some() {
+            return arrived;
+        }
+        if secure.closed {
+            return Some(Input::Closed);
+        }
+        if self.buffer.len() == self.start {
+            pool.give_back(std::mem::take(&mut self.buffer));
+            self.start = 0;
+        }
+        let left = secure.tls.compact();
+        // A record that only says that it is large gets the large buffer when the small one is full.
+        let needed = if left < COMMAND && !expects_data { secure.needed.min(COMMAND) } else { secure.needed };
+        let wanted = super::wanted_octets(hint, left, expects_data, bulk).max(needed);
+        let mut start = 0;
+        (!fit(pool, &mut secure.tls.incoming, &mut start, wanted)).then_some(Input::NoMemory)
+    }
+}
