@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use inrush_log::{AppendError, Appender, Durability, LogSettings, Poisoned, Recipient, RecoveryReport};
 use inrush_metrics::{ConnectionRefusal, CoreMetrics, CoreWriter, Counter, Gauge, LogRefusal, Timeout};
-use inrush_policy::{Recipients, Verdict as Lookup};
+use inrush_policy::{SharedRecipients, Verdict as Lookup};
 use inrush_proto::{AppendFailure, Context, Path, Reply, Settings, Transaction, Verdict};
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::{TcpListener, TcpStream, UnixStream};
@@ -76,7 +76,7 @@ pub(crate) struct Plan {
     pub(crate) listeners: Vec<(usize, StdTcpListener)>,
     pub(crate) appender: Appender,
     pub(crate) recovered: Vec<RecoveryReport>,
-    pub(crate) recipients: Arc<Recipients>,
+    pub(crate) recipients: Arc<SharedRecipients>,
     pub(crate) metrics: Arc<CoreMetrics>,
     pub(crate) control: StdUnixStream,
     pub(crate) stop: Arc<AtomicBool>,
@@ -123,7 +123,7 @@ pub(crate) struct Core {
     pub(crate) turn: Rc<Turn>,
     settings: Arc<GatewaySettings>,
     connections_max: usize,
-    recipients: Arc<Recipients>,
+    recipients: Arc<SharedRecipients>,
     addresses: Addresses,
     contexts: Vec<Rc<Context>>,
     directory: Option<Directory>,
@@ -382,7 +382,7 @@ impl Core {
 
     /// May this recipient have mail?
     pub(crate) fn recipient_verdict(&self, path: &Path<'_>) -> Verdict {
-        match self.recipients.lookup(*path) {
+        match self.recipients.load().lookup(*path) {
             Lookup::Accept => Verdict::Accept,
             Lookup::UnknownUser => Verdict::Refuse(Reply::USER_UNKNOWN),
             Lookup::ForeignDomain => Verdict::Refuse(Reply::RELAY_DENIED),

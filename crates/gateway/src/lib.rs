@@ -36,7 +36,7 @@ use std::thread::{self, JoinHandle};
 
 use inrush_log::{DataDirectory, LogKind, LogSettings, OpenError, RecoveryReport, log_directory};
 use inrush_metrics::{Metrics, Names, ReplyName};
-use inrush_policy::Recipients;
+use inrush_policy::SharedRecipients;
 use inrush_proto::{Reply, Settings, Verb};
 
 pub use crate::core::CoreError;
@@ -93,8 +93,8 @@ pub struct Start<'a> {
     pub data_dir: &'a Path,
     /// Number of this node, part of every message id.
     pub node: u16,
-    /// Who may get mail.
-    pub recipients: Arc<Recipients>,
+    /// Who may get mail; may be replaced while the gateway runs.
+    pub recipients: Arc<SharedRecipients>,
     /// Version of the program, for the metrics.
     pub version: &'static str,
 }
