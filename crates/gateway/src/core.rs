@@ -386,6 +386,7 @@ impl Core {
             Lookup::Accept => Verdict::Accept,
             Lookup::UnknownUser => Verdict::Refuse(Reply::USER_UNKNOWN),
             Lookup::ForeignDomain => Verdict::Refuse(Reply::RELAY_DENIED),
+            Lookup::Routed => Verdict::Refuse(Reply::ROUTED_LOCAL_PART),
         }
     }
 
