@@ -75,18 +75,18 @@ fn server(needs: &Needs, scripts: &[&Script], certificate: &Files) -> Server {
         let mut domains = BTreeMap::from([("nobody.example".to_owned(), BTreeSet::new())]);
         let refused = |address: &str| needs.recipients.iter().any(|(refused, _)| refused == address);
         let foreign = |domain: &str| {
-            needs.recipients.iter().any(|(address, relay)| *relay && address.ends_with(domain))
+            let in_it = |address: &str| domain_of(address).is_some_and(|theirs| theirs == domain);
+            needs.recipients.iter().any(|(address, relay)| *relay && in_it(address))
         };
         let inputs = scripts.iter().map(|script| String::from_utf8_lossy(&script.input()).into_owned());
         let inputs: Vec<String> = inputs.collect();
         for address in inputs.iter().flat_map(|input| input.split(['<', '>', ':'])) {
-            if let Some((_, domain)) =
-                address.rsplit_once('@').filter(|(_, domain)| !domain.contains(char::is_whitespace))
-            {
-                let list = domains.entry(domain.to_owned()).or_default();
+            if let Some(domain) = domain_of(address) {
+                let list = domains.entry(domain).or_default();
                 // The others are there to be refused for their syntax.
                 let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '+' | '-' | '_' | '@');
-                if !refused(address) && address.chars().all(plain) && !address.starts_with('@') {
+                let one = address.find('@') == address.rfind('@') && !address.starts_with('@');
+                if !refused(address) && address.chars().all(plain) && one {
                     list.insert(address.to_owned());
                 }
             }
@@ -96,6 +96,14 @@ fn server(needs: &Needs, scripts: &[&Script], certificate: &Files) -> Server {
         settings.domains = domains.map(|(domain, list)| (domain, listed(list))).collect();
     }
     Server::with(settings.tables(&format!("[tls]\n{}", certificate.lines())).tables(&smtps))
+}
+
+/// The domain of an address in lower case, unless it is there to be refused for its syntax.
+fn domain_of(address: &str) -> Option<String> {
+    let (_, domain) = address.rsplit_once('@')?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '[' | ']');
+    (!domain.is_empty() && !domain.ends_with('.') && domain.chars().all(plain))
+        .then(|| domain.to_ascii_lowercase())
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Micro benchmarks: each checks its answer before it is timed.
 //!
 //! `cargo bench -p inrush-bench-micro --bench scan` runs one part under criterion;
-//! `cargo run --release -p inrush-bench-micro --bin scan-table` prints a table with ratios, to be cited.
+//! `cargo run --release -p inrush-bench-micro --bin scan-table` prints a table with ratios, to be cited; `recipients-table` one of
+//! look-ups among few and many recipients.
 
 pub mod measure;
 pub mod rivals;

@@ -6,18 +6,17 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use inrush_admin::Token;
 use inrush_gateway::settings::ListenerSettings;
-use inrush_policy::{AddressList, DomainError, Recipients};
 use inrush_proto::{Path as MailPath, Tls};
 
 use crate::error::{ConfigErrors, Place};
-use crate::read::{Entry, Reader};
-use crate::schema::{DomainTable, ListenerTable};
-use crate::{Config, sorted};
+use crate::read::Reader;
+use crate::recipients::RecipientSources;
+use crate::schema::ListenerTable;
+use crate::{Config, beside_file, sorted};
 
 /// Checks what was read and composes the settings.
 pub(crate) fn finish(mut reader: Reader) -> Result<Config, ConfigErrors> {
@@ -91,27 +90,9 @@ fn listeners(reader: &mut Reader) {
 
 fn domains(reader: &mut Reader) {
     let entries = std::mem::take(&mut reader.domains);
-    let mut recipients = Recipients::new();
-    for entry in &entries {
-        if !entry.places.contains_key("name") {
-            continue;
-        }
-        let list = match list_of(reader, entry) {
-            Ok(list) => list,
-            Err(()) => continue,
-        };
-        let name = &entry.table.name;
-        let what = match recipients.add(name, list) {
-            Ok(()) => continue,
-            Err(DomainError::Invalid) => format!("{name:?} is not a domain name"),
-            Err(DomainError::Twice) => format!("there is a domain {name:?} already"),
-            Err(DomainError::ListedWildcard) => "\"*\" cannot have a list: name each domain".to_owned(),
-        };
-        reader.error(entry.place("name"), "domain.name", what);
-    }
+    let sources = RecipientSources::of(&entries, reader);
     let public = public_address(&reader.config);
     if entries.is_empty() {
-        recipients = Recipients::catch_all();
         if let Some(address) = public {
             let what =
                 format!("{address} is not on loopback: name the domains whose mail is taken in [[domain]]");
@@ -128,7 +109,11 @@ fn domains(reader: &mut Reader) {
         }
         reader.config.domains = entries.into_iter().map(|entry| entry.table).collect();
     }
-    reader.config.recipients = Arc::new(recipients);
+    match sources.read() {
+        Ok(recipients) => reader.config.recipients = Arc::new(recipients),
+        Err(ConfigErrors(errors)) => reader.errors.extend(errors),
+    }
+    reader.config.recipient_sources = sources;
 }
 
 /// The first address on which the internet may come in.
@@ -140,39 +125,6 @@ fn public_address(config: &Config) -> Option<SocketAddr> {
         .flat_map(|listener| &listener.addresses)
         .find(|one| !one.ip().is_loopback())
         .copied()
-}
-
-/// The recipients of a domain: `None` for every local part.
-fn list_of(reader: &mut Reader, entry: &Entry<DomainTable>) -> Result<Option<AddressList>, ()> {
-    let DomainTable { name, recipients, case_sensitive, .. } = &entry.table;
-    let place = entry.place("recipients");
-    if recipients == "any" {
-        return Ok(None);
-    }
-    let Some(named) = recipients.strip_prefix("file:").filter(|path| !path.is_empty()) else {
-        let what = "expected \"any\" or \"file:PATH\"".to_owned();
-        reader.error(place, "domain.recipients", what);
-        return Err(());
-    };
-    let path = beside(&place.file, Path::new(named));
-    let file = match fs::read(&path) {
-        Ok(file) => file,
-        Err(error) => {
-            reader.error(place, "domain.recipients", format!("{} cannot be read: {error}", path.display()));
-            return Err(());
-        }
-    };
-    AddressList::parse(&file, name, *case_sensitive).map(Some).map_err(|errors| {
-        for error in errors {
-            let place = Place { file: path.clone(), line: error.line, column: 0 };
-            reader.error(place, "", format!("{} (recipients of {name:?})", error.what));
-        }
-    })
-}
-
-/// `path`, relative to the directory of `file`.
-fn beside(file: &Path, path: &Path) -> PathBuf {
-    file.parent().map_or_else(|| path.to_owned(), |directory| directory.join(path))
 }
 
 fn gateway(reader: &mut Reader) {
@@ -199,7 +151,7 @@ fn log(reader: &mut Reader) {
 fn admin(reader: &mut Reader) {
     if let Some(named) = reader.config.token_file.clone() {
         let place = place(reader, &["admin.token_file"]);
-        let path = beside(&place.file, &named);
+        let path = beside_file(&place.file, &named);
         // Bounded: a token is one line, and what the path leads to may be endless.
         let text = fs::File::open(&path).and_then(|file| io::read_to_string(io::Read::take(file, 64 << 10)));
         match text.map_err(|error| format!("{} cannot be read: {error}", path.display())) {

@@ -17,6 +17,7 @@ mod dump;
 mod error;
 mod field;
 mod read;
+mod recipients;
 mod schema;
 mod units;
 
@@ -34,6 +35,7 @@ use inrush_proto::Settings as SessionSettings;
 
 pub use dump::{documentation, dump_defaults};
 pub use error::{ConfigError, ConfigErrors, Place};
+pub use recipients::RecipientSources;
 pub use units::Unit;
 
 use read::Reader;
@@ -56,6 +58,8 @@ pub struct Config {
     pub admin: AdminSettings,
     /// Whose mail is taken.
     pub recipients: Arc<Recipients>,
+    /// Where that stands, to be read again when the files have changed.
+    pub recipient_sources: RecipientSources,
     /// The files that were read, in order; none for the embedded defaults.
     pub files: Vec<PathBuf>,
     /// The certificates of the listeners.
@@ -81,6 +85,7 @@ impl Default for Config {
             node: 0,
             admin: AdminSettings::default(),
             recipients: Arc::new(Recipients::catch_all()),
+            recipient_sources: RecipientSources::default(),
             files: Vec::new(),
             certificates: SharedCertificates::default(),
             token_file: None,
@@ -149,6 +154,11 @@ fn beside(path: &Path) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml") && visible(path));
     paths.sort();
     Ok(paths)
+}
+
+/// `path`, relative to the directory of `file`.
+fn beside_file(file: &Path, path: &Path) -> PathBuf {
+    file.parent().map_or_else(|| path.to_owned(), |directory| directory.join(path))
 }
 
 /// Puts mistakes into the order of files and lines.

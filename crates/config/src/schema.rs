@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use inrush_gateway::settings::ListenerSettings;
+use inrush_policy::ListSettings;
 use inrush_proto::{BareNewline, Tls};
 
 use crate::Config;
@@ -65,12 +66,20 @@ pub(crate) struct DomainTable {
     pub(crate) name: String,
     pub(crate) recipients: String,
     pub(crate) case_sensitive: bool,
+    pub(crate) subaddress_separator: String,
     pub(crate) allow_open: bool,
 }
 
 impl Default for DomainTable {
     fn default() -> Self {
-        Self { name: "*".to_owned(), recipients: "any".to_owned(), case_sensitive: false, allow_open: false }
+        let ListSettings { case_sensitive, subaddress_separator } = ListSettings::default();
+        Self {
+            name: "*".to_owned(),
+            recipients: "any".to_owned(),
+            case_sensitive,
+            subaddress_separator: subaddress_separator.map(String::from).unwrap_or_default(),
+            allow_open: false,
+        }
     }
 }
 
@@ -239,10 +248,12 @@ pub(crate) const LISTENER: &[Row<ListenerTable>] = rows! {
 pub(crate) const DOMAIN: &[Row<DomainTable>] = rows! {
     "name" "A domain whose mail is taken; \"*\" = every domain, for listeners on loopback only unless allow_open is set."
         |domain| Field::Text(&mut domain.name);
-    "recipients" "\"any\", or \"file:PATH\" with one address a line (# begins a comment); PATH is relative to this file."
+    "recipients" "\"any\", or \"file:PATH\" with one address, regular expression or catch-all a line; PATH is relative to this file. See recipients.md."
         |domain| Field::Text(&mut domain.recipients);
     "case_sensitive" "Whether upper and lower case make different local parts."
         |domain| Field::Switch(&mut domain.case_sensitive);
+    "subaddress_separator" "In an address that no line of the file has, what follows this character in the local part does not count; \"\" = off (RFC 5233 §1)."
+        |domain| Field::Text(&mut domain.subaddress_separator);
     "allow_open" "Lets \"*\" stand although a listener is not on loopback: mail for every domain is then taken from everybody."
         |domain| Field::Switch(&mut domain.allow_open);
 };

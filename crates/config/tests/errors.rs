@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use inrush_config::Config;
+use inrush_policy::{SharedRecipients, Verdict};
 
 /// The messages about `text` in `x.toml`.
 fn said(text: &str) -> String {
@@ -147,6 +148,18 @@ fn each_mistake_has_its_place_and_its_words() {
             "x.toml:3:14: domain.recipients: expected \"any\" or \"file:PATH\"",
         ),
         (
+            "[[domain]]\nname = \"a.example\"\nsubaddress_separator = \"+-\"",
+            "x.toml:3:24: domain.subaddress_separator: expected one character such as \"+\" or \"-\", or \"\" for no subaddresses",
+        ),
+        (
+            "[[domain]]\nname = \"a.example\"\nsubaddress_separator = \"%\"",
+            "x.toml:3:24: domain.subaddress_separator: expected one character such as \"+\" or \"-\", or \"\" for no subaddresses",
+        ),
+        (
+            "[[domain]]\nname = \"*\"\nrecipients = \"file:/dev/null\"",
+            "x.toml:2:8: domain.name: \"*\" cannot have a list: name each domain",
+        ),
+        (
             "[[domain]]\nname = \"a.example\"\nroute = \"x\"",
             "x.toml:3:1: domain.route: not supported by this version",
         ),
@@ -259,22 +272,78 @@ fn recipients_files_are_read_beside_the_config() {
             users.display()
         )
     );
-    fs::write(&users, "# mine\njoe@a.example\n\nnobody\njoe@b.example\n").unwrap();
+    fs::write(&users, "# mine\njoe@a.example\n\nno body\njoe@b.example\n/a(b/\n").unwrap();
     let said = Config::load(Some(&main)).unwrap_err().to_string();
     let users_path = users.display();
     assert_eq!(
         said,
         format!(
-            "{users_path}:4: not an address (recipients of \"a.example\")\n{users_path}:5: an address of another domain (recipients of \"a.example\")"
+            "{users_path}:4: not an address (recipients of \"a.example\")\n{users_path}:5: an address of another domain (recipients of \"a.example\")\n{users_path}:6: not a regular expression: unclosed group (recipients of \"a.example\")"
         )
     );
     fs::write(&users, "# mine\njoe@a.example\nj\u{f6}rg@a.example\n").unwrap();
     let config = Config::load(Some(&main)).unwrap();
     let ask = |address: &str| config.recipients.lookup(inrush_proto::Path::mailbox(address).unwrap());
-    assert_eq!(ask("JOE@a.example"), inrush_policy::Verdict::Accept);
-    assert_eq!(ask("j\u{f6}rg@a.example"), inrush_policy::Verdict::Accept);
-    assert_eq!(ask("eve@a.example"), inrush_policy::Verdict::UnknownUser);
-    assert_eq!(ask("joe@b.example"), inrush_policy::Verdict::ForeignDomain);
+    assert_eq!(ask("JOE@a.example"), Verdict::Accept);
+    assert_eq!(ask("j\u{f6}rg@a.example"), Verdict::Accept);
+    assert_eq!(ask("eve@a.example"), Verdict::UnknownUser);
+    assert_eq!(ask("joe@b.example"), Verdict::ForeignDomain);
+}
+
+#[test]
+fn subaddresses_follow_the_setting_of_the_domain() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("users"), "joe\n").unwrap();
+    let main = folder.path().join("inrush.toml");
+    for (line, plus, minus) in [
+        ("", Verdict::Accept, Verdict::UnknownUser),
+        ("subaddress_separator = \"-\"", Verdict::UnknownUser, Verdict::Accept),
+        ("subaddress_separator = \"\"", Verdict::UnknownUser, Verdict::UnknownUser),
+    ] {
+        let text = format!("[[domain]]\nname = \"a.example\"\nrecipients = \"file:users\"\n{line}\n");
+        fs::write(&main, text).unwrap();
+        let config = Config::load(Some(&main)).unwrap();
+        let ask = |address: &str| config.recipients.lookup(inrush_proto::Path::mailbox(address).unwrap());
+        assert_eq!((ask("joe+a@a.example"), ask("joe-a@a.example")), (plus, minus), "{line}");
+    }
+}
+
+#[test]
+fn recipients_are_read_again_all_or_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (main, users, more) =
+        (folder.path().join("inrush.toml"), folder.path().join("users"), folder.path().join("more"));
+    let domain =
+        |name: &str, file: &str| format!("[[domain]]\nname = \"{name}\"\nrecipients = \"file:{file}\"\n");
+    fs::write(&main, domain("a.example", "users") + &domain("b.example", "more")).unwrap();
+    fs::write(&users, "joe\n").unwrap();
+    fs::write(&more, "ann\n").unwrap();
+    let Config { recipients, recipient_sources, .. } = Config::load(Some(&main)).unwrap();
+    let shared = SharedRecipients::new(recipients);
+    let ask = |address: &str| shared.load().lookup(inrush_proto::Path::mailbox(address).unwrap());
+
+    fs::write(&users, "joe\neve\n").unwrap();
+    fs::write(&more, "ann\nbob@a.example\n").unwrap();
+    let said = recipient_sources.read().unwrap_err().to_string();
+    assert_eq!(
+        said,
+        format!("{}:2: an address of another domain (recipients of \"b.example\")", more.display())
+    );
+    assert_eq!((ask("joe@a.example"), ask("eve@a.example")), (Verdict::Accept, Verdict::UnknownUser));
+
+    fs::write(&more, "bob\n").unwrap();
+    shared.replace(recipient_sources.read().unwrap());
+    assert_eq!((ask("joe@a.example"), ask("eve@a.example")), (Verdict::Accept, Verdict::Accept));
+    assert_eq!((ask("ann@b.example"), ask("bob@b.example")), (Verdict::UnknownUser, Verdict::Accept));
+
+    fs::remove_file(&users).unwrap();
+    let said = recipient_sources.read().unwrap_err().to_string();
+    assert!(said.starts_with(&format!("{}:3:14: domain.recipients: ", main.display())), "{said}");
+    assert_eq!(ask("eve@a.example"), Verdict::Accept);
+
+    // Without any domain everybody gets mail, before and after.
+    let Config { recipient_sources, .. } = Config::load(None).unwrap();
+    assert!(recipient_sources.read().unwrap().takes_every_domain());
 }
 
 #[test]

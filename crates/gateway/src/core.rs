@@ -19,7 +19,7 @@ use inrush_log::{AppendError, Appender, Durability, LogSettings, Poisoned, Recip
 use inrush_metrics::{
     ConnectionRefusal, CoreMetrics, CoreWriter, Counter, Gauge, LogRefusal, Timeout, TlsFailure,
 };
-use inrush_policy::{Recipients, Verdict as Lookup};
+use inrush_policy::{SharedRecipients, Verdict as Lookup};
 use inrush_proto::{AppendFailure, Context, Path, Reply, Settings, Transaction, Verdict};
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::{TcpListener, TcpStream, UnixStream};
@@ -79,7 +79,7 @@ pub(crate) struct Plan {
     pub(crate) listeners: Vec<(usize, StdTcpListener)>,
     pub(crate) appender: Appender,
     pub(crate) recovered: Vec<RecoveryReport>,
-    pub(crate) recipients: Arc<Recipients>,
+    pub(crate) recipients: Arc<SharedRecipients>,
     pub(crate) certificates: SharedCertificates,
     pub(crate) metrics: Arc<CoreMetrics>,
     pub(crate) control: StdUnixStream,
@@ -129,7 +129,7 @@ pub(crate) struct Core {
     pub(crate) turn: Rc<Turn>,
     settings: Arc<GatewaySettings>,
     connections_max: usize,
-    recipients: Arc<Recipients>,
+    recipients: Arc<SharedRecipients>,
     certificates: SharedCertificates,
     /// TLS handshakes under way.
     handshakes: Cell<u32>,
@@ -439,10 +439,11 @@ impl Core {
 
     /// May this recipient have mail?
     pub(crate) fn recipient_verdict(&self, path: &Path<'_>) -> Verdict {
-        match self.recipients.lookup(*path) {
+        match self.recipients.load().lookup(*path) {
             Lookup::Accept => Verdict::Accept,
             Lookup::UnknownUser => Verdict::Refuse(Reply::USER_UNKNOWN),
             Lookup::ForeignDomain => Verdict::Refuse(Reply::RELAY_DENIED),
+            Lookup::Routed => Verdict::Refuse(Reply::ROUTED_LOCAL_PART),
         }
     }
 

@@ -37,7 +37,7 @@ use std::thread::{self, JoinHandle};
 
 use inrush_log::{DataDirectory, LogKind, LogSettings, OpenError, RecoveryReport, log_directory};
 use inrush_metrics::{Metrics, Names, ReplyName};
-use inrush_policy::Recipients;
+use inrush_policy::SharedRecipients;
 use inrush_proto::{Reply, Settings, Verb};
 
 pub use crate::core::CoreError;
@@ -95,8 +95,8 @@ pub struct Start<'a> {
     pub data_dir: &'a Path,
     /// Number of this node, part of every message id.
     pub node: u16,
-    /// Who may get mail.
-    pub recipients: Arc<Recipients>,
+    /// Who may get mail; may be replaced while the gateway runs.
+    pub recipients: Arc<SharedRecipients>,
     /// What is shown to clients under TLS; may be replaced at any time.
     pub certificates: SharedCertificates,
     /// Version of the program, for the metrics.

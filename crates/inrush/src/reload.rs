@@ -1,56 +1,72 @@
-//! What a running gateway takes over without a restart: certificates, when their files change, and the configuration on SIGHUP.
+//! What a running gateway takes over without a restart: certificates and recipients, when their files change and on SIGHUP.
 //!
-//! What is broken is said and changes nothing: the gateway goes on with what it has.
+//! What is broken is said and changes nothing: the gateway goes on with what it has. Settings that wait for the next start are named.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use inrush_config::Config;
+use inrush_config::{Config, RecipientSources};
 use inrush_gateway::tls::{Certificates, SharedCertificates, TlsSettings};
+use inrush_policy::SharedRecipients;
 
 /// How often the files are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Takes over what changes, on a thread of its own, until the process ends.
+/// What is taken over, and what it looked like last.
 pub(crate) struct Reload {
+    path: Option<PathBuf>,
     /// The configuration in force, as text.
     dump: String,
-    path: Option<PathBuf>,
     tls: TlsSettings,
-    certificates: SharedCertificates,
-    seen: Vec<Seen>,
+    tls_seen: Vec<Seen>,
+    sources: RecipientSources,
+    sources_seen: Vec<Seen>,
 }
 
-/// What tells one state of a file from another, also when it was put in its place by a rename or through a symbolic link.
+/// What tells one state of a file from another, also when it was put in its place by a rename or through a symbolic link: the time of
+/// its last change, its octets, its inode.
 type Seen = Option<(SystemTime, u64, u64)>;
 
+/// Where the gateway reads what is taken over.
+struct Running {
+    recipients: Arc<SharedRecipients>,
+    certificates: SharedCertificates,
+}
+
 impl Reload {
-    /// For the gateway that runs with `config`, read from `path`.
+    /// For a gateway that runs with `config`, read from `path`.
     pub(crate) fn new(config: &Config, path: Option<&Path>) -> Self {
-        let tls = config.gateway.tls.clone();
-        let seen = look(&tls);
-        Self {
-            dump: config.dump(),
+        let mut reload = Self {
             path: path.map(Path::to_owned),
-            tls,
-            certificates: config.certificates.clone(),
-            seen,
-        }
+            dump: config.dump(),
+            tls: config.gateway.tls.clone(),
+            tls_seen: Vec::new(),
+            sources: config.recipient_sources.clone(),
+            sources_seen: Vec::new(),
+        };
+        reload.look();
+        reload
     }
 
-    /// Starts; what is sent asks for the configuration to be read again.
+    /// Starts on a thread of its own; what is sent asks for the configuration to be read again.
     ///
     /// # Errors
     /// The thread cannot be made.
-    pub(crate) fn start(mut self) -> std::io::Result<Sender<()>> {
+    pub(crate) fn start(
+        mut self,
+        recipients: Arc<SharedRecipients>,
+        certificates: SharedCertificates,
+    ) -> std::io::Result<Sender<()>> {
         let (ask, asked) = mpsc::channel();
+        let running = Running { recipients, certificates };
         thread::Builder::new().name("inrush-reload".to_owned()).spawn(move || {
             loop {
                 match asked.recv_timeout(LOOK_INTERVAL) {
-                    Ok(()) => self.configuration(),
-                    Err(RecvTimeoutError::Timeout) => self.files(),
+                    Ok(()) => self.configuration(&running),
+                    Err(RecvTimeoutError::Timeout) => self.files(&running),
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
             }
@@ -59,7 +75,7 @@ impl Reload {
     }
 
     /// Reads the configuration again.
-    fn configuration(&mut self) {
+    fn configuration(&mut self, running: &Running) {
         let config = match Config::load(self.path.as_deref()) {
             Ok(config) => config,
             Err(errors) => {
@@ -69,76 +85,90 @@ impl Reload {
                 return;
             }
         };
-        let dump = config.dump();
-        for key in changed(&self.dump, &dump) {
-            tracing::warn!(key, "a changed setting waits for the next start");
+        for setting in changed(&self.dump, &config.dump()) {
+            tracing::warn!(setting, "a changed setting waits for the next start");
         }
-        self.seen = look(&config.gateway.tls);
-        self.tls = config.gateway.tls.clone();
-        self.certificates.take_from(&config.certificates);
-        tracing::info!("reloaded: certificates");
+        let Config { gateway, recipients, recipient_sources, certificates, .. } = config;
+        self.tls = gateway.tls;
+        self.sources = recipient_sources;
+        self.look();
+        running.certificates.take_from(&certificates);
+        running.recipients.replace(recipients);
+        tracing::info!("reloaded: certificates and recipients");
     }
 
-    /// Reads the certificates again if one of their files has changed.
-    fn files(&mut self) {
-        let seen = look(&self.tls);
-        if seen == self.seen {
-            return;
-        }
-        self.seen = seen;
-        match Certificates::load(&self.tls) {
-            Ok(certificates) => {
-                self.certificates.replace(certificates);
-                tracing::info!("certificates reloaded");
+    /// Reads again what has changed.
+    fn files(&mut self, running: &Running) {
+        let (tls_seen, sources_seen) = (self.tls_seen.clone(), self.sources_seen.clone());
+        self.look();
+        if self.tls_seen != tls_seen {
+            match Certificates::load(&self.tls) {
+                Ok(certificates) => {
+                    running.certificates.replace(certificates);
+                    tracing::info!("certificates reloaded");
+                }
+                Err(errors) => {
+                    for error in errors {
+                        tracing::error!("certificates not reloaded, the old ones stay: {error}");
+                    }
+                }
             }
-            Err(errors) => {
-                for error in errors {
-                    tracing::error!("certificates not reloaded, the old ones stay: {error}");
+        }
+        if self.sources_seen != sources_seen {
+            match self.sources.read() {
+                Ok(recipients) => {
+                    running.recipients.replace(recipients);
+                    tracing::info!("recipients reloaded");
+                }
+                Err(errors) => {
+                    for error in &errors.0 {
+                        tracing::error!("recipients not reloaded, the old ones stay: {error}");
+                    }
                 }
             }
         }
     }
+
+    /// Notes the state of every file.
+    fn look(&mut self) {
+        let named = self.tls.named.iter().map(|(_, files)| files);
+        let pairs = self.tls.certificate.iter().chain(named);
+        let files = pairs.flat_map(|files| [&files.certificate, &files.key]).chain(&self.tls.client_ca);
+        self.tls_seen = files.map(|path| state(path)).collect();
+        self.sources_seen = self.sources.files().map(state).collect();
+    }
 }
 
-/// The state of every file of `tls`.
-fn look(tls: &TlsSettings) -> Vec<Seen> {
+fn state(path: &Path) -> Seen {
     use std::os::unix::fs::MetadataExt as _;
-    let state = |path: &Path| {
-        let found = std::fs::metadata(path).ok()?;
-        Some((found.modified().ok()?, found.len(), found.ino()))
-    };
-    let named = tls.named.iter().map(|(_, files)| files);
-    let pairs = tls.certificate.iter().chain(named);
-    let files = pairs.flat_map(|files| [&files.certificate, &files.key]);
-    files.chain(&tls.client_ca).map(|path| state(path)).collect()
+    let found = std::fs::metadata(path).ok()?;
+    Some((found.modified().ok()?, found.len(), found.ino()))
 }
 
 /// The settings that differ between two dumps and are not taken over while the gateway runs.
 fn changed(before: &str, after: &str) -> Vec<String> {
-    let settings = |dump: &str| {
-        let mut table = String::new();
-        let mut settings = Vec::new();
-        for line in dump.lines().filter(|line| !line.is_empty()) {
-            if line.starts_with('[') {
-                table = line.to_owned();
-                continue;
-            }
-            settings.push((table.clone(), line.to_owned()));
-        }
-        settings
-    };
     let (before, after) = (settings(before), settings(after));
-    let differs = |one: &[(String, String)], other: &[(String, String)]| {
-        let missing = one.iter().filter(|setting| !other.contains(setting));
-        let waits = missing.filter(|(table, _)| !matches!(table.as_str(), "[tls]" | "[[tls.sni]]"));
-        waits.map(|(table, line)| format!("{table} {line}").trim().to_owned()).collect::<Vec<_>>()
+    let differs = |one: &[String], other: &[String]| {
+        one.iter().filter(|setting| !other.contains(setting)).cloned().collect::<Vec<_>>()
     };
-    let mut changed = differs(&after, &before);
-    if changed.is_empty() {
-        // Something was taken out.
-        changed = differs(&before, &after);
+    let changed = differs(&after, &before);
+    // Where nothing new is, something was taken out.
+    if changed.is_empty() { differs(&before, &after) } else { changed }
+}
+
+/// The lines of a dump that wait for a restart, each behind the name of its table.
+fn settings(dump: &str) -> Vec<String> {
+    const TAKEN_OVER: [&str; 3] = ["[tls]", "[[tls.sni]]", "[[domain]]"];
+    let mut table = "";
+    let mut settings = Vec::new();
+    for line in dump.lines().filter(|line| !line.is_empty()) {
+        if line.starts_with('[') {
+            table = line;
+        } else if !TAKEN_OVER.contains(&table) {
+            settings.push(format!("{table} {line}").trim().to_owned());
+        }
     }
-    changed
+    settings
 }
 
 #[cfg(test)]
@@ -149,8 +179,8 @@ mod tests {
     fn what_waits_for_a_restart_is_named() {
         let before = "hostname = \"a\"\n\n[limits]\nerrors_max = 10\n\n[tls]\nkey = \"k\"\n";
         assert!(changed(before, before).is_empty());
-        let after = "hostname = \"a\"\n\n[limits]\nerrors_max = 20\n\n[tls]\nkey = \"l\"\n";
-        assert_eq!(changed(before, after), ["[limits] errors_max = 20"]);
+        let after = "hostname = \"b\"\n\n[limits]\nerrors_max = 20\n\n[tls]\nkey = \"l\"\n";
+        assert_eq!(changed(before, after), ["hostname = \"b\"", "[limits] errors_max = 20"]);
         let less = "hostname = \"a\"\n\n[tls]\nkey = \"k\"\n";
         assert_eq!(changed(before, less), ["[limits] errors_max = 10"]);
     }

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 
@@ -9,6 +10,7 @@ use anyhow::Context as _;
 use inrush_config::Config;
 use inrush_gateway::{CoreError, Gateway, Start};
 use inrush_log::{DamageKind, RecoveryReport};
+use inrush_policy::SharedRecipients;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
@@ -36,9 +38,11 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
     start_log();
     let (ends, end) = mpsc::channel();
     // Before anything is started, so that no signal finds a half-started gateway without a handler.
-    let reload = Reload::new(&config, arguments.config.as_deref()).start().context("reload thread")?;
-    forward_signals(ends.clone(), reload)?;
+    let reload = Reload::new(&config, arguments.config.as_deref());
     let Config { gateway, session, log, data_dir, node, recipients, certificates, admin, .. } = config;
+    let recipients = Arc::new(SharedRecipients::new(recipients));
+    let reload = reload.start(Arc::clone(&recipients), certificates.clone()).context("reload thread")?;
+    forward_signals(ends.clone(), reload)?;
     // Before the data directory is touched: a port in use must leave everything as it was.
     let admin = inrush_admin::Bound::bind(admin).context("admin server")?;
     let gateway = Gateway::start(

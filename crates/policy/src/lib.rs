@@ -1,13 +1,24 @@
 //! Verdicts on what a session asks for: which recipients are ours.
 //!
-//! [`Recipients`] is built once from the configuration, shared by all cores and asked at each RCPT. Asking takes no lock and,
-//! for addresses in US-ASCII, allocates nothing.
+//! [`Recipients`] is built from the configuration, asked at each RCPT and, when the files of recipients have changed, replaced as a
+//! whole: [`SharedRecipients`] is what all cores read it through. Asking takes no lock and, for addresses in US-ASCII that
+//! no regular expression has to look at, allocates nothing.
 //!
-//! Standards: RFC 5321 §2.4 (case), §4.5.1 (postmaster); RFC 2142 §4, §5 (abuse, postmaster); RFC 6531 (UTF-8).
+//! Standards: RFC 5321 §2.4 (case), §4.5.1 (postmaster); RFC 2142 §4, §5 (abuse, postmaster); RFC 1123 §5.2.16 (routes in local
+//! parts); RFC 5233 §1 (subaddresses); RFC 6531 (UTF-8).
 #![forbid(unsafe_code)]
 
 mod list;
+mod lower;
+mod names;
+mod patterns;
 mod recipients;
+mod route;
+mod shared;
 
-pub use list::{AddressList, LineError};
+pub use list::{AddressList, LineError, ListSettings};
 pub use recipients::{DomainError, Recipients, Verdict};
+pub use shared::{Loaded, Shared};
+
+/// The table that all cores read.
+pub type SharedRecipients = Shared<Recipients>;

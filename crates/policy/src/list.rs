@@ -1,128 +1,234 @@
-//! A file of addresses, one a line, made into a set that is quick to ask and small in memory.
+//! A file of recipients of one domain, one a line, made into a list that is quick to ask and small in memory.
 //!
 //! ```text
-//! # customers                   a comment
-//! joe@example.com               a mailbox of the domain
-//! "joe smith"@example.com # b   a comment behind white space
+//! # customers                        a comment
+//! joe@example.com                    a mailbox of the domain
+//! mary                               the same without the domain
+//! "joe smith"@example.com # b        a comment behind white space
+//! /sales-[a-z]+@example\.com/        a regular expression for whole addresses
+//! @example.com                       everybody else; also * or *@example.com
 //! ```
-//! The set keeps the local parts back to back in one text and a hash table of their places: about 10 octets an address on top
-//! of its letters, no allocation for each.
+//! A recipient is looked for in this order; the first that fits decides:
+//!
+//! | line | takes |
+//! |---|---|
+//! | address | itself |
+//! | regular expression that names the `%`, `!` or `@` of a [route](crate::route) | addresses with it |
+//! | (none of these) | refuses any other address with a route |
+//! | address | itself with a subaddress: `joe+news` for `joe` |
+//! | regular expression | what it matches from the first to the last character |
+//! | catch-all | everybody |
+//!
+//! Local parts are compared without quoting (RFC 5321 §4.1.2) and, unless case matters, in lower case.
+//! The cost of a look-up does not depend on the number of addresses: at most two look-ups in a hash table and one pass of all
+//! regular expressions over the address.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::borrow::Cow;
 
-use hashbrown::HashTable;
-use inrush_proto::{Path, domain_eq};
+use inrush_proto::{Path, PathError, domain_eq, normalise_domain};
+
+use crate::lower::Lower;
+use crate::names::{NameError, Names};
+use crate::patterns::{Patterns, PatternsBuilder};
+use crate::recipients::Verdict;
+use crate::route::RouteMarks;
 
 /// Errors of one file that are worth telling.
 const ERRORS_MAX: usize = 20;
 
-/// A line that is no address of the domain.
+/// A line that is no recipient of the domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LineError {
     /// Number of the line, from 1.
     pub line: usize,
     /// What is wrong with it.
-    pub what: &'static str,
+    pub what: Cow<'static, str>,
 }
 
-/// The local parts of one domain.
+/// How local parts are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListSettings {
+    /// Upper and lower case make different local parts.
+    pub case_sensitive: bool,
+    /// What stands between a mailbox and its subaddress (RFC 5233 §1); `None` when there are no subaddresses.
+    pub subaddress_separator: Option<char>,
+}
+
+impl Default for ListSettings {
+    fn default() -> Self {
+        Self { case_sensitive: false, subaddress_separator: Some('+') }
+    }
+}
+
+/// The recipients of one domain.
 #[derive(Debug)]
 pub struct AddressList {
-    text: String,
-    /// Octets of `text` from a start to an end.
-    places: HashTable<(u32, u32)>,
-    /// Keyed, so that a peer cannot choose addresses that collide.
-    hasher: RandomState,
-    case_sensitive: bool,
+    settings: ListSettings,
+    names: Names,
+    patterns: Option<Patterns>,
+    catch_all: bool,
 }
 
 impl AddressList {
-    /// Reads addresses of `domain`, one a line. UTF-8 is allowed (RFC 6531); CRLF and a byte order mark are.
+    /// Reads the recipients of `domain`. UTF-8 is allowed (RFC 6531 §3.3); CRLF and a byte order mark are.
     ///
     /// # Errors
-    /// The first 20 lines that are not an address of the domain.
-    pub fn parse(file: &[u8], domain: &str, case_sensitive: bool) -> Result<Self, Vec<LineError>> {
-        let mut list = Self {
-            text: String::new(),
-            places: HashTable::new(),
-            hasher: RandomState::new(),
-            case_sensitive,
-        };
-        let mut errors = Vec::new();
+    /// The first 20 lines that are wrong.
+    pub fn parse(file: &[u8], domain: &str, settings: ListSettings) -> Result<Self, Vec<LineError>> {
         let file = file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file);
-        for (index, line) in file.split(|byte| *byte == b'\n').enumerate() {
-            if let Err(what) = list.add_line(line, domain) {
+        let lines = file.split(|byte| *byte == b'\n');
+        let names = Names::with_capacity(lines.clone().count());
+        let list = Self { settings, names, patterns: None, catch_all: false };
+        let patterns = PatternsBuilder::new(settings.case_sensitive);
+        let mut reader = Reader { domain, list, patterns };
+        let mut errors = Vec::new();
+        for (index, line) in lines.enumerate() {
+            if let Err(what) = reader.line(line, index + 1) {
                 errors.push(LineError { line: index + 1, what });
                 if errors.len() == ERRORS_MAX {
                     break;
                 }
             }
         }
-        list.text.shrink_to_fit();
-        if errors.is_empty() { Ok(list) } else { Err(errors) }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let Reader { mut list, patterns, .. } = reader;
+        let mut name = String::new();
+        normalise_domain(domain, &mut name);
+        list.patterns = patterns.finish(&name).map_err(|error| vec![error])?;
+        list.names.shrink();
+        Ok(list)
     }
 
-    /// Number of different addresses.
+    /// Number of different addresses, without what regular expressions and a catch-all take.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.names.len()
     }
 
-    /// True without any address.
+    /// True when nobody is taken.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.names.len() == 0 && self.patterns.is_none() && !self.catch_all
     }
 
-    /// Whether the local part of `path` is in the list; its domain is not looked at.
+    /// Octets of memory that the addresses take.
     #[must_use]
-    pub fn contains(&self, path: Path<'_>) -> bool {
+    pub fn octets(&self) -> usize {
+        self.names.octets()
+    }
+
+    /// Whether the local part of `path` is a recipient; its domain is not looked at. Allocates for regular expressions and
+    /// local parts beyond US-ASCII only.
+    #[must_use]
+    pub fn lookup(&self, path: Path<'_>) -> Verdict {
         let key = self.key(path);
         let key = key.as_str();
-        self.places.find(self.hasher.hash_one(key), |&place| self.at(place) == key).is_some()
+        let marks = RouteMarks::of(path.local_part());
+        let matches = || self.patterns.as_ref().is_some_and(|patterns| patterns.matches(key, marks));
+        if self.names.contains(key) {
+            Verdict::Accept
+        } else if !marks.is_empty() {
+            if matches() { Verdict::Accept } else { Verdict::Routed }
+        } else if self.mailbox(key).is_some_and(|mailbox| self.names.contains(mailbox))
+            || matches()
+            || self.catch_all
+        {
+            Verdict::Accept
+        } else {
+            Verdict::UnknownUser
+        }
     }
 
-    fn add_line(&mut self, line: &[u8], domain: &str) -> Result<(), &'static str> {
-        let line = std::str::from_utf8(line).map_err(|_| "not valid UTF-8")?.trim();
-        let address = without_comment(line);
-        if address.is_empty() {
-            return Ok(());
-        }
-        let path = Path::mailbox(address).map_err(|_| "not an address")?;
-        if !path.domain().is_some_and(|own| domain_eq(own, domain)) {
-            return Err("an address of another domain");
-        }
-        if self.contains(path) {
-            return Ok(());
-        }
-        let start = u32::try_from(self.text.len()).map_err(|_| "more than 4 GiB of addresses")?;
-        let key = self.key(path);
-        self.text.push_str(key.as_str());
-        let end = u32::try_from(self.text.len()).map_err(|_| "more than 4 GiB of addresses")?;
-        let Self { text, places, hasher, .. } = self;
-        let hash = |(start, end): (u32, u32)| hasher.hash_one(&text[start as usize..end as usize]);
-        places.insert_unique(hash((start, end)), (start, end), |place| hash(*place));
-        Ok(())
+    /// `local_part` without its subaddress, if it has one.
+    fn mailbox<'a>(&self, local_part: &'a str) -> Option<&'a str> {
+        let (mailbox, _) = local_part.split_once(self.settings.subaddress_separator?)?;
+        (!mailbox.is_empty()).then_some(mailbox)
     }
 
     /// The local part without quoting and, unless case matters, in lower case.
     fn key(&self, path: Path<'_>) -> Lower {
         let local = path.local_part();
+        let case_sensitive = self.settings.case_sensitive;
         // Most local parts are bare ASCII; only then quoting cannot occur and lower case is by octet.
-        if local.is_ascii() && !local.starts_with('"') && !self.case_sensitive {
+        if local.is_ascii() && !local.starts_with('"') && !case_sensitive {
             return Lower::ascii(local);
         }
         let chars = path.local_part_chars();
-        Lower::Long(if self.case_sensitive {
+        Lower::Long(if case_sensitive {
             chars.collect()
         } else {
             chars.flat_map(char::to_lowercase).collect()
         })
     }
+}
 
-    fn at(&self, (start, end): (u32, u32)) -> &str {
-        &self.text[start as usize..end as usize]
+/// Reads lines into a list.
+struct Reader<'a> {
+    domain: &'a str,
+    list: AddressList,
+    patterns: PatternsBuilder,
+}
+
+impl Reader<'_> {
+    fn line(&mut self, line: &[u8], number: usize) -> Result<(), Cow<'static, str>> {
+        let line = std::str::from_utf8(line).map_err(|_| "not valid UTF-8")?.trim();
+        if let Some(rest) = line.strip_prefix('/') {
+            return self.patterns.add(pattern(rest)?, number);
+        }
+        let address = without_comment(line);
+        match address.strip_prefix('*').unwrap_or(address).strip_prefix('@') {
+            _ if address.is_empty() => Ok(()),
+            _ if address == "*" => {
+                self.list.catch_all = true;
+                Ok(())
+            }
+            Some(domain) => {
+                self.check_domain(domain)?;
+                self.list.catch_all = true;
+                Ok(())
+            }
+            None => self.address(address),
+        }
     }
+
+    fn address(&mut self, address: &str) -> Result<(), Cow<'static, str>> {
+        let complete;
+        let path = match Path::mailbox(address) {
+            Err(PathError::NoDomain) => {
+                complete = format!("{address}@{}", self.domain);
+                Path::mailbox(&complete)
+            }
+            path => path,
+        };
+        let path = path.map_err(|error| match error {
+            PathError::LocalPartTooLong => "a local part over 64 octets",
+            _ => "not an address",
+        })?;
+        self.check_domain(path.domain().unwrap_or_default())?;
+        let key = self.list.key(path);
+        self.list.names.insert(key.as_str()).map_err(|error| match error {
+            NameError::Long => "a local part over 64 octets",
+            NameError::Full => "more than 4 GiB of addresses",
+        })?;
+        Ok(())
+    }
+
+    fn check_domain(&self, domain: &str) -> Result<(), &'static str> {
+        if domain_eq(domain, self.domain) { Ok(()) } else { Err("an address of another domain") }
+    }
+}
+
+/// The regular expression at the front of `rest`, which is what follows its first slash. It ends with a slash in front of white
+/// space or the end of the line.
+fn pattern(rest: &str) -> Result<&str, &'static str> {
+    let ends = |(at, _): &(usize, &str)| rest[at + 1..].chars().next().is_none_or(char::is_whitespace);
+    let (end, _) = rest.match_indices('/').find(ends).ok_or("a regular expression without a / at its end")?;
+    if !without_comment(&rest[end + 1..]).trim().is_empty() {
+        return Err("more than a regular expression");
+    }
+    Ok(&rest[..end])
 }
 
 /// `line` without a comment, which begins at its start or behind white space outside quotes.
@@ -141,105 +247,5 @@ fn without_comment(line: &str) -> &str {
     line
 }
 
-/// Text in lower case, on the stack when it is short.
-#[allow(clippy::large_enum_variant, reason = "lives on the stack for one look-up, which is the point")]
-pub(crate) enum Lower {
-    /// US-ASCII and at most 255 octets, as every domain (RFC 1035 §2.3.4) and local part (RFC 5321 §4.5.3.1.1) is.
-    Short([u8; 255], u8),
-    /// Anything else.
-    Long(String),
-}
-
-impl Lower {
-    /// `text`, which is US-ASCII, in lower case.
-    pub(crate) fn ascii(text: &str) -> Self {
-        let mut short = [0; 255];
-        match (u8::try_from(text.len()), short.get_mut(..text.len())) {
-            (Ok(octets), Some(front)) => {
-                front.copy_from_slice(text.as_bytes());
-                front.make_ascii_lowercase();
-                Self::Short(short, octets)
-            }
-            _ => Self::Long(text.to_ascii_lowercase()),
-        }
-    }
-
-    pub(crate) fn as_str(&self) -> &str {
-        match self {
-            // Made from US-ASCII above, so the check never fails.
-            Self::Short(octets, len) => std::str::from_utf8(&octets[..usize::from(*len)]).unwrap_or_default(),
-            Self::Long(text) => text,
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn comments_blank_lines_and_line_ends() {
-        let text = "\u{feff}# all\r\n\n  a@x.example  \r\nb@x.example # bee\n\"c #1\"@x.example\t# cee\nd#e@x.example\na@X.EXAMPLE";
-        let list = AddressList::parse(text.as_bytes(), "x.example", false).unwrap();
-        assert_eq!(list.len(), 4);
-        for known in ["a@x.example", "B@x.example", "\"c #1\"@x.example", "d#e@x.example"] {
-            assert!(list.contains(Path::mailbox(known).unwrap()), "{known}");
-        }
-        assert!(!list.contains(Path::mailbox("d@x.example").unwrap()));
-    }
-
-    #[test]
-    fn bad_lines_are_told_with_their_number() {
-        let text =
-            b"a@x.example\nnobody\n\nb@y.example\n@x.example\na b@x.example\n\xff@x.example\npostmaster\n";
-        let errors = AddressList::parse(text, "x.example", false).unwrap_err();
-        let errors: Vec<(usize, &str)> = errors.iter().map(|error| (error.line, error.what)).collect();
-        assert_eq!(
-            errors,
-            [
-                (2, "not an address"),
-                (4, "an address of another domain"),
-                (5, "not an address"),
-                (6, "not an address"),
-                (7, "not valid UTF-8"),
-                (8, "not an address"),
-            ]
-        );
-    }
-
-    #[test]
-    fn errors_of_a_file_are_bounded() {
-        let errors = AddressList::parse(&b"no\n".repeat(100_000), "x.example", false).unwrap_err();
-        assert_eq!(errors.len(), ERRORS_MAX);
-    }
-
-    #[test]
-    fn a_million_addresses() {
-        let text: String = (0..1_000_000).map(|n| format!("user{n}@x.example\n")).collect();
-        let list = AddressList::parse(text.as_bytes(), "x.example", false).unwrap();
-        assert_eq!(list.len(), 1_000_000);
-        for n in (0..1_000_000).step_by(997) {
-            assert!(list.contains(Path::mailbox(&format!("USER{n}@x.example")).unwrap()));
-            assert!(!list.contains(Path::mailbox(&format!("user{n}x@x.example")).unwrap()));
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_list_holds_what_it_was_given(names in proptest::collection::btree_set("[a-z0-9._-]{0,3}[a-z0-9]{1,3}", 0..40), other in "[a-z0-9]{1,6}") {
-            let names: Vec<String> = names.into_iter().filter(|name| Path::mailbox(&format!("{name}@x.example")).is_ok()).collect();
-            let text: String = names.iter().map(|name| format!("{name}@x.example\n")).collect();
-            let list = AddressList::parse(text.as_bytes(), "x.example", false).unwrap();
-            prop_assert_eq!(list.len(), names.len());
-            for name in &names {
-                let mailbox = format!("{}@x.example", name.to_uppercase());
-                prop_assert!(list.contains(Path::mailbox(&mailbox).unwrap()));
-            }
-            let mailbox = format!("{other}@x.example");
-            prop_assert_eq!(list.contains(Path::mailbox(&mailbox).unwrap()), names.contains(&other));
-        }
-    }
-}
+mod tests;

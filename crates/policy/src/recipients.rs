@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use inrush_proto::{Path, normalise_domain};
 
-use crate::list::{AddressList, Lower};
+use crate::list::AddressList;
+use crate::lower::Lower;
+use crate::route::RouteMarks;
 
 /// The local parts that every domain must take: RFC 5321 §4.5.1 and RFC 2142 §5 (postmaster), RFC 2142 §4 (abuse).
 const ALWAYS: [&str; 2] = ["postmaster", "abuse"];
@@ -16,6 +18,8 @@ pub enum Verdict {
     Accept,
     /// The domain is not ours: 550 5.7.1.
     ForeignDomain,
+    /// The domain is ours, but the local part holds a route to another one (`user%other`, `other!user`): 550 5.7.1.
+    Routed,
     /// The domain is ours and has no such recipient: 550 5.1.1.
     UnknownUser,
 }
@@ -107,11 +111,14 @@ impl Recipients {
             self.domains.get(name.as_str())
         };
         match known {
-            None if self.every_domain => Verdict::Accept,
-            None => Verdict::ForeignDomain,
-            Some(None) => Verdict::Accept,
-            Some(Some(list)) if list.contains(path) || is_always(path) => Verdict::Accept,
-            Some(Some(_)) => Verdict::UnknownUser,
+            None if !self.every_domain => Verdict::ForeignDomain,
+            Some(Some(list)) => match list.lookup(path) {
+                Verdict::UnknownUser if is_always(path) => Verdict::Accept,
+                verdict => verdict,
+            },
+            // Who takes everybody has not said that mail is to be sent on from here.
+            _ if RouteMarks::of(path.local_part()).is_empty() => Verdict::Accept,
+            _ => Verdict::Routed,
         }
     }
 }
@@ -128,6 +135,7 @@ fn is_always(path: Path<'_>) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
+    use crate::list::ListSettings;
 
     fn verdict(recipients: &Recipients, path: &str) -> Verdict {
         let bracketed = format!("<{path}>");
@@ -139,12 +147,17 @@ mod tests {
         recipients.add("any.example", None).unwrap();
         let listed = b"joe@Listed.example\n\"with space\"@listed.example\nj\xc3\xb6rg@listed.example\n";
         recipients
-            .add("listed.example", Some(AddressList::parse(listed, "listed.example", false).unwrap()))
+            .add(
+                "listed.example",
+                Some(AddressList::parse(listed, "listed.example", ListSettings::default()).unwrap()),
+            )
             .unwrap();
-        let exact = AddressList::parse(b"Joe@exact.example\n", "exact.example", true).unwrap();
+        let exact = ListSettings { case_sensitive: true, ..ListSettings::default() };
+        let exact = AddressList::parse(b"Joe@exact.example\n", "exact.example", exact).unwrap();
         recipients.add("exact.example", Some(exact)).unwrap();
         let umlaut = "ann@b\u{fc}cher.example\nbob@xn--bcher-kva.example\n";
-        let umlaut = AddressList::parse(umlaut.as_bytes(), "b\u{fc}cher.example", false).unwrap();
+        let umlaut =
+            AddressList::parse(umlaut.as_bytes(), "b\u{fc}cher.example", ListSettings::default()).unwrap();
         recipients.add("b\u{fc}cher.example", Some(umlaut)).unwrap();
         recipients
     }
@@ -192,6 +205,9 @@ mod tests {
         }
         assert_eq!(verdict(&table, "postmaster@other.example"), Verdict::ForeignDomain);
         assert_eq!(verdict(&table, "abuser@listed.example"), Verdict::UnknownUser);
+        // RFC 2142 §5 asks for these names and no others.
+        assert_eq!(verdict(&table, "postmaster+a@listed.example"), Verdict::UnknownUser);
+        assert_eq!(verdict(&table, "abuse%a@listed.example"), Verdict::Routed);
     }
 
     #[test]
@@ -212,7 +228,7 @@ mod tests {
         assert_eq!(table.add("", None), Err(DomainError::Invalid));
         assert_eq!(table.add("a b.example", None), Err(DomainError::Invalid));
         assert_eq!(table.add("-a.example", None), Err(DomainError::Invalid));
-        let list = AddressList::parse(b"", "x.example", false).unwrap();
+        let list = AddressList::parse(b"", "x.example", ListSettings::default()).unwrap();
         assert_eq!(table.add("*", Some(list)), Err(DomainError::ListedWildcard));
     }
 }

@@ -162,6 +162,8 @@ pub enum PathError {
     Syntax,
     /// A local part alone that is not `postmaster`.
     NoDomain,
+    /// A route in an old form that has no place in the grammar: `user@other@ours`, `user%other` or `other!user` without a domain.
+    Route,
     /// Brackets around something that is no address literal.
     Literal,
     /// Over [`LOCAL_PART_OCTETS_MAX`].

@@ -47,6 +47,7 @@ impl World for Scripted<'_> {
             inrush_dialog::Verdict::Ok => Verdict::Accept,
             inrush_dialog::Verdict::Unknown => Verdict::Refuse(Reply::USER_UNKNOWN),
             inrush_dialog::Verdict::Relay => Verdict::Refuse(Reply::RELAY_DENIED),
+            inrush_dialog::Verdict::Routed => Verdict::Refuse(Reply::ROUTED_LOCAL_PART),
             inrush_dialog::Verdict::Later => Verdict::Refuse(Reply::VERDICT_UNAVAILABLE),
         }
     }

@@ -24,7 +24,7 @@
 //! | `X: closed` | the server closes the connection; without it, it must not |
 //! | `# start: ehlo`, `mail`, `rcpt`, `data` | the greeting and the commands up to there are sent before and go well |
 //! | `# settings: name=value …` | settings of the listener that differ from the defaults |
-//! | `# recipients: address verdict, …` | `ok`, `unknown`, `relay` or `later`; who is not named is `ok` |
+//! | `# recipients: address verdict, …` | `ok`, `unknown`, `relay`, `routed` or `later`; who is not named is `ok` |
 //! | `# storage: ok, full, …` | how each store and append goes, in memory only; the last one stays; `ok` by default |
 //!
 //! The host is called `mx.example`. In the texts `\r`, `\n`, `\t`, `\0`, `\\` and `\xNN` stand for octets. Other lines that begin with `#` are comments.
@@ -94,6 +94,8 @@ pub enum Verdict {
     Unknown,
     /// 550 5.7.1
     Relay,
+    /// 550 5.7.1, for the local part
+    Routed,
     /// 451 4.3.0
     Later,
 }

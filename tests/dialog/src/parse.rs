@@ -120,6 +120,7 @@ fn header(script: &mut Script, comment: &str) -> Result<(), &'static str> {
                     "ok" => Verdict::Ok,
                     "unknown" => Verdict::Unknown,
                     "relay" => Verdict::Relay,
+                    "routed" => Verdict::Routed,
                     "later" => Verdict::Later,
                     _ => return Err("unknown verdict"),
                 };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use inrush_gateway::tls::{CertificateFiles, Certificates, SharedCertificates, TlsSettings};
 
-use super::beside;
+use crate::beside_file;
 use crate::error::Place;
 use crate::read::Reader;
 use crate::schema::{SniTable, TlsTable};
@@ -14,7 +14,7 @@ pub(super) fn tls(reader: &mut Reader) {
     let at = |key: &str| reader.places.find(&[key]).cloned();
     let (certificate_at, key_at, ca_at) = (at("tls.certificate"), at("tls.key"), at("tls.client_ca"));
     let resolve = |place: &Option<Place>, path: &Path| {
-        place.as_ref().map_or_else(|| path.to_owned(), |place| beside(&place.file, path))
+        place.as_ref().map_or_else(|| path.to_owned(), |place| beside_file(&place.file, path))
     };
     let TlsTable { certificate, key, client_ca } = reader.config.tls.clone();
     let mut settings =
@@ -48,7 +48,7 @@ pub(super) fn tls(reader: &mut Reader) {
             let what = "needs certificate and key in [tls], for clients that ask for no name".to_owned();
             reader.error(entry.place(""), "tls.sni", what);
         }
-        let file = |key: &str, path: &Path| beside(&entry.place(key).file, path);
+        let file = |key: &str, path: &Path| beside_file(&entry.place(key).file, path);
         let files = CertificateFiles { certificate: file("certificate", certificate), key: file("key", key) };
         places.push((files.certificate.clone(), "tls.sni.certificate", entry.place("certificate")));
         places.push((files.key.clone(), "tls.sni.key", entry.place("key")));

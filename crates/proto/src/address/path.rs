@@ -77,7 +77,10 @@ pub(super) fn bracketed(input: &[u8]) -> Result<(Path<'_>, &[u8]), PathError> {
         Some(b'@') => (local + 1 + domain(&inner[local + 1..])?, true),
         _ => (local, false),
     };
-    let Some((b'>', rest)) = inner[octets..].split_first() else { return Err(PathError::Syntax) };
+    let Some((b'>', rest)) = inner[octets..].split_first() else {
+        let route = domain_follows && matches!(inner.get(octets), Some(b'@' | b'%' | b'!'));
+        return Err(if route { PathError::Route } else { PathError::Syntax });
+    };
     if input.len() - rest.len() > PATH_OCTETS_MAX {
         // Which part is to blame is more help than the sum.
         check_lengths(local, octets)?;
@@ -86,7 +89,8 @@ pub(super) fn bracketed(input: &[u8]) -> Result<(Path<'_>, &[u8]), PathError> {
     let path = finish(&inner[..octets], local)?;
     // RFC 5321 §4.1.1.3: only postmaster may stand without a domain.
     if !domain_follows && !path.is_bare_postmaster() {
-        return Err(PathError::NoDomain);
+        let route = memchr::memchr3(b'@', b'%', b'!', path.as_str().as_bytes()).is_some();
+        return Err(if route { PathError::Route } else { PathError::NoDomain });
     }
     Ok((path, rest))
 }
@@ -279,7 +283,6 @@ mod tests {
             "<a@b-.c>",
             "<a b@c>",
             "<a@b c>",
-            "<a@b@c>",
             r#"<"a@b>"#,
             r#"<"a"b@c>"#,
             r#"<"a\"@c>"#,
@@ -288,7 +291,6 @@ mod tests {
             "<@a;b@c>",
             "<a,b@c>",
             "<(a)@b>",
-            "<a@b!c>",
             "<<a@b>>",
             "< a@b>",
             "<a@b >",
@@ -302,6 +304,14 @@ mod tests {
             ("a@b", PathError::Brackets),
             ("<user>", PathError::NoDomain),
             ("<postmaster2>", PathError::NoDomain),
+            ("<a@b@c>", PathError::Route),
+            ("<a@b%c@d>", PathError::Route),
+            ("<a@b!c>", PathError::Route),
+            ("<a@[192.0.2.1]@b>", PathError::Route),
+            ("<a%b>", PathError::Route),
+            ("<b!a>", PathError::Route),
+            (r#"<"a@b">"#, PathError::Route),
+            ("<@c:a%b>", PathError::Route),
         ] {
             assert_eq!(parse(text), Err(error), "{text}");
         }

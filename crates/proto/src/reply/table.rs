@@ -89,6 +89,7 @@ replies! {
     PARAMETER_UNKNOWN = 555 "5.5.4" "Parameter not recognized or not implemented", Some("parameter_unknown"), "RFC 5321 §4.1.1.11";
     TOO_BIG_DECLARED = 552 "5.3.4" "Declared size over the message size limit", Some("too_big_declared"), "RFC 1870 §6.1";
     RELAY_DENIED = 550 "5.7.1" "Relaying denied", Some("relay_denied"), "RFC 5321 §7.9";
+    ROUTED_LOCAL_PART = 550 "5.7.1" "Relaying denied: no routes in local parts", Some("routed_local_part"), "RFC 1123 §5.2.16";
     USER_UNKNOWN = 550 "5.1.1" "No such user here", Some("user_unknown"), "RFC 5321 §3.3";
     VERDICT_UNAVAILABLE = 451 "4.3.0" "Recipient cannot be checked at the moment", Some("verdict_unavailable"), "RFC 5321 §4.2.3";
     TOO_MANY_RECIPIENTS = 452 "4.5.3" "Too many recipients", Some("too_many_recipients"), "RFC 5321 §4.5.3.1.10";

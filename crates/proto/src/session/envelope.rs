@@ -144,7 +144,7 @@ impl Session {
 fn reverse_path_reply(error: PathError) -> &'static Reply {
     match error {
         PathError::Brackets => Reply::MAIL_SYNTAX,
-        PathError::Syntax => Reply::SENDER_SYNTAX,
+        PathError::Syntax | PathError::Route => Reply::SENDER_SYNTAX,
         PathError::NoDomain => Reply::SENDER_NO_DOMAIN,
         PathError::Literal => Reply::SENDER_LITERAL,
         PathError::LocalPartTooLong => Reply::SENDER_LOCAL_PART_TOO_LONG,
@@ -158,6 +158,7 @@ fn forward_path_reply(error: PathError) -> &'static Reply {
         PathError::Brackets => Reply::RCPT_SYNTAX,
         PathError::Syntax => Reply::RECIPIENT_SYNTAX,
         PathError::NoDomain => Reply::RECIPIENT_NO_DOMAIN,
+        PathError::Route => Reply::ROUTED_LOCAL_PART,
         PathError::Literal => Reply::RECIPIENT_LITERAL,
         PathError::LocalPartTooLong => Reply::RECIPIENT_LOCAL_PART_TOO_LONG,
         PathError::DomainTooLong => Reply::RECIPIENT_DOMAIN_TOO_LONG,
