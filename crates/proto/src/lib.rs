@@ -15,6 +15,7 @@
 
 pub mod client;
 pub mod sasl;
+pub mod submission;
 
 mod address;
 mod body;
