@@ -7,7 +7,7 @@
 //! relay:$6$rounds=100000$…:*
 //! ```
 //! Read whole, checked whole, and never changed afterwards: a changed file is read again and takes the place of the old table, or, when
-//! it has a mistake, does not. A verification takes up to seconds and much memory: it does not belong on
+//! it has a mistake, does not. A verification takes up to seconds and much memory: it belongs to [`Verifier`](crate::Verifier), never to
 //! a core. [`Users::may_send_as`] is quick.
 //!
 //! Standards: RFC 4616 §2 (comparing), RFC 4013 (SASLprep), RFC 6409 §6.1 (who may submit).
