@@ -32,3 +32,4 @@ mod smtp_source;
 mod smtplib;
 mod smuggling;
 mod swaks;
+mod users;
