@@ -33,3 +33,4 @@ mod smtplib;
 mod smuggling;
 mod swaks;
 mod tls;
+mod users;

@@ -28,6 +28,9 @@ pub(crate) enum Command {
     /// Look into the log of accepted mail, of a running or a stopped gateway
     #[command(subcommand)]
     Log(Box<LogCommand>),
+    /// Change the file of those who may submit mail
+    #[command(subcommand)]
+    User(UserCommand),
     /// Show the version
     Version {
         /// As JSON
@@ -47,6 +50,7 @@ impl Command {
                     LogCommand::Stat { .. } | LogCommand::List { .. } | LogCommand::Cat { .. }
                 )
             }
+            Self::User(command) => matches!(command, UserCommand::List { .. }),
             Self::Serve(_) | Self::Check(_) => false,
         }
     }
@@ -69,6 +73,63 @@ pub(crate) enum ConfigCommand {
         #[arg(long, conflicts_with = "config")]
         defaults: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// Add a user; the password is the first line of standard input, or asked for twice on a terminal
+    ///
+    /// The file is made, for its owner alone, where there is none. A running gateway takes it with its next reload. Its format is described in
+    /// docs/users.md.
+    Add {
+        #[command(flatten)]
+        file: UserFile,
+        /// Name to log in with, mostly an address
+        name: String,
+        /// Address that the user may send as: a@example.com, @example.com for everybody of a domain, or * for everything; may be given several times. Without it the name itself
+        #[arg(long, value_name = "ADDRESS")]
+        address: Vec<String>,
+        /// How the password is hashed
+        #[arg(long, value_enum, default_value_t)]
+        hash: HashName,
+        /// Give a user who is there a new password, and new addresses where some are given
+        #[arg(long)]
+        replace: bool,
+    },
+    /// One line for each user: name, kind of hash, addresses; and every mistake in the file with its line
+    List {
+        #[command(flatten)]
+        file: UserFile,
+        /// One JSON object per user
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a user
+    Remove {
+        #[command(flatten)]
+        file: UserFile,
+        /// Name that the user logs in with
+        name: String,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct UserFile {
+    /// Users file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+/// How a password is hashed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HashName {
+    /// RFC 9106: takes 19 MiB of memory and some 50 ms
+    #[default]
+    Argon2id,
+    /// With cost 12; for passwords of at most 71 octets
+    Bcrypt,
+    /// With 100,000 rounds, as /etc/shadow has it
+    Sha512Crypt,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,6 +1,6 @@
 //! The `inrush` command: the gateway and everything an operator does with it.
 //!
-//! Exit codes: 0 done; 1 something was found or went wrong (a bad config, a port in use, a damaged record); 2 the command
+//! Exit codes: 0 done; 1 something was found or went wrong (a bad config, a port in use, a damaged record, a user who is there already); 2 the command
 //! line is wrong, or `log verify` cannot read a log at all; 3 `serve` was ended by a second signal.
 
 mod cli;
@@ -9,6 +9,7 @@ mod log;
 mod output;
 mod reload;
 mod serve;
+mod user;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => config::check(&arguments),
         Command::Config(command) => config::run(&command),
         Command::Log(command) => log::run(&command),
+        Command::User(command) => user::run(&command),
         Command::Version { json } => output::version(json),
     };
     match result {

@@ -14,6 +14,8 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod sasl;
+pub mod submission;
 
 mod address;
 mod body;

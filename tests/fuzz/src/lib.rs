@@ -6,5 +6,6 @@
 pub mod parameters;
 pub mod path;
 pub mod recover;
+pub mod sasl;
 pub mod scan;
 pub mod session;
