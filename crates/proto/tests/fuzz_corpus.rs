@@ -10,6 +10,8 @@
 mod parameters;
 #[path = "../../../tests/fuzz/src/path.rs"]
 mod path;
+#[path = "../../../tests/fuzz/src/proxy.rs"]
+mod proxy;
 #[path = "../../../tests/fuzz/src/session.rs"]
 mod session;
 
@@ -41,4 +43,9 @@ fn path_corpus() {
 #[test]
 fn parameters_corpus() {
     replay("parameters", parameters::run);
+}
+
+#[test]
+fn proxy_corpus() {
+    replay("proxy", proxy::run);
 }

@@ -5,6 +5,7 @@
 
 pub mod parameters;
 pub mod path;
+pub mod proxy;
 pub mod recover;
 pub mod scan;
 pub mod session;
