@@ -15,6 +15,7 @@
 
 pub mod client;
 pub mod proxy;
+pub mod xclient;
 
 mod address;
 mod body;

@@ -14,6 +14,8 @@ mod path;
 mod proxy;
 #[path = "../../../tests/fuzz/src/session.rs"]
 mod session;
+#[path = "../../../tests/fuzz/src/xclient.rs"]
+mod xclient;
 
 fn replay(target: &str, run: fn(&[u8])) {
     let folder =
@@ -48,4 +50,9 @@ fn parameters_corpus() {
 #[test]
 fn proxy_corpus() {
     replay("proxy", proxy::run);
+}
+
+#[test]
+fn xclient_corpus() {
+    replay("xclient", xclient::run);
 }

@@ -9,3 +9,4 @@ pub mod proxy;
 pub mod recover;
 pub mod scan;
 pub mod session;
+pub mod xclient;
