@@ -8,8 +8,13 @@
 
 mod list;
 mod networks;
+mod rates;
 mod recipients;
 
 pub use list::{AddressList, LineError};
 pub use networks::{Access, AccessList, NetworkError, NetworkLineError, Networks};
+pub use rates::{
+    Attempt, ConnectionLimits, ConnectionRefusal, Connections, FailureLimits, FailureRefusal, Failures, Rate,
+    Ticket,
+};
 pub use recipients::{DomainError, Recipients, Verdict};
