@@ -1,8 +1,9 @@
-//! Verdicts on what a session asks for: which recipients are ours, who may submit mail and as whom.
+//! Verdicts on what a session asks for: which recipients are ours, who may submit mail and as whom, whose connections we take.
 //!
 //! [`Recipients`] is built from the configuration, asked at each RCPT and, when the files of recipients have changed, replaced as a
 //! whole: [`SharedRecipients`] is what all cores read it through. Asking takes no lock and, for addresses in US-ASCII that
 //! no regular expression has to look at, allocates nothing.
+//! [`Networks`] and [`AccessList`] are as flat for the addresses of peers.
 //!
 //! [`Users`] are read from a file; their passwords are verified by a [`Verifier`], whose threads are none of the cores.
 //!
@@ -15,13 +16,20 @@ pub mod users;
 mod list;
 mod lower;
 mod names;
+mod networks;
 mod patterns;
+mod rates;
 mod recipients;
 mod route;
 mod shared;
 mod verifier;
 
 pub use list::{AddressList, LineError, ListSettings};
+pub use networks::{Access, AccessList, NetworkError, NetworkLineError, Networks};
+pub use rates::{
+    Attempt, ConnectionLimits, ConnectionRefusal, Connections, FailureLimits, FailureRefusal, Failures, Rate,
+    Ticket,
+};
 pub use recipients::{DomainError, Recipients, Verdict};
 pub use shared::{Loaded, Shared};
 pub use users::{Outcome, Users, UsersError};

@@ -14,8 +14,10 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod proxy;
 pub mod sasl;
 pub mod submission;
+pub mod xclient;
 
 mod address;
 mod body;

@@ -10,10 +10,14 @@
 mod parameters;
 #[path = "../../../tests/fuzz/src/path.rs"]
 mod path;
+#[path = "../../../tests/fuzz/src/proxy.rs"]
+mod proxy;
 #[path = "../../../tests/fuzz/src/sasl.rs"]
 mod sasl;
 #[path = "../../../tests/fuzz/src/session.rs"]
 mod session;
+#[path = "../../../tests/fuzz/src/xclient.rs"]
+mod xclient;
 
 fn replay(target: &str, run: fn(&[u8])) {
     let folder =
@@ -48,4 +52,14 @@ fn parameters_corpus() {
 #[test]
 fn sasl_corpus() {
     replay("sasl", sasl::run);
+}
+
+#[test]
+fn proxy_corpus() {
+    replay("proxy", proxy::run);
+}
+
+#[test]
+fn xclient_corpus() {
+    replay("xclient", xclient::run);
 }

@@ -5,7 +5,9 @@
 
 pub mod parameters;
 pub mod path;
+pub mod proxy;
 pub mod recover;
 pub mod sasl;
 pub mod scan;
 pub mod session;
+pub mod xclient;
