@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stderr, reason = "what a test has to say goes to standard error")]
 
+mod access;
 mod admin;
 mod backup;
 mod command_line;
@@ -23,6 +24,7 @@ mod metrics;
 mod postfix;
 mod power_cut;
 mod refusals;
+mod reload;
 mod retention;
 mod sealed;
 mod shutdown;

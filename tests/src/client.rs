@@ -1,8 +1,10 @@
 //! A small SMTP client that shows every octet to its test: it sends what it is told and checks replies by code.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::tls::{self, Stream};
 
@@ -51,6 +53,20 @@ impl Client {
         stream.set_read_timeout(Some(READ_LIMIT))?;
         stream.set_write_timeout(Some(READ_LIMIT))?;
         stream.set_nodelay(true)?;
+        Ok(Self { stream: Stream::Plain(stream), input: Vec::new() })
+    }
+
+    /// Connects from an address of this machine; nothing is read yet.
+    ///
+    /// # Errors
+    /// The connection is refused.
+    pub fn open_from(source: IpAddr, address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+        socket.connect(&address.into())?;
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(READ_LIMIT))?;
+        stream.set_write_timeout(Some(READ_LIMIT))?;
         Ok(Self { stream: Stream::Plain(stream), input: Vec::new() })
     }
 

@@ -12,6 +12,7 @@ use inrush_admin::Token;
 use inrush_gateway::settings::ListenerSettings;
 use inrush_proto::{Path as MailPath, Tls};
 
+use crate::access::AccessSources;
 use crate::error::{ConfigErrors, Place};
 use crate::read::Reader;
 use crate::recipients::RecipientSources;
@@ -22,6 +23,7 @@ use crate::{Config, beside_file, sorted};
 pub(crate) fn finish(mut reader: Reader) -> Result<Config, ConfigErrors> {
     listeners(&mut reader);
     tls::tls(&mut reader);
+    access(&mut reader);
     domains(&mut reader);
     gateway(&mut reader);
     log(&mut reader);
@@ -125,6 +127,17 @@ fn public_address(config: &Config) -> Option<SocketAddr> {
         .flat_map(|listener| &listener.addresses)
         .find(|one| !one.ip().is_loopback())
         .copied()
+}
+
+fn access(reader: &mut Reader) {
+    let (allow, deny) = (place(reader, &["access.allow"]), place(reader, &["access.deny"]));
+    let table = &reader.config.networks;
+    let sources = AccessSources::of((&table.allow, allow), (&table.deny, deny));
+    match sources.read() {
+        Ok(list) => reader.config.access = Arc::new(list),
+        Err(errors) => reader.errors.extend(errors.0),
+    }
+    reader.config.access_sources = sources;
 }
 
 fn gateway(reader: &mut Reader) {

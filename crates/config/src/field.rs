@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use inrush_gateway::settings::Engine;
 use inrush_log::Durability;
+use inrush_policy::Rate;
 use inrush_proto::{BareNewline, Tls};
 use toml::Spanned;
 use toml::de::DeValue;
@@ -34,7 +35,7 @@ macro_rules! numbers {
         })+
     };
 }
-numbers!(u16, u32, u64);
+numbers!(u8, u16, u32, u64);
 
 impl Number for Duration {
     fn value(&self) -> u64 {
@@ -115,6 +116,8 @@ pub(crate) enum Field<'a> {
     Choice(&'a mut dyn Choice),
     Switch(&'a mut bool),
     Text(&'a mut String),
+    Texts(&'a mut Vec<String>),
+    Rate(&'a mut Rate),
     Path(&'a mut PathBuf),
     OptionalPath(&'a mut Option<PathBuf>),
     Address(&'a mut SocketAddr),
@@ -160,6 +163,23 @@ impl Field<'_> {
             }
             Self::Switch(switch) => *switch = value.as_bool().ok_or_else(unexpected)?,
             Self::Text(text) => value.as_str().ok_or_else(unexpected)?.clone_into(text),
+            Self::Texts(texts) => {
+                let list = value.as_array().ok_or_else(unexpected)?;
+                let parsed = list.iter().map(|item| {
+                    let text = nonempty(item.get_ref().as_str()).map(str::to_owned);
+                    text.ok_or_else(|| {
+                        format!("expected a list of texts, found {} in it", found(item.get_ref()))
+                    })
+                });
+                *texts = parsed.collect::<Result<_, _>>()?;
+            }
+            Self::Rate(rate) => {
+                *rate = match value {
+                    DeValue::Integer(integer) if integer.as_str() == "0" => Rate::UNLIMITED,
+                    DeValue::String(text) => parse_rate(text).ok_or_else(unexpected)?,
+                    _ => return Err(unexpected()),
+                };
+            }
             Self::Path(path) => *path = PathBuf::from(nonempty(value.as_str()).ok_or_else(unexpected)?),
             Self::OptionalPath(path) => {
                 *path = Some(PathBuf::from(nonempty(value.as_str()).ok_or_else(unexpected)?));
@@ -189,6 +209,11 @@ impl Field<'_> {
             Self::Choice(choice) => quoted(choice.words()[choice.chosen()]),
             Self::Switch(switch) => switch.to_string(),
             Self::Text(text) => quoted(text),
+            Self::Texts(texts) => {
+                format!("[{}]", texts.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(", "))
+            }
+            Self::Rate(rate) if rate.count == 0 => "0".to_owned(),
+            Self::Rate(rate) => quoted(&format!("{}/{}", rate.count, Unit::Duration.show(rate.per.value()))),
             Self::Path(path) => quoted(&path.to_string_lossy()),
             Self::OptionalPath(path) => quoted(&path.as_deref()?.to_string_lossy()),
             Self::Address(address) => quoted(&address.to_string()),
@@ -210,6 +235,8 @@ impl Field<'_> {
             }
             Self::Switch(_) => "true or false".to_owned(),
             Self::Text(_) => "a text".to_owned(),
+            Self::Texts(_) => "a list of texts".to_owned(),
+            Self::Rate(_) => "a number in a time such as \"600/1m\", or 0".to_owned(),
             Self::Path(_) | Self::OptionalPath(_) => "a path".to_owned(),
             Self::Address(_) => "an address such as \"127.0.0.1:9925\"".to_owned(),
             Self::Addresses(_) => "a list of addresses such as [\"[::]:25\"]".to_owned(),
@@ -223,6 +250,14 @@ impl Field<'_> {
             _ => None,
         }
     }
+}
+
+/// `600/1m`.
+fn parse_rate(text: &str) -> Option<Rate> {
+    let (count, per) = text.split_once('/')?;
+    let count = count.parse().ok().filter(|count| *count > 0)?;
+    let per = Unit::Duration.parse(per).filter(|per| (1_000..=86_400_000_000).contains(per))?;
+    Some(Rate::new(count, Duration::from_micros(per)))
 }
 
 fn nonempty(text: Option<&str>) -> Option<&str> {

@@ -12,6 +12,7 @@
 //! and `docs/configuration.md` all follow it.
 #![forbid(unsafe_code)]
 
+mod access;
 mod check;
 mod dump;
 mod error;
@@ -30,16 +31,17 @@ use inrush_admin::AdminSettings;
 use inrush_gateway::settings::GatewaySettings;
 use inrush_gateway::tls::SharedCertificates;
 use inrush_log::LogSettings;
-use inrush_policy::Recipients;
+use inrush_policy::{AccessList, Recipients};
 use inrush_proto::Settings as SessionSettings;
 
+pub use access::AccessSources;
 pub use dump::{documentation, dump_defaults};
 pub use error::{ConfigError, ConfigErrors, Place};
 pub use recipients::RecipientSources;
 pub use units::Unit;
 
 use read::Reader;
-use schema::{DomainTable, ListenerTable, SniTable, TlsTable};
+use schema::{AccessTable, DomainTable, ListenerTable, SniTable, TlsTable};
 
 /// The settings of all parts.
 #[derive(Clone, Debug)]
@@ -62,9 +64,14 @@ pub struct Config {
     pub recipient_sources: RecipientSources,
     /// The files that were read, in order; none for the embedded defaults.
     pub files: Vec<PathBuf>,
+    /// Whose connections are taken.
+    pub access: Arc<AccessList>,
+    /// Where that stands.
+    pub access_sources: AccessSources,
     /// The certificates of the listeners.
     pub certificates: SharedCertificates,
     token_file: Option<PathBuf>,
+    networks: AccessTable,
     tls: TlsTable,
     sni: Vec<SniTable>,
     listeners: Vec<ListenerTable>,
@@ -88,6 +95,9 @@ impl Default for Config {
             recipient_sources: RecipientSources::default(),
             files: Vec::new(),
             certificates: SharedCertificates::default(),
+            access: AccessTable::default_list(),
+            access_sources: AccessSources::default(),
+            networks: AccessTable::default(),
             token_file: None,
             tls: TlsTable::default(),
             sni: Vec::new(),

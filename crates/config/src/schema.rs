@@ -2,12 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use inrush_gateway::settings::ListenerSettings;
-use inrush_policy::ListSettings;
+use inrush_policy::{AccessList, ListSettings, Networks};
 use inrush_proto::{BareNewline, Tls};
 
 use crate::Config;
+use crate::access::AccessSources;
+use crate::error::Place;
 use crate::field::{Field, OnlyFirst};
 use crate::units::Unit;
 
@@ -80,6 +83,28 @@ impl Default for DomainTable {
             subaddress_separator: subaddress_separator.map(String::from).unwrap_or_default(),
             allow_open: false,
         }
+    }
+}
+
+/// `[access]` as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AccessTable {
+    pub(crate) allow: Vec<String>,
+    pub(crate) deny: Vec<String>,
+}
+
+impl Default for AccessTable {
+    fn default() -> Self {
+        Self { allow: vec!["127.0.0.0/8".to_owned(), "::1".to_owned()], deny: Vec::new() }
+    }
+}
+
+impl AccessTable {
+    /// What the defaults say.
+    pub(crate) fn default_list() -> Arc<AccessList> {
+        let table = Self::default();
+        let sources = AccessSources::of((&table.allow, Place::default()), (&table.deny, Place::default()));
+        Arc::new(sources.read().unwrap_or_else(|_| AccessList::new(&Networks::new(), &Networks::new())))
     }
 }
 
@@ -168,8 +193,18 @@ pub(crate) const TABLES: &[Table] = &[
                 |config| Field::Number(&mut config.gateway.timeouts.drain_deadline, Unit::Duration, 0..=DAY);
             "connections_max" "Sessions of one core; then 421 4.7.0; 0 = derived from the limit of file descriptors."
                 |config| Field::Number(&mut config.gateway.budgets.connections_max, Unit::Count, 0..=10_000_000);
-            "connections_per_address_max" "Sessions of one address (IPv6: one /64) on one core; then 421 4.7.0; 0 = no limit of its own."
-                |config| Field::Number(&mut config.gateway.budgets.connections_per_address_max, Unit::Count, 0..=10_000_000);
+            "connections_per_address_max" "Sessions of one address (IPv6: one /64) on all cores; then 421 4.7.0; 0 = no limit. Not for networks in [access] allow."
+                |config| Field::Number(&mut config.gateway.budgets.connections.open_per_address_max, Unit::Count, 0..=10_000_000);
+            "connections_per_network_max" "The same of one network, as ipv4_prefix and ipv6_prefix make it; 0 = no limit."
+                |config| Field::Number(&mut config.gateway.budgets.connections.open_per_network_max, Unit::Count, 0..=10_000_000);
+            "connection_rate_per_address" "New sessions of one address, at once or spread over a time; then 421 4.7.0; 0 = no limit. Not for networks in [access] allow."
+                |config| Field::Rate(&mut config.gateway.budgets.connections.rate_per_address);
+            "connection_rate_per_network" "The same of one network."
+                |config| Field::Rate(&mut config.gateway.budgets.connections.rate_per_network);
+            "ipv4_prefix" "Bits of an IPv4 address that make a network."
+                |config| Field::Number(&mut config.gateway.budgets.connections.ipv4_prefix, Unit::Count, 8..=32);
+            "ipv6_prefix" "Bits of an IPv6 address that make a network."
+                |config| Field::Number(&mut config.gateway.budgets.connections.ipv6_prefix, Unit::Count, 16..=64);
             "pending_bytes_max" "Octets of mail data that the sessions of one core hold in memory; then 452 4.3.1."
                 |config| Field::Number(&mut config.gateway.budgets.pending_bytes_max, Unit::Bytes, MIB..=1024 * GIB);
         },
@@ -204,6 +239,16 @@ pub(crate) const TABLES: &[Table] = &[
                 |config| Field::Number(&mut config.log.batch_buffers, Unit::Count, 2..=64);
             "direct_io" "Use O_DIRECT where the file system allows it."
                 |config| Field::Switch(&mut config.log.direct_io);
+        },
+    },
+    Table {
+        name: "access",
+        help: "Whose connections are taken; the longest network that holds an address decides. Reread when the files change and on SIGHUP.",
+        rows: rows! {
+            "allow" "Networks without limits per address and network, such as [\"192.0.2.0/24\", \"file:PATH\"] (one network a line; # begins a comment; relative to this file)."
+                |config| Field::Texts(&mut config.networks.allow);
+            "deny" "Networks whose connections get 554 5.7.1, written in the same way."
+                |config| Field::Texts(&mut config.networks.deny);
         },
     },
     Table {

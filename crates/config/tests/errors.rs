@@ -62,6 +62,19 @@ fn each_mistake_has_its_place_and_its_words() {
             "[[listener]]\nname = \"a\"\nproxy_protocol_from = []",
             "x.toml:3:1: listener.proxy_protocol_from: not supported by this version",
         ),
+        (
+            "[access]\ndeny = [\"10.0.0.1/8\"]",
+            "x.toml:2:1: access.deny: \"10.0.0.1/8\" has bits set behind its length: 10.0.0.0/8 is the network",
+        ),
+        (
+            "[access]\nallow = [\"file:none\"]",
+            "x.toml:2:1: access.allow: none cannot be read: No such file or directory (os error 2)",
+        ),
+        ("[access]\nallow = [5]", "x.toml:2:9: access.allow: expected a list of texts, found 5 in it"),
+        (
+            "[limits]\nconnection_rate_per_address = \"0/1m\"",
+            "x.toml:2:31: limits.connection_rate_per_address: expected a number in a time such as \"600/1m\", or 0, found \"0/1m\"",
+        ),
         ("hostname = 5", "x.toml:1:12: hostname: expected a text, found 5"),
         ("hostname = \"a b\"", "x.toml:1:1: hostname: \"a b\" is not a domain name or an address literal"),
         (

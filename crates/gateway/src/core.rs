@@ -7,24 +7,26 @@
 //! ```
 
 use std::cell::{Cell, RefCell};
-use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdTcpListener};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use inrush_log::{AppendError, Appender, Durability, LogSettings, Poisoned, Recipient, RecoveryReport};
 use inrush_metrics::{
     ConnectionRefusal, CoreMetrics, CoreWriter, Counter, Gauge, LogRefusal, Timeout, TlsFailure,
 };
-use inrush_policy::{SharedRecipients, Verdict as Lookup};
+use inrush_policy::{
+    Access, AccessList, ConnectionRefusal as Limit, Connections, Shared, SharedRecipients, Ticket,
+    Verdict as Lookup,
+};
 use inrush_proto::{AppendFailure, Context, Path, Reply, Settings, Transaction, Verdict};
 use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::{TcpListener, TcpStream, UnixStream};
 
-use crate::addresses::{Addresses, Site};
 use crate::buffers::Pool;
 use crate::clock::Clock;
 use crate::commit::{self, Disk};
@@ -81,6 +83,10 @@ pub(crate) struct Plan {
     pub(crate) recovered: Vec<RecoveryReport>,
     pub(crate) recipients: Arc<SharedRecipients>,
     pub(crate) certificates: SharedCertificates,
+    pub(crate) access: Arc<Shared<AccessList>>,
+    pub(crate) connections: Arc<Connections>,
+    /// Where the clock of `connections` begins.
+    pub(crate) epoch: Instant,
     pub(crate) metrics: Arc<CoreMetrics>,
     pub(crate) control: StdUnixStream,
     pub(crate) stop: Arc<AtomicBool>,
@@ -133,7 +139,9 @@ pub(crate) struct Core {
     certificates: SharedCertificates,
     /// TLS handshakes under way.
     handshakes: Cell<u32>,
-    addresses: Addresses,
+    access: Arc<Shared<AccessList>>,
+    connections: Arc<Connections>,
+    epoch: Instant,
     contexts: Vec<Rc<Context>>,
     directory: Option<Directory>,
     refusal: Cell<Option<&'static Reply>>,
@@ -236,7 +244,9 @@ async fn main(plan: Plan) -> Result<(), CoreError> {
         recipients: plan.recipients,
         certificates: plan.certificates,
         handshakes: Cell::new(0),
-        addresses: Addresses::default(),
+        access: plan.access,
+        connections: plan.connections,
+        epoch: plan.epoch,
         contexts: doors.iter().map(|door| Rc::clone(&door.context)).collect(),
         directory: plan.directory,
         refusal: Cell::new(None),
@@ -338,9 +348,8 @@ async fn accept(core: Rc<Core>, door: Rc<Door>) {
 }
 
 async fn welcome(core: &Rc<Core>, door: &Rc<Door>, mut stream: TcpStream, peer: SocketAddr) {
-    let site = Site::from(peer.ip());
-    let refusal = core.refuse_connection(site);
-    if let Some((reason, reply)) = refusal {
+    let ticket = core.admit(peer.ip());
+    if let Err((reason, reply)) = ticket {
         core.metrics.count(reason);
         // The socket buffer of a new connection takes one line: this does not wait for the peer.
         let mut session = inrush_proto::Session::new(Rc::clone(&door.context));
@@ -353,7 +362,7 @@ async fn welcome(core: &Rc<Core>, door: &Rc<Door>, mut stream: TcpStream, peer: 
     }
     core.metrics.accepted(door.index);
     core.open.set(core.open.get() + 1);
-    let admitted = Admitted { core: Rc::clone(core), peer };
+    let admitted = Admitted { core: Rc::clone(core), peer, ticket: ticket.ok().flatten() };
     monoio::spawn(session::serve(admitted, stream, Rc::clone(door)));
 }
 
@@ -362,12 +371,16 @@ pub(crate) struct Admitted {
     pub(crate) core: Rc<Core>,
     /// Who it is.
     pub(crate) peer: SocketAddr,
+    /// Its part of what its address may have, where that is limited.
+    ticket: Option<Ticket>,
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
         self.core.open.set(self.core.open.get() - 1);
-        self.core.addresses.leave(self.peer.ip().into());
+        if let Some(ticket) = self.ticket.take() {
+            self.core.connections.leave(ticket);
+        }
     }
 }
 
@@ -400,21 +413,39 @@ fn micros(duration: Duration) -> u64 {
 }
 
 impl Core {
-    /// Why a new connection gets no session, if so. Otherwise it is counted for its site.
-    fn refuse_connection(&self, site: Site) -> Option<(ConnectionRefusal, &'static Reply)> {
+    /// Counts a new connection where its address has limits, or says why it gets no session.
+    fn admit(&self, address: IpAddr) -> Result<Option<Ticket>, (ConnectionRefusal, &'static Reply)> {
         if self.stopping.get() {
-            return Some((ConnectionRefusal::Stopping, Reply::SHUTTING_DOWN));
+            return Err((ConnectionRefusal::Stopping, Reply::SHUTTING_DOWN));
+        }
+        let access = self.access.load().access(address);
+        if access == Access::Denied {
+            return Err((ConnectionRefusal::Denied, Reply::ACCESS_DENIED));
         }
         if self.open.get() >= self.connections_max {
-            return Some((ConnectionRefusal::Connections, Reply::TOO_MANY_CONNECTIONS));
+            return Err((ConnectionRefusal::Connections, Reply::TOO_MANY_CONNECTIONS));
         }
         if self.pool.exhausted() {
-            return Some((ConnectionRefusal::Memory, Reply::OVERLOADED));
+            return Err((ConnectionRefusal::Memory, Reply::OVERLOADED));
         }
-        if !self.addresses.enter(site, self.settings.budgets.connections_per_address_max) {
-            return Some((ConnectionRefusal::Address, Reply::TOO_MANY_CONNECTIONS_ADDRESS));
+        if access == Access::Allowed {
+            return Ok(None);
         }
-        None
+        let now = u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX);
+        match self.connections.enter(address, &self.settings.budgets.connections, now) {
+            Ok(ticket) => {
+                if ticket.is_untracked() {
+                    self.metrics.count(Counter::ConnectionsUntracked);
+                }
+                Ok(Some(ticket))
+            }
+            Err(limit) => Err(match limit {
+                Limit::OpenPerAddress => (ConnectionRefusal::Address, Reply::TOO_MANY_CONNECTIONS_ADDRESS),
+                Limit::OpenPerNetwork => (ConnectionRefusal::Network, Reply::TOO_MANY_CONNECTIONS_NETWORK),
+                Limit::RatePerAddress => (ConnectionRefusal::AddressRate, Reply::CONNECTION_RATE_ADDRESS),
+                Limit::RatePerNetwork => (ConnectionRefusal::NetworkRate, Reply::CONNECTION_RATE_NETWORK),
+            }),
+        }
     }
 
     /// May another TLS handshake begin? Counted when not.

@@ -7,7 +7,6 @@
 //! ```
 //! The cores share nothing on the accept path. [`Gateway`] only starts and stops them.
 
-mod addresses;
 mod buffers;
 mod clock;
 mod commit;
@@ -34,10 +33,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use inrush_log::{DataDirectory, LogKind, LogSettings, OpenError, RecoveryReport, log_directory};
 use inrush_metrics::{Metrics, Names, ReplyName};
-use inrush_policy::SharedRecipients;
+use inrush_policy::{AccessList, Connections, Shared, SharedRecipients};
 use inrush_proto::{Reply, Settings, Verb};
 
 pub use crate::core::CoreError;
@@ -53,6 +53,9 @@ const DESCRIPTORS_RESERVED: u64 = 96;
 /// File descriptors of a core besides its listeners and sessions: its segments that are ready: ring, control, segments in use,
 /// the committer.
 const DESCRIPTORS_PER_CORE: u64 = 16;
+
+/// Addresses whose connections are counted at a time; beyond it, limits per address and network become weaker.
+const SITES_MAX: usize = 100_000;
 
 /// Sessions on one core when neither a setting nor the limit of file descriptors says less.
 const CONNECTIONS_MAX: u64 = 100_000;
@@ -97,6 +100,8 @@ pub struct Start<'a> {
     pub node: u16,
     /// Who may get mail; may be replaced while the gateway runs.
     pub recipients: Arc<SharedRecipients>,
+    /// Whose connections are taken; may be replaced while the gateway runs.
+    pub access: Arc<Shared<AccessList>>,
     /// What is shown to clients under TLS; may be replaced at any time.
     pub certificates: SharedCertificates,
     /// Version of the program, for the metrics.
@@ -131,7 +136,8 @@ impl Gateway {
         start: Start<'_>,
         ended: impl Fn(Result<(), CoreError>) + Send + Sync + 'static,
     ) -> Result<Self, StartError> {
-        let Start { gateway, session, log, data_dir, node, recipients, certificates, version } = start;
+        let Start { gateway, session, log, data_dir, node, recipients, access, certificates, version } =
+            start;
         let engine = engine::choose(gateway.engine)?;
         let mut processors = system::usable_processors();
         if gateway.cores != 0 {
@@ -141,6 +147,8 @@ impl Gateway {
         let connections_max = connections_max(&gateway, count as u64, log.spares.into())?;
         let (addresses, mut sockets) = bind(&gateway, count)?;
 
+        let connections = Arc::new(Connections::new(SITES_MAX));
+        let epoch = Instant::now();
         let metrics = Metrics::new(names(&gateway, version), count);
         let stop = Arc::new(AtomicBool::new(false));
         let ended = Arc::new(ended);
@@ -183,6 +191,9 @@ impl Gateway {
                 recovered: vec![report],
                 recipients: Arc::clone(&recipients),
                 certificates: certificates.clone(),
+                access: Arc::clone(&access),
+                connections: Arc::clone(&connections),
+                epoch,
                 metrics: Arc::clone(metrics.core(index)),
                 control: theirs,
                 stop: Arc::clone(&stop),

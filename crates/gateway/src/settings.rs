@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use inrush_policy::{ConnectionLimits, Rate};
 use inrush_proto::{BareNewline, Tls};
 
 use crate::tls::TlsSettings;
@@ -92,8 +93,8 @@ impl Default for Timeouts {
 pub struct Budgets {
     /// Open sessions on one core, then 421 4.7.0. 0 = derived from the limit of file descriptors.
     pub connections_max: u32,
-    /// Open sessions of one address (IPv6: one /64) on one core, then 421 4.7.0. 0 = no limit of its own.
-    pub connections_per_address_max: u32,
+    /// What one address and one network may have, on all cores together, then 421 4.7.0.
+    pub connections: ConnectionLimits,
     /// Octets of mail data that the sessions of one core hold in memory, then 452 4.3.1.
     pub pending_bytes_max: u64,
     /// TLS handshakes under way on one core, then 454 4.7.0, or the end of the connection under implicit TLS.
@@ -104,7 +105,11 @@ impl Default for Budgets {
     fn default() -> Self {
         Self {
             connections_max: 0,
-            connections_per_address_max: 0,
+            connections: ConnectionLimits {
+                open_per_address_max: 100,
+                rate_per_address: Rate::new(3000, Duration::from_mins(1)),
+                ..ConnectionLimits::default()
+            },
             pending_bytes_max: 256 << 20,
             handshakes_max: 256,
         }

@@ -1,4 +1,4 @@
-//! What a running gateway takes over without a restart: certificates and recipients, when their files change and on SIGHUP.
+//! What a running gateway takes over without a restart: certificates, recipients and networks, when their files change and on SIGHUP.
 //!
 //! What is broken is said and changes nothing: the gateway goes on with what it has. Settings that wait for the next start are named.
 
@@ -8,9 +8,9 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use inrush_config::{Config, RecipientSources};
+use inrush_config::{AccessSources, Config, ConfigErrors, RecipientSources};
 use inrush_gateway::tls::{Certificates, SharedCertificates, TlsSettings};
-use inrush_policy::SharedRecipients;
+use inrush_policy::{AccessList, Shared, SharedRecipients};
 
 /// How often the files are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -24,6 +24,8 @@ pub(crate) struct Reload {
     tls_seen: Vec<Seen>,
     sources: RecipientSources,
     sources_seen: Vec<Seen>,
+    networks: AccessSources,
+    networks_seen: Vec<Seen>,
 }
 
 /// What tells one state of a file from another, also when it was put in its place by a rename or through a symbolic link: the time of
@@ -31,9 +33,10 @@ pub(crate) struct Reload {
 type Seen = Option<(SystemTime, u64, u64)>;
 
 /// Where the gateway reads what is taken over.
-struct Running {
-    recipients: Arc<SharedRecipients>,
-    certificates: SharedCertificates,
+pub(crate) struct Running {
+    pub(crate) recipients: Arc<SharedRecipients>,
+    pub(crate) access: Arc<Shared<AccessList>>,
+    pub(crate) certificates: SharedCertificates,
 }
 
 impl Reload {
@@ -46,6 +49,8 @@ impl Reload {
             tls_seen: Vec::new(),
             sources: config.recipient_sources.clone(),
             sources_seen: Vec::new(),
+            networks: config.access_sources.clone(),
+            networks_seen: Vec::new(),
         };
         reload.look();
         reload
@@ -55,13 +60,8 @@ impl Reload {
     ///
     /// # Errors
     /// The thread cannot be made.
-    pub(crate) fn start(
-        mut self,
-        recipients: Arc<SharedRecipients>,
-        certificates: SharedCertificates,
-    ) -> std::io::Result<Sender<()>> {
+    pub(crate) fn start(mut self, running: Running) -> std::io::Result<Sender<()>> {
         let (ask, asked) = mpsc::channel();
-        let running = Running { recipients, certificates };
         thread::Builder::new().name("inrush-reload".to_owned()).spawn(move || {
             loop {
                 match asked.recv_timeout(LOOK_INTERVAL) {
@@ -88,18 +88,22 @@ impl Reload {
         for setting in changed(&self.dump, &config.dump()) {
             tracing::warn!(setting, "a changed setting waits for the next start");
         }
-        let Config { gateway, recipients, recipient_sources, certificates, .. } = config;
+        let Config { gateway, recipients, recipient_sources, access, access_sources, certificates, .. } =
+            config;
         self.tls = gateway.tls;
         self.sources = recipient_sources;
+        self.networks = access_sources;
         self.look();
         running.certificates.take_from(&certificates);
+        running.access.replace(access);
         running.recipients.replace(recipients);
-        tracing::info!("reloaded: certificates and recipients");
+        tracing::info!("reloaded: certificates, networks and recipients");
     }
 
     /// Reads again what has changed.
     fn files(&mut self, running: &Running) {
         let (tls_seen, sources_seen) = (self.tls_seen.clone(), self.sources_seen.clone());
+        let networks_seen = self.networks_seen.clone();
         self.look();
         if self.tls_seen != tls_seen {
             match Certificates::load(&self.tls) {
@@ -114,18 +118,17 @@ impl Reload {
                 }
             }
         }
-        if self.sources_seen != sources_seen {
-            match self.sources.read() {
-                Ok(recipients) => {
-                    running.recipients.replace(recipients);
-                    tracing::info!("recipients reloaded");
-                }
-                Err(errors) => {
-                    for error in &errors.0 {
-                        tracing::error!("recipients not reloaded, the old ones stay: {error}");
-                    }
-                }
-            }
+        if self.sources_seen != sources_seen
+            && let Some(recipients) = taken("recipients", self.sources.read())
+        {
+            running.recipients.replace(recipients);
+            tracing::info!("recipients reloaded");
+        }
+        if self.networks_seen != networks_seen
+            && let Some(access) = taken("networks", self.networks.read())
+        {
+            running.access.replace(access);
+            tracing::info!("networks reloaded");
         }
     }
 
@@ -136,7 +139,18 @@ impl Reload {
         let files = pairs.flat_map(|files| [&files.certificate, &files.key]).chain(&self.tls.client_ca);
         self.tls_seen = files.map(|path| state(path)).collect();
         self.sources_seen = self.sources.files().map(state).collect();
+        self.networks_seen = self.networks.files().map(state).collect();
     }
+}
+
+/// What was read, or `None` with a line for each mistake.
+fn taken<T>(what: &str, read: Result<T, ConfigErrors>) -> Option<T> {
+    read.map_err(|errors| {
+        for error in &errors.0 {
+            tracing::error!("{what} not reloaded, the old ones stay: {error}");
+        }
+    })
+    .ok()
 }
 
 fn state(path: &Path) -> Seen {
@@ -158,7 +172,7 @@ fn changed(before: &str, after: &str) -> Vec<String> {
 
 /// The lines of a dump that wait for a restart, each behind the name of its table.
 fn settings(dump: &str) -> Vec<String> {
-    const TAKEN_OVER: [&str; 3] = ["[tls]", "[[tls.sni]]", "[[domain]]"];
+    const TAKEN_OVER: [&str; 4] = ["[access]", "[tls]", "[[tls.sni]]", "[[domain]]"];
     let mut table = "";
     let mut settings = Vec::new();
     for line in dump.lines().filter(|line| !line.is_empty()) {

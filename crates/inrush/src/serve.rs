@@ -10,13 +10,13 @@ use anyhow::Context as _;
 use inrush_config::Config;
 use inrush_gateway::{CoreError, Gateway, Start};
 use inrush_log::{DamageKind, RecoveryReport};
-use inrush_policy::SharedRecipients;
+use inrush_policy::{Shared, SharedRecipients};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::ConfigFile;
-use crate::reload::Reload;
+use crate::reload::{Reload, Running};
 
 /// Environment variable with the levels of the log, by module where wanted: `info`, `warn,inrush_gateway=debug`.
 const LOG_VARIABLE: &str = "INRUSH_LOG";
@@ -39,9 +39,16 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
     let (ends, end) = mpsc::channel();
     // Before anything is started, so that no signal finds a half-started gateway without a handler.
     let reload = Reload::new(&config, arguments.config.as_deref());
-    let Config { gateway, session, log, data_dir, node, recipients, certificates, admin, .. } = config;
+    let Config { gateway, session, log, data_dir, node, recipients, access, certificates, admin, .. } =
+        config;
     let recipients = Arc::new(SharedRecipients::new(recipients));
-    let reload = reload.start(Arc::clone(&recipients), certificates.clone()).context("reload thread")?;
+    let access = Arc::new(Shared::new(access));
+    let running = Running {
+        recipients: Arc::clone(&recipients),
+        access: Arc::clone(&access),
+        certificates: certificates.clone(),
+    };
+    let reload = reload.start(running).context("reload thread")?;
     forward_signals(ends.clone(), reload)?;
     // Before the data directory is touched: a port in use must leave everything as it was.
     let admin = inrush_admin::Bound::bind(admin).context("admin server")?;
@@ -53,6 +60,7 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
             data_dir: &data_dir,
             node,
             recipients,
+            access,
             certificates,
             version: crate::VERSION,
         },

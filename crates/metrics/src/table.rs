@@ -137,6 +137,7 @@ plain! {
     LogSparesRecycled "inrush_log_spares_recycled_total" [] "Retired segments that became spares.";
     LogRetireErrors "inrush_log_retire_errors_total" [] "Retirements of segments that failed; they are tried again.";
     LogHangs "inrush_log_hangs_total" [] "Times that the disk did not answer for longer than hung_after.";
+    ConnectionsUntracked "inrush_connections_untracked_total" [] "Sessions that limits per address and network did not see, since too many addresses had sessions.";
     TlsPlaintextDiscarded "inrush_tls_plaintext_discarded_bytes_total" [] "Octets that came behind STARTTLS without TLS and were thrown away (RFC 3207 §4.2).";
     BusyMicroseconds "inrush_busy_seconds_total" ["core"] "CPU time of the thread of a core, by core.";
 }
@@ -153,6 +154,10 @@ families! {
     ConnectionRefusal "inrush_connections_refused_total" "reason" "Connections refused before a session began, by reason." {
         Connections "connections_max" "The core has as many sessions as it may have.";
         Address "connections_per_address_max" "The peer has as many sessions as it may have.";
+        Network "connections_per_network_max" "The peer's network has as many sessions as it may have.";
+        AddressRate "connection_rate_per_address" "The peer has begun as many sessions lately as it may.";
+        NetworkRate "connection_rate_per_network" "The peer's network has begun as many sessions lately as it may.";
+        Denied "access_deny" "The peer is in a network of `[access] deny`: 554.";
         Memory "pending_bytes_max" "The core's budget of memory is spent.";
         Stopping "stopping" "The gateway is shutting down.";
         Descriptors "descriptors" "The process has no file descriptor left.";

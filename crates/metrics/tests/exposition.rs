@@ -9,7 +9,8 @@ use std::sync::Arc;
 use inrush_metrics::table::{self, LABELS};
 use inrush_metrics::{
     ConnectionRefusal, Consumer, CoreWriter, Counter, Engine, Family, Format, Gauge, Histogram, Kind,
-    LogRefusal, Metrics, Names, Phase, ReplyName, Retired, SessionEnd, Timeout, documentation,
+    LogRefusal, Metrics, Names, Phase, ReplyName, Retired, SessionEnd, Timeout, TlsFailure, TlsVersion,
+    documentation,
 };
 
 /// Two cores on which everything that is declared has moved.
@@ -45,6 +46,8 @@ fn move_all(writer: &CoreWriter) {
     each::<SessionEnd>(writer);
     each::<Timeout>(writer);
     each::<LogRefusal>(writer);
+    each::<TlsVersion>(writer);
+    each::<TlsFailure>(writer);
     each::<Retired>(writer);
     Gauge::ALL.iter().for_each(|gauge| writer.set(*gauge, 5));
     for phase in Phase::ALL {

@@ -176,10 +176,14 @@ fn every_dialog_in_every_slicing() {
 }
 
 /// Said on behalf of the gateway, which alone knows when.
-const OF_THE_GATEWAY: [&Reply; 9] = [
+const OF_THE_GATEWAY: [&Reply; 13] = [
     Reply::SHUTTING_DOWN,
     Reply::TOO_MANY_CONNECTIONS,
     Reply::TOO_MANY_CONNECTIONS_ADDRESS,
+    Reply::TOO_MANY_CONNECTIONS_NETWORK,
+    Reply::CONNECTION_RATE_ADDRESS,
+    Reply::CONNECTION_RATE_NETWORK,
+    Reply::ACCESS_DENIED,
     Reply::OVERLOADED,
     Reply::IDLE_TIMEOUT,
     Reply::SESSION_TIMEOUT,

@@ -7,7 +7,7 @@
 //!
 //! Standards: RFC 3207 §4, RFC 8314 §3.
 
-use inrush_metrics::{Counter, Phase, TlsFailure, TlsVersion};
+use inrush_metrics::{Counter, Phase, SessionEnd, TlsFailure, TlsVersion};
 use monoio::io::AsyncWriteRentExt;
 use monoio::net::tcp::{TcpOwnedReadHalf, TcpOwnedWriteHalf};
 
@@ -64,8 +64,44 @@ impl Secure {
 }
 
 impl Talk<'_> {
+    /// STARTTLS; gives back how the session ends if it does.
+    pub(super) async fn start_tls(
+        &mut self,
+        reader: &mut TcpOwnedReadHalf,
+        writer: &mut TcpOwnedWriteHalf,
+    ) -> Option<SessionEnd> {
+        let permit = match self.core.permit_handshake() {
+            Ok(permit) => permit,
+            Err(reply) => {
+                self.session.start_tls(Err(reply));
+                return None;
+            }
+        };
+        self.session.start_tls(Ok(()));
+        // The 220 stands behind the replies to messages that were sent before, and nothing may follow it without TLS.
+        if !self.wait_for_gates(writer).await || !self.send(writer).await {
+            return Some(SessionEnd::PeerReset);
+        }
+        // Closed: the log has failed meanwhile.
+        let going_on = self.session.phase() == inrush_proto::Phase::Closed
+            || self.handshake(permit, reader, writer).await;
+        (!going_on).then_some(SessionEnd::TlsFailed)
+    }
+
+    /// Shakes hands before the greeting; false when there is no TLS.
+    pub(super) async fn implicit_tls(
+        &mut self,
+        reader: &mut TcpOwnedReadHalf,
+        writer: &mut TcpOwnedWriteHalf,
+    ) -> bool {
+        match self.core.permit_handshake() {
+            Ok(permit) => self.handshake(permit, reader, writer).await,
+            Err(_) => false,
+        }
+    }
+
     /// Shakes hands; false when the connection is of no use any more, which is counted.
-    pub(super) async fn handshake(
+    async fn handshake(
         &mut self,
         permit: HandshakePermit<'_>,
         reader: &mut TcpOwnedReadHalf,
@@ -78,8 +114,7 @@ impl Talk<'_> {
         self.core.metrics.add(Counter::TlsPlaintextDiscarded, injected as u64);
         self.core.pool.give_back(std::mem::take(&mut self.buffer));
         self.start = 0;
-        // Boxed: only sessions under TLS pay for it.
-        let shaken = Box::pin(self.shake_hands(&permit, reader, writer)).await;
+        let shaken = self.shake_hands(&permit, reader, writer).await;
         drop(permit);
         match shaken {
             Ok(secure) => {

@@ -124,6 +124,10 @@ replies! {
     SHUTTING_DOWN = 421 "4.3.2" "going down, try again later", Some("shutting_down"), "RFC 5321 §3.8";
     TOO_MANY_CONNECTIONS = 421 "4.7.0" "too many connections, try again later", Some("too_many_connections"), "RFC 5321 §7.8";
     TOO_MANY_CONNECTIONS_ADDRESS = 421 "4.7.0" "too many connections from your address, try again later", Some("too_many_connections_address"), "RFC 5321 §7.8";
+    TOO_MANY_CONNECTIONS_NETWORK = 421 "4.7.0" "too many connections from your network, try again later", Some("too_many_connections_network"), "RFC 5321 §7.8";
+    CONNECTION_RATE_ADDRESS = 421 "4.7.0" "too many new connections from your address, try again later", Some("connection_rate_address"), "RFC 5321 §7.8";
+    CONNECTION_RATE_NETWORK = 421 "4.7.0" "too many new connections from your network, try again later", Some("connection_rate_network"), "RFC 5321 §7.8";
+    ACCESS_DENIED = 554 "5.7.1" "Access denied", Some("access_denied"), "RFC 5321 §3.1";
     OVERLOADED = 421 "4.3.2" "overloaded, try again later", Some("overloaded"), "RFC 5321 §7.8";
     IDLE_TIMEOUT = 421 "4.4.2" "idle for too long, closing", Some("idle_timeout"), "RFC 5321 §4.5.3.2.7";
     SESSION_TIMEOUT = 421 "4.4.2" "session took too long, closing", Some("session_timeout"), "RFC 5321 §7.8";
