@@ -46,8 +46,9 @@ fn needs(script: &Script) -> Option<Needs> {
         return None;
     }
     let settings = script.settings.iter().filter(|(name, _)| !INVISIBLE.contains(&name.as_str()));
-    let recipients =
-        script.recipients.iter().map(|(address, verdict)| (address.clone(), *verdict == Verdict::Relay));
+    // Who is taken need not be told from who is not named.
+    let not_taken = script.recipients.iter().filter(|(_, verdict)| *verdict != Verdict::Ok);
+    let recipients = not_taken.map(|(address, verdict)| (address.clone(), *verdict == Verdict::Relay));
     Some(Needs { settings: settings.cloned().collect(), recipients: recipients.collect() })
 }
 
