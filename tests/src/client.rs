@@ -2,8 +2,10 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::tls::{self, Stream};
@@ -86,6 +88,15 @@ impl Client {
     /// The handshake fails.
     pub fn secure(&mut self, name: &str) -> io::Result<()> {
         self.stream = tls::secure(self.stream().try_clone()?, name)?;
+        Ok(())
+    }
+
+    /// Shakes hands as this client.
+    ///
+    /// # Errors
+    /// The handshake fails.
+    pub fn secure_by(&mut self, client: &Arc<ClientConfig>, name: &str) -> io::Result<()> {
+        self.stream = tls::secure_by(client, self.stream().try_clone()?, name)?;
         Ok(())
     }
 

@@ -68,16 +68,30 @@ impl Write for Stream {
 ///
 /// # Errors
 /// The handshake fails.
-pub fn secure(mut socket: TcpStream, name: &str) -> io::Result<Stream> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
-        .with_no_client_auth();
+pub fn secure(socket: TcpStream, name: &str) -> io::Result<Stream> {
+    secure_by(&client(aws_lc_rs::default_provider()), socket, name)
+}
+
+/// A client that takes any certificate.
+///
+/// # Panics
+/// The provider has no version of TLS.
+pub fn client(provider: CryptoProvider) -> Arc<ClientConfig> {
+    let provider = Arc::new(provider);
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
+    let builder = builder.with_safe_default_protocol_versions();
+    let builder = builder.unwrap_or_else(|error| panic!("no version of TLS: {error}")).dangerous();
+    let builder = builder.with_custom_certificate_verifier(Arc::new(Anyone(provider)));
+    Arc::new(builder.with_no_client_auth())
+}
+
+/// Shakes hands as this client.
+///
+/// # Errors
+/// The handshake fails.
+pub fn secure_by(client: &Arc<ClientConfig>, mut socket: TcpStream, name: &str) -> io::Result<Stream> {
     let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-    let mut connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+    let mut connection = ClientConnection::new(Arc::clone(client), name).map_err(io::Error::other)?;
     while connection.is_handshaking() {
         connection.complete_io(&mut socket)?;
     }

@@ -15,7 +15,7 @@ use super::{Input, Talk, fit};
 use crate::buffers::COMMAND;
 use crate::core::{Core, HandshakePermit};
 use crate::tls::{Advance, Agreed, Tls};
-use crate::watch::Stage;
+use crate::watch::{Ending, Stage};
 
 /// What a session under TLS has beside the others.
 pub(super) struct Secure {
@@ -127,7 +127,7 @@ impl Talk<'_> {
                 true
             }
             Err(failure) => {
-                let timed_out = self.place.ending().is_some();
+                let timed_out = self.place.ending() == Some(Ending::Handshake);
                 self.core.metrics.count(if timed_out { TlsFailure::Timeout } else { failure });
                 false
             }

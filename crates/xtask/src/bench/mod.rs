@@ -9,6 +9,7 @@ mod latency;
 mod reading;
 mod report;
 mod servers;
+mod tls;
 mod turnover;
 
 /// Which measurement.
@@ -24,6 +25,8 @@ pub(crate) enum Task {
     Latency(latency::Arguments),
     /// Recovery, verification and export of a log, against reading the disk
     Reading(reading::Arguments),
+    /// Processor time of TLS handshakes and sessions, against rustls alone and Postfix
+    Tls(tls::Arguments),
     /// What making and retiring segments costs, beside a log that has them all ready
     Turnover(turnover::Arguments),
 }
@@ -39,6 +42,7 @@ pub(crate) fn run(task: &Task) -> anyhow::Result<()> {
         Task::Idle(arguments) => idle::run(arguments),
         Task::Latency(arguments) => latency::run(arguments),
         Task::Reading(arguments) => reading::run(arguments),
+        Task::Tls(arguments) => tls::run(arguments),
         Task::Turnover(arguments) => turnover::run(arguments),
     }
 }
