@@ -11,7 +11,7 @@ use inrush_tests::postfix::{Postfix, Purpose};
 use inrush_tests::process::{self, Finished};
 use inrush_tests::server::Server;
 use inrush_tests::settings::Settings;
-use inrush_tests::tls::{Authority, Files, Stream};
+use inrush_tests::tls::{Authority, Files, Stream, client_in_pieces};
 use inrush_tests::{binary, corpus, export};
 use serde_json::Value;
 
@@ -397,6 +397,51 @@ fn what_is_not_tls_is_closed_and_counted() {
     // And on with the next one.
     let mut client = Client::open_secure(server.listener("smtps"), NAME).unwrap();
     client.expect(220);
+}
+
+/// Messages of the handshake in pieces, without an end, one upon the other: at most an alert, and the gateway goes on.
+#[test]
+fn handshakes_in_pieces_harm_nobody() {
+    let authority = Authority::new();
+    let server = started(&authority.issue(NAME));
+    let one_octet_each = [1_u8, 0, 0, 16].map(|octet| [22, 3, 1, 0, 1, octet]);
+    let inputs: [&[&[u8]]; 7] = [
+        &[b"\x16\x03\x01\x00\x04\x01\x00\x00\x10"],
+        &[b"\x16\x03\x01\x00\x08\x01\x00\x00\x00\x01\x00\x00\x00"],
+        &[b"\x16\x03\x01\x00\x04\x01\xff\xff\xff"],
+        &[b"\x16\x03\x01\x00\x04\x01\x00\x00\x10", b"\x15\x03\x01\x00\x02\x02\x28"],
+        &[b"\x16\x03\x01\x00\x00", b"\x16\x03\x01\x00\x00"],
+        &one_octet_each.each_ref().map(|record| &record[..]),
+        &[b"\x14\x03\x01\x00\x01\x01", b"\x16\x03\x01\x00\x04\x02\x00\x00\x10"],
+    ];
+    for input in inputs {
+        let mut implicit = Client::open(server.listener("smtps")).unwrap();
+        let mut begun = Client::greeted(server.mx());
+        begun.say("STARTTLS", 220);
+        for client in [&mut implicit, &mut begun] {
+            for piece in input {
+                // It may have been closed already.
+                let _ = client.send(piece);
+                std::thread::yield_now();
+            }
+            client.finish_sending();
+            let answer = client.rest();
+            assert!(answer.is_empty() || answer[0] == 21, "{}", answer.escape_ascii());
+        }
+    }
+    // As a client may well do it.
+    for record_octets_max in [32, 64, 500] {
+        let config = client_in_pieces(record_octets_max);
+        let mut client = Client::greeted(server.mx());
+        client.say("STARTTLS", 220);
+        client.secure_by(&config, NAME).unwrap();
+        client.say("EHLO client.test.example", 250);
+        client.deliver(&["b@example.com"], &[BODY, &b"0123456789\r\n".repeat(5000)].concat());
+        client.say("QUIT", 221);
+        assert!(client.rest().is_empty());
+    }
+    wait_for_none_open(&server);
+    assert_eq!(count(&server, "inrush_pending_bytes", &[]), 0.0);
 }
 
 /// Garbage inside of a session under TLS ends it, and nothing else.

@@ -72,6 +72,16 @@ pub fn secure(socket: TcpStream, name: &str) -> io::Result<Stream> {
     secure_by(&client(aws_lc_rs::default_provider()), socket, name)
 }
 
+/// A client that takes any certificate and cuts everything into records of at most this many octets, their headers included.
+///
+/// # Panics
+/// The provider has no version of TLS.
+pub fn client_in_pieces(record_octets_max: usize) -> Arc<ClientConfig> {
+    let mut config = (*client(aws_lc_rs::default_provider())).clone();
+    config.max_fragment_size = Some(record_octets_max);
+    Arc::new(config)
+}
+
 /// A client that takes any certificate.
 ///
 /// # Panics

@@ -351,6 +351,10 @@ async fn welcome(core: &Rc<Core>, door: &Rc<Door>, mut stream: TcpStream, peer: 
     let ticket = core.admit(peer.ip());
     if let Err((reason, reply)) = ticket {
         core.metrics.count(reason);
+        // There is no way to say it before the handshake.
+        if door.context.tls() == inrush_proto::Tls::Implicit {
+            return;
+        }
         // The socket buffer of a new connection takes one line: this does not wait for the peer.
         let mut session = inrush_proto::Session::new(Rc::clone(&door.context));
         session.close_with(reply);

@@ -193,6 +193,7 @@ impl<'c> Talk<'c> {
                             None => {
                                 // What was accepted is still answered: the peer may have closed its own direction only.
                                 self.wait_for_gates(writer).await;
+                                self.close_tls(writer).await;
                                 return SessionEnd::PeerClosed;
                             }
                         },
@@ -316,10 +317,7 @@ impl<'c> Talk<'c> {
         self.session.take_ready(&mut out);
         if let Some(secure) = &mut self.secure {
             let over = self.session.phase() == inrush_proto::Phase::Closed && !self.session.has_gated();
-            match secure.seal(core, out, over) {
-                Some(sealed) => out = sealed,
-                None => return false,
-            }
+            out = secure.seal(core, out, over);
         }
         let octets = out.len();
         self.place.enter(Stage::Output, core.clock.recent());

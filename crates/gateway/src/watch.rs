@@ -102,8 +102,10 @@ impl Slot {
         if self.stage.get() == Stage::Commit && self.data.get().is_some() {
             self.data.set(Some(DataWindow { since: now, octets: 0 }));
         }
-        self.stage.set(stage);
-        self.since.set(now);
+        // Waiting for input once more is not input: only octets renew that time.
+        if self.stage.replace(stage) != stage || stage != Stage::Input {
+            self.since.set(now);
+        }
     }
 
     /// `octets` came in; while mail data is expected they count for its rate.
@@ -337,6 +339,16 @@ mod tests {
         slot.enter(Stage::Handshake, 5 * SECOND);
         assert_eq!(due(&slot, 35 * SECOND, &timeouts(), false), None);
         assert_eq!(due(&slot, 36 * SECOND, &timeouts(), false), Some(Due::End(Ending::Handshake)));
+    }
+
+    #[test]
+    fn waiting_once_more_does_not_renew_the_time() {
+        let slot = waiting_for_input();
+        slot.enter(Stage::Input, 299 * SECOND);
+        assert_eq!(due(&slot, 301 * SECOND, &timeouts(), false), Some(Due::End(Ending::Idle)));
+        slot.enter(Stage::Output, 299 * SECOND);
+        slot.enter(Stage::Input, 300 * SECOND);
+        assert_eq!(due(&slot, 301 * SECOND, &timeouts(), false), None);
     }
 
     #[test]

@@ -29,8 +29,8 @@ pub(crate) struct Reload {
 }
 
 /// What tells one state of a file from another, also when it was put in its place by a rename or through a symbolic link: the time of
-/// its last change, its octets, its inode.
-type Seen = Option<(SystemTime, u64, u64)>;
+/// its last change (of what it holds, and of anything about it), its octets, its inode.
+type Seen = Option<(SystemTime, (i64, i64), u64, u64)>;
 
 /// Where the gateway reads what is taken over.
 pub(crate) struct Running {
@@ -90,11 +90,16 @@ impl Reload {
         }
         let Config { gateway, recipients, recipient_sources, access, access_sources, certificates, .. } =
             config;
-        self.tls = gateway.tls;
+        if self.tls.certificate.is_some() && gateway.tls.certificate.is_none() {
+            // The listeners that run go on with TLS until then.
+            tracing::warn!("the certificates are taken away at the next start only");
+        } else {
+            self.tls = gateway.tls;
+            running.certificates.take_from(&certificates);
+        }
         self.sources = recipient_sources;
         self.networks = access_sources;
         self.look();
-        running.certificates.take_from(&certificates);
         running.access.replace(access);
         running.recipients.replace(recipients);
         tracing::info!("reloaded: certificates, networks and recipients");
@@ -156,7 +161,7 @@ fn taken<T>(what: &str, read: Result<T, ConfigErrors>) -> Option<T> {
 fn state(path: &Path) -> Seen {
     use std::os::unix::fs::MetadataExt as _;
     let found = std::fs::metadata(path).ok()?;
-    Some((found.modified().ok()?, found.len(), found.ino()))
+    Some((found.modified().ok()?, (found.ctime(), found.ctime_nsec()), found.len(), found.ino()))
 }
 
 /// The settings that differ between two dumps and are not taken over while the gateway runs.
@@ -165,20 +170,27 @@ fn changed(before: &str, after: &str) -> Vec<String> {
     let differs = |one: &[String], other: &[String]| {
         one.iter().filter(|setting| !other.contains(setting)).cloned().collect::<Vec<_>>()
     };
-    let changed = differs(&after, &before);
-    // Where nothing new is, something was taken out.
-    if changed.is_empty() { differs(&before, &after) } else { changed }
+    let mut changed = differs(&after, &before);
+    let key = |setting: &String| setting.split(" = ").next().unwrap_or_default().to_owned();
+    let keys: Vec<String> = after.iter().map(key).collect();
+    // What was taken out.
+    changed.extend(differs(&before, &after).into_iter().filter(|setting| !keys.contains(&key(setting))));
+    changed
 }
 
 /// The lines of a dump that wait for a restart, each behind the name of its table.
 fn settings(dump: &str) -> Vec<String> {
     const TAKEN_OVER: [&str; 4] = ["[access]", "[tls]", "[[tls.sni]]", "[[domain]]"];
-    let mut table = "";
+    let mut table = String::new();
     let mut settings = Vec::new();
     for line in dump.lines().filter(|line| !line.is_empty()) {
         if line.starts_with('[') {
-            table = line;
-        } else if !TAKEN_OVER.contains(&table) {
+            line.clone_into(&mut table);
+        } else if table == "[[listener]]" && line.starts_with("name = ") {
+            // Each listener has settings of its own.
+            table = format!("[[listener]] {}", line.trim_start_matches("name = "));
+            settings.push(table.clone());
+        } else if !TAKEN_OVER.contains(&table.as_str()) {
             settings.push(format!("{table} {line}").trim().to_owned());
         }
     }
@@ -195,6 +207,15 @@ mod tests {
         assert!(changed(before, before).is_empty());
         let after = "hostname = \"b\"\n\n[limits]\nerrors_max = 20\n\n[tls]\nkey = \"l\"\n";
         assert_eq!(changed(before, after), ["hostname = \"b\"", "[limits] errors_max = 20"]);
+        let two = |one: &str, other: &str| {
+            let listener =
+                |name: &str, tls: &str| format!("[[listener]]\nname = \"{name}\"\ntls = \"{tls}\"\n");
+            listener("a", one) + &listener("b", other)
+        };
+        assert_eq!(
+            changed(&two("off", "starttls"), &two("starttls", "off")),
+            ["[[listener]] \"a\" tls = \"starttls\"", "[[listener]] \"b\" tls = \"off\""]
+        );
         let less = "hostname = \"a\"\n\n[tls]\nkey = \"k\"\n";
         assert_eq!(changed(before, less), ["[limits] errors_max = 10"]);
     }

@@ -14,7 +14,7 @@ use monoio::net::tcp::{TcpOwnedReadHalf, TcpOwnedWriteHalf};
 use super::{Input, Talk, fit};
 use crate::buffers::COMMAND;
 use crate::core::{Core, HandshakePermit};
-use crate::tls::{Advance, Agreed, Tls};
+use crate::tls::{Agreed, Tls};
 use crate::watch::{Ending, Stage};
 
 /// What a session under TLS has beside the others.
@@ -23,10 +23,6 @@ pub(super) struct Secure {
     pub(super) agreed: Agreed,
     /// What TLS itself has to say, not sent yet.
     pub(super) outgoing: Vec<u8>,
-    /// Octets of ciphertext that the next record takes.
-    needed: usize,
-    /// The peer sends nothing more.
-    closed: bool,
 }
 
 /// The label of a version.
@@ -45,21 +41,18 @@ fn failure(error: &rustls::Error) -> TlsFailure {
 }
 
 impl Secure {
-    /// `out` as it goes over the wire, with the last word of TLS behind it when the session is `over`; `None` when the connection is of no
-    /// use any more.
-    pub(super) fn seal(&mut self, core: &Core, out: Vec<u8>, over: bool) -> Option<Vec<u8>> {
+    /// `out` as it goes over the wire, with the last word of TLS behind it when the session is `over`.
+    pub(super) fn seal(&mut self, core: &Core, out: Vec<u8>, over: bool) -> Vec<u8> {
         let mut sealed = core.take_output();
         sealed.append(&mut self.outgoing);
-        let encrypted = if out.is_empty() { Ok(()) } else { self.tls.encrypt(&out, &mut sealed) };
-        core.give_back_output(out);
-        if encrypted.is_err() {
-            core.give_back_output(sealed);
-            return None;
+        if !out.is_empty() {
+            self.tls.encrypt(&out, &mut sealed);
         }
+        core.give_back_output(out);
         if over {
             self.tls.close(&mut sealed);
         }
-        Some(sealed)
+        sealed
     }
 }
 
@@ -124,6 +117,9 @@ impl Talk<'_> {
                 self.secure = Some(secure);
                 self.session.secured();
                 self.noted.secured(now);
+                // What came with the end of the handshake is worked off from now on.
+                self.input_at = now;
+                self.noted.of_input = 0;
                 true
             }
             Err(failure) => {
@@ -150,7 +146,7 @@ impl Talk<'_> {
             return Err(failure);
         }
         let agreed = permit.agreed(&tls);
-        Ok(Box::new(Secure { tls, agreed, outgoing: Vec::new(), needed: 0, closed: false }))
+        Ok(Box::new(Secure { tls, agreed, outgoing: Vec::new() }))
     }
 
     async fn exchange(
@@ -160,43 +156,48 @@ impl Talk<'_> {
         writer: &mut TcpOwnedWriteHalf,
     ) -> Result<(), TlsFailure> {
         let core = self.core;
-        let mut none = Vec::new();
         loop {
             let mut out = core.take_output();
-            let advance = tls.advance(&mut none, &mut out);
+            let advanced = tls.advance(&mut out);
             if !out.is_empty() {
                 let octets = out.len() as u64;
                 let (sent, returned) = writer.write_all(out).await;
                 out = returned;
                 core.metrics.add(Counter::SentBytes, octets);
-                if sent.is_err() && advance.is_ok() {
+                if sent.is_err() && advanced.is_ok() {
                     return Err(TlsFailure::Closed);
                 }
             }
             core.give_back_output(out);
-            match advance {
-                Ok(Advance::Ready) => return Ok(()),
-                Ok(Advance::NeedInput(needed)) => {
-                    let left = tls.compact();
-                    let mut start = 0;
-                    if !fit(&core.pool, &mut tls.incoming, &mut start, needed.max(COMMAND + 1)) {
-                        return Err(TlsFailure::Memory);
-                    }
-                    let buffer = std::mem::take(&mut tls.incoming);
-                    let capacity = buffer.capacity();
-                    let (received, buffer) = super::read(reader, buffer, left..capacity, None).await;
-                    tls.incoming = buffer;
-                    match received {
-                        Ok(octets @ 1..) => core.metrics.add(Counter::ReceivedBytes, octets as u64),
-                        _ => return Err(TlsFailure::Closed),
-                    }
-                }
-                Ok(Advance::Closed | Advance::Plaintext) => return Err(TlsFailure::Closed),
-                Err(error) => {
-                    tracing::debug!(listener = self.door.name, peer = %self.peer, %error, "TLS handshake");
-                    return Err(failure(&error));
-                }
+            if let Err(error) = advanced {
+                tracing::debug!(listener = self.door.name, peer = %self.peer, %error, "TLS handshake");
+                return Err(failure(&error));
             }
+            if tls.is_ready() {
+                return Ok(());
+            }
+            if tls.is_closed() {
+                return Err(TlsFailure::Closed);
+            }
+            // All of it is worked off: no plaintext waits during a handshake.
+            let buffer = std::mem::take(&mut tls.incoming);
+            let (filled, capacity) = (buffer.len(), buffer.capacity());
+            let (received, buffer) = super::read(reader, buffer, filled..capacity, None).await;
+            tls.incoming = buffer;
+            match received {
+                Ok(octets @ 1..) => core.metrics.add(Counter::ReceivedBytes, octets as u64),
+                _ => return Err(TlsFailure::Closed),
+            }
+        }
+    }
+
+    /// The last word of TLS to a peer that has said its own (RFC 5246 §7.2.1).
+    pub(super) async fn close_tls(&mut self, writer: &mut TcpOwnedWriteHalf) {
+        let core = self.core;
+        if let Some(secure) = &mut self.secure {
+            let sealed = secure.seal(core, core.take_output(), true);
+            let (_, sealed) = writer.write_all(sealed).await;
+            core.give_back_output(sealed);
         }
     }
 
@@ -204,53 +205,32 @@ impl Talk<'_> {
     /// received, for which there is room then.
     pub(super) fn decrypt(&mut self, hint: usize) -> Option<Input> {
         let expects_data = self.expects_data();
-        let bulk = self.bulk;
         let pool = &self.core.pool;
         let secure = self.secure.as_deref_mut()?;
-        let mut arrived = None;
-        loop {
-            let octets = secure.tls.next_plaintext_octets_max();
-            let rest = self.buffer.len() - self.start;
-            if octets > self.buffer.capacity() - self.buffer.len() {
-                // What is there first: it may make room.
-                if arrived.is_some() {
-                    return arrived;
-                }
-                if !fit(pool, &mut self.buffer, &mut self.start, rest + octets) {
-                    return Some(Input::NoMemory);
-                }
-            }
-            match secure.tls.advance(&mut self.buffer, &mut secure.outgoing) {
-                Ok(Advance::Plaintext) => arrived = Some(Input::Octets),
-                Ok(Advance::NeedInput(needed)) => {
-                    secure.needed = needed;
-                    break;
-                }
-                Ok(Advance::Ready) => {}
-                Ok(Advance::Closed) => {
-                    secure.closed = true;
-                    break;
-                }
-                Err(error) => {
-                    tracing::debug!(listener = self.door.name, peer = %self.peer, %error, "TLS");
-                    return Some(arrived.unwrap_or(Input::Broken));
-                }
-            }
+        if let Err(error) = secure.tls.advance(&mut secure.outgoing) {
+            tracing::debug!(listener = self.door.name, peer = %self.peer, %error, "TLS");
+            return Some(Input::Broken);
         }
-        if arrived.is_some() {
-            return arrived;
+        let rest = self.buffer.len() - self.start;
+        if secure.tls.waiting() > 0 {
+            // As much as the largest buffer takes; the session makes room for the others.
+            if !fit(pool, &mut self.buffer, &mut self.start, rest + secure.tls.waiting()) {
+                return Some(Input::NoMemory);
+            }
+            secure.tls.read(&mut self.buffer);
+            return Some(Input::Octets);
         }
-        if secure.closed {
+        if secure.tls.is_closed() {
             return Some(Input::Closed);
         }
-        if self.buffer.len() == self.start {
+        // An idle session holds no more than it must.
+        if rest == 0 {
             pool.give_back(std::mem::take(&mut self.buffer));
             self.start = 0;
+        } else if rest <= COMMAND && !expects_data && !fit(pool, &mut self.buffer, &mut self.start, rest) {
+            return Some(Input::NoMemory);
         }
-        let left = secure.tls.compact();
-        // A record that only says that it is large gets the large buffer when the small one is full.
-        let needed = if left < COMMAND && !expects_data { secure.needed.min(COMMAND) } else { secure.needed };
-        let wanted = super::wanted_octets(hint, left, expects_data, bulk).max(needed);
+        let wanted = super::wanted_octets(hint, 0, expects_data, self.bulk);
         let mut start = 0;
         (!fit(pool, &mut secure.tls.incoming, &mut start, wanted)).then_some(Input::NoMemory)
     }

@@ -5,7 +5,6 @@
 //!
 //! Standards: RFC 6066 §3 (server name), RFC 6125 §6.4.3 (wildcards), RFC 5280 §4.1.2.5 (validity).
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
@@ -233,8 +232,9 @@ impl ByName {
         let path = files.certificate.clone();
         let refuse = |what: String| CertificateError::Certificate { path: path.clone(), what };
         let wildcard = name.strip_prefix("*.");
-        // Any label will do to ask for a wildcard.
-        let probe = wildcard.map_or_else(|| name.to_owned(), |rest| format!("mx.{rest}"));
+        // A label that no certificate names, so that only a wildcard is for it.
+        let probe = wildcard
+            .map_or_else(|| name.to_owned(), |rest| format!("no-such-label-{:016x}.{rest}", u64::MAX));
         let probe = ServerName::try_from(probe).map_err(|error| refuse(format!("{name:?}: {error}")))?;
         let certificate =
             ParsedCertificate::try_from(&key.cert[0]).map_err(|error| refuse(error.to_string()))?;
@@ -263,22 +263,9 @@ impl fmt::Debug for ByName {
     }
 }
 
-thread_local! {
-    /// The name that was asked for last on this thread. The unbuffered connection does not tell it, and a handshake message is worked
-    /// off in one go.
-    static SERVER_NAME: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
-/// The name that was asked for since the last call on this thread.
-pub(crate) fn take_server_name() -> Option<String> {
-    SERVER_NAME.take()
-}
-
 impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name().map(str::to_ascii_lowercase);
-        let key = self.choose(name.as_deref());
-        SERVER_NAME.set(name);
-        Some(key)
+        Some(self.choose(name.as_deref()))
     }
 }

@@ -43,18 +43,16 @@ impl Clients {
     }
 }
 
-/// The first DNS name or mail address among the alternative names, else the common name.
+/// The first DNS name or mail address among the alternative names. Not the common name: an authority that may vouch for some names only
+/// (RFC 5280 §4.2.1.10) is not held to them there.
 fn name_of(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let alternative = parsed.subject_alternative_name().ok().flatten();
-    let names = alternative.iter().flat_map(|extension| &extension.value.general_names);
-    let alternative = names.clone().find_map(|name| match name {
+    let mut names = alternative.iter().flat_map(|extension| &extension.value.general_names);
+    let name = names.find_map(|name| match name {
         GeneralName::DNSName(name) | GeneralName::RFC822Name(name) => Some((*name).to_owned()),
         _ => None,
-    });
-    let common =
-        || parsed.subject().iter_common_name().find_map(|name| name.as_str().ok().map(str::to_owned));
-    let name = alternative.or_else(common)?;
+    })?;
     // It goes into log lines and trace fields.
     let harmless =
         !name.is_empty() && name.len() <= NAME_OCTETS_MAX && name.bytes().all(|b| b.is_ascii_graphic());

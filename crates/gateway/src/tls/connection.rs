@@ -1,49 +1,21 @@
 //! One connection under TLS: ciphertext in, plaintext out, and the other way round. No I/O.
 //!
-//! The unbuffered interface of rustls, so that ciphertext stays in the session's receive buffer and replies are encrypted into its
-//! send buffer: an idle session holds no buffer of its own for TLS.
+//! Ciphertext comes in the session's receive buffer and is copied once into that of rustls; plaintext goes from there into the session's
+//! buffer as far as it has room, and waits otherwise: rustls takes no more ciphertext then.
 //! ```text
-//! incoming ──▶ a record at a time ──▶ plaintext, appended to the session's buffer
+//! incoming ──▶ rustls ──▶ plaintext, as much as there is room
 //!                 └──▶ handshake messages, alerts: appended to the octets on their way out
 //! ```
+//! The unbuffered interface of rustls would save that copy and the 4 KiB that an idle connection holds for it. It was tried and dropped:
+//! offsets into a buffer of ours outlive the calls there, and a handshake message in pieces makes it panic (rustls 0.23.46).
+//!
 //! Standards: RFC 8446, RFC 5246; RFC 6066 §3 (server name).
 
+use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
-use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
-use rustls::unbuffered::{
-    AppDataRecord, ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError,
-    UnbufferedStatus, WriteTraffic,
-};
-use rustls::{Error, InvalidMessage, ProtocolVersion, ServerConfig};
-
-use super::certificates;
-
-/// Type, version, length (RFC 8446 §5.1).
-const HEADER_OCTETS: usize = 5;
-
-/// Largest ciphertext of a record: that of TLS 1.2 (RFC 5246 §6.2.3).
-const CIPHERTEXT_OCTETS_MAX: usize = 16 * 1024 + 2048;
-
-/// Largest plaintext of a record (RFC 8446 §5.1).
-const PLAINTEXT_OCTETS_MAX: usize = 16 * 1024;
-
-/// What a record takes beyond its plaintext, at most.
-const RECORD_OVERHEAD_MAX: usize = 64;
-
-/// What [`Tls::advance`] has come to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Advance {
-    /// The next record is not whole: it takes so many octets from the front of what is not worked off.
-    NeedInput(usize),
-    /// The handshake is done; comes once.
-    Ready,
-    /// Plaintext was appended.
-    Plaintext,
-    /// The peer has said that it sends nothing more (close_notify).
-    Closed,
-}
+use rustls::{Error, ProtocolVersion, ServerConfig, ServerConnection};
 
 /// What was agreed on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,139 +32,105 @@ pub(crate) struct Agreed {
 
 /// The state of one connection.
 pub(crate) struct Tls {
-    connection: UnbufferedServerConnection,
+    connection: ServerConnection,
     /// Ciphertext; what is before `start` is worked off.
     pub(crate) incoming: Vec<u8>,
     start: usize,
-    ready: bool,
-    server_name: Option<String>,
+    /// Octets of plaintext that wait.
+    waiting: usize,
+    /// The peer has said that it sends nothing more (close_notify).
+    closed: bool,
+    failed: bool,
 }
 
 impl Tls {
     /// A connection on which the client speaks first.
     pub(crate) fn accept(config: Arc<ServerConfig>) -> Result<Self, Error> {
-        let connection = UnbufferedServerConnection::new(config)?;
-        Ok(Self { connection, incoming: Vec::new(), start: 0, ready: false, server_name: None })
+        let mut connection = ServerConnection::new(config)?;
+        // What is written is taken at once, and the replies of a session have a bound of their own.
+        connection.set_buffer_limit(None);
+        Ok(Self { connection, incoming: Vec::new(), start: 0, waiting: 0, closed: false, failed: false })
     }
 
-    /// Ciphertext that is not worked off.
-    pub(crate) fn pending(&self) -> &[u8] {
-        &self.incoming[self.start..]
-    }
-
-    /// Forgets what is worked off; gives back how many octets are left.
-    pub(crate) fn compact(&mut self) -> usize {
-        self.incoming.drain(..self.start);
-        self.start = 0;
-        self.incoming.len()
-    }
-
-    /// Plaintext that the next call of [`advance`](Self::advance) may append at most: 0 when the next record is not whole.
-    pub(crate) fn next_plaintext_octets_max(&self) -> usize {
-        match whole_records(self.pending(), 1) {
-            Ok(octets) => (octets - HEADER_OCTETS).min(PLAINTEXT_OCTETS_MAX),
-            Err(_) => 0,
-        }
-    }
-
-    /// Works off one record, or as many as a handshake message stretches over. Plaintext goes to the end of `plain`; what is to be
-    /// sent goes to the end of `out`, also when it fails: then it is an alert.
+    /// Works off ciphertext until all of it is gone or plaintext waits. What is to be sent goes to the end of `out`, also when it fails: then
+    /// it is an alert.
     ///
     /// # Errors
-    /// The peer broke the protocol, or there is nothing to agree on.
-    pub(crate) fn advance(&mut self, plain: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<Advance, Error> {
-        let mut records = 1;
-        loop {
-            let (window, needed) = match whole_records(self.pending(), records) {
-                Ok(octets) => (octets, 0),
-                Err(Incomplete::Needs(octets)) => (0, octets),
-                Err(Incomplete::Never) => {
-                    return Err(Error::InvalidMessage(InvalidMessage::InvalidContentType));
+    /// The peer broke the protocol, or there is nothing to agree on; again with every further call.
+    pub(crate) fn advance(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
+        if self.failed {
+            return Err(Error::General("failed before".to_owned()));
+        }
+        while self.waiting == 0 && !self.closed && self.start < self.incoming.len() {
+            let mut rest = &self.incoming[self.start..];
+            // Reads from memory, and no plaintext waits: what is left to fail is a bound of rustls on handshake messages.
+            let octets = self.connection.read_tls(&mut rest).map_err(|_| {
+                self.failed = true;
+                Error::InvalidMessage(rustls::InvalidMessage::HandshakePayloadTooLarge)
+            })?;
+            self.start += octets;
+            let processed = self.connection.process_new_packets();
+            self.take_output(out);
+            match processed {
+                Ok(state) => {
+                    self.waiting = state.plaintext_bytes_to_read();
+                    self.closed = state.peer_has_closed();
                 }
-            };
-            let incoming = &mut self.incoming[self.start..];
-            let status = self.connection.process_tls_records(&mut incoming[..window]);
-            self.server_name = certificates::take_server_name().or(self.server_name.take());
-            let UnbufferedStatus { discard, state } = status;
-            let blocked = match state {
-                Ok(ConnectionState::EncodeTlsData(mut encode)) => {
-                    put(&mut encode, out)?;
-                    None
-                }
-                Ok(ConnectionState::TransmitTlsData(transmit)) => {
-                    transmit.done();
-                    None
-                }
-                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                    while let Some(record) = traffic.next_record() {
-                        let AppDataRecord { payload, .. } = record?;
-                        plain.extend_from_slice(payload);
-                    }
-                    self.start += discard;
-                    return Ok(Advance::Plaintext);
-                }
-                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
-                    self.start += discard;
-                    return Ok(Advance::Closed);
-                }
-                Ok(ConnectionState::BlockedHandshake) => Some(false),
-                Ok(ConnectionState::WriteTraffic(_)) => Some(true),
-                // Early data is not offered (RFC 8446 §8: it may be replayed).
-                Ok(_) => return Err(Error::General("unexpected state".to_owned())),
                 Err(error) => {
-                    self.start += discard;
-                    self.alert(out);
+                    self.failed = true;
                     return Err(error);
                 }
-            };
-            self.start += discard;
-            let Some(done) = blocked else { continue };
-            if done && !self.ready {
-                self.ready = true;
-                return Ok(Advance::Ready);
             }
-            if window == 0 {
-                return Ok(Advance::NeedInput(needed));
-            }
-            records = if discard > 0 { 1 } else { records + 1 };
         }
+        if self.start == self.incoming.len() {
+            self.incoming.clear();
+            self.start = 0;
+        }
+        Ok(())
+    }
+
+    /// Whether the handshake is done.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.connection.is_handshaking()
+    }
+
+    /// Octets of plaintext that [`read`](Self::read) would give.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Whether the peer sends nothing more, and everything it has sent was read.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed && self.waiting == 0
+    }
+
+    /// Appends plaintext to `plain`, as much as it has room for.
+    pub(crate) fn read(&mut self, plain: &mut Vec<u8>) {
+        let (filled, room) = (plain.len(), plain.capacity() - plain.len());
+        plain.resize(filled + room.min(self.waiting), 0);
+        let octets = self.connection.reader().read(&mut plain[filled..]).unwrap_or(0);
+        plain.truncate(filled + octets);
+        // Nothing although something waits: never, and not a reason to ask for ever.
+        self.waiting = if octets == 0 { 0 } else { self.waiting - octets };
     }
 
     /// Encrypts `plain` to the end of `out`.
-    ///
-    /// # Errors
-    /// The keys are used up and cannot be renewed.
-    pub(crate) fn encrypt(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
-        self.write(out, |traffic, out| {
-            let overhead = (plain.len() / PLAINTEXT_OCTETS_MAX + 1) * RECORD_OVERHEAD_MAX;
-            append(out, plain.len() + overhead, |room| traffic.encrypt(plain, room).map_err(Refusal::from))
-        })
+    pub(crate) fn encrypt(&mut self, plain: &[u8], out: &mut Vec<u8>) {
+        // Into memory, without a limit.
+        let _ = self.connection.writer().write_all(plain);
+        self.take_output(out);
     }
 
     /// Says to the end of `out` that nothing more will be sent.
     pub(crate) fn close(&mut self, out: &mut Vec<u8>) {
-        // A connection that cannot say so any more closes without it.
-        let _ = self.write(out, |traffic, out| {
-            append(out, RECORD_OVERHEAD_MAX, |room| traffic.queue_close_notify(room).map_err(Refusal::from))
-        });
+        self.connection.send_close_notify();
+        self.take_output(out);
     }
 
-    fn write(
-        &mut self,
-        out: &mut Vec<u8>,
-        mut write: impl FnMut(&mut Traffic<'_>, &mut Vec<u8>) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        loop {
-            let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut []);
-            match state? {
-                ConnectionState::WriteTraffic(mut traffic) => return write(&mut traffic, out),
-                // An answer to a renewal of keys goes first.
-                ConnectionState::EncodeTlsData(mut encode) => {
-                    put(&mut encode, out)?;
-                }
-                ConnectionState::TransmitTlsData(transmit) => transmit.done(),
-                ConnectionState::PeerClosed => {}
-                state => return Err(Error::General(format!("cannot write: {state:?}"))),
+    fn take_output(&mut self, out: &mut Vec<u8>) {
+        while self.connection.wants_write() {
+            if !matches!(self.connection.write_tls(out), Ok(1..)) {
+                return;
             }
         }
     }
@@ -207,115 +145,12 @@ impl Tls {
         let cipher = suite.map(|suite| format!("{:?}", suite.suite())).unwrap_or_default();
         // The registry has one name for all versions.
         let cipher = cipher.replacen("TLS13_", "TLS_", 1);
-        Agreed { version, cipher, server_name: self.server_name.clone(), client }
+        let server_name = self.connection.server_name().map(str::to_owned);
+        Agreed { version, cipher, server_name, client }
     }
 
     /// The certificates that the client has shown, its own first; none when it was not asked or has none.
     pub(crate) fn client_certificates(&self) -> &[CertificateDer<'static>] {
         self.connection.peer_certificates().unwrap_or_default()
     }
-
-    /// The alert that an error has left behind.
-    fn alert(&mut self, out: &mut Vec<u8>) {
-        while let Ok(state) = self.connection.process_tls_records(&mut []).state {
-            match state {
-                ConnectionState::EncodeTlsData(mut encode) => {
-                    if put(&mut encode, out).is_err() {
-                        return;
-                    }
-                }
-                ConnectionState::TransmitTlsData(transmit) => transmit.done(),
-                _ => return,
-            }
-        }
-    }
-}
-
-/// Appends a handshake message or an alert.
-fn put(encode: &mut EncodeTlsData<'_, ServerConnectionData>, out: &mut Vec<u8>) -> Result<(), Error> {
-    append(out, RECORD_OVERHEAD_MAX, |room| match encode.encode(room) {
-        Err(EncodeError::InsufficientSize(size)) => Err(Refusal::Size(size)),
-        Err(EncodeError::AlreadyEncoded) => Ok(0),
-        Ok(octets) => Ok(octets),
-    })
-}
-
-type Traffic<'c> = WriteTraffic<'c, ServerConnectionData>;
-
-/// Why octets were not written.
-enum Refusal {
-    Size(InsufficientSizeError),
-    Exhausted,
-}
-
-impl From<EncryptError> for Refusal {
-    fn from(error: EncryptError) -> Self {
-        match error {
-            EncryptError::InsufficientSize(size) => Self::Size(size),
-            EncryptError::EncryptExhausted => Self::Exhausted,
-        }
-    }
-}
-
-/// Appends what `write` writes into room behind `out`: `octets` of it at first, and as much as it asks for then.
-fn append(
-    out: &mut Vec<u8>,
-    octets: usize,
-    mut write: impl FnMut(&mut [u8]) -> Result<usize, Refusal>,
-) -> Result<(), Error> {
-    let begin = out.len();
-    let mut room = octets;
-    loop {
-        out.resize(begin + room, 0);
-        match write(&mut out[begin..]) {
-            Ok(written) => {
-                out.truncate(begin + written);
-                return Ok(());
-            }
-            Err(Refusal::Size(InsufficientSizeError { required_size })) if required_size > room => {
-                room = required_size;
-            }
-            Err(_) => {
-                out.truncate(begin);
-                return Err(Error::EncryptError);
-            }
-        }
-    }
-}
-
-/// Why there are not as many whole records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Incomplete {
-    /// So many octets are needed from the front on.
-    Needs(usize),
-    /// This is no record, or one that is too long.
-    Never,
-}
-
-/// Octets of the first `count` records.
-fn whole_records(octets: &[u8], count: usize) -> Result<usize, Incomplete> {
-    let mut end = 0;
-    for _ in 0..count {
-        let Some(&[kind, _, _, high, low]) = octets.get(end..end + HEADER_OCTETS) else {
-            // What begins otherwise needs no five octets to be known.
-            return match octets.get(end) {
-                Some(kind) if !is_record(*kind) => Err(Incomplete::Never),
-                _ => Err(Incomplete::Needs(end + HEADER_OCTETS)),
-            };
-        };
-        let length = usize::from(u16::from_be_bytes([high, low]));
-        if !is_record(kind) || length > CIPHERTEXT_OCTETS_MAX {
-            return Err(Incomplete::Never);
-        }
-        end += HEADER_OCTETS + length;
-        if octets.len() < end {
-            return Err(Incomplete::Needs(end));
-        }
-    }
-    Ok(end)
-}
-
-/// Change cipher spec, alert, handshake, application data (RFC 8446 §5.1).
-fn is_record(kind: u8) -> bool {
-    matches!(kind, 20..=23)
 }

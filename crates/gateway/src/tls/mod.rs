@@ -17,7 +17,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
 
 pub use certificates::{CertificateError, CertificateFiles};
-pub(crate) use connection::{Advance, Agreed, Tls};
+pub(crate) use connection::{Agreed, Tls};
 
 use certificates::ByName;
 use client::{Anyone, Clients};

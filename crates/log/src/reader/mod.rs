@@ -309,29 +309,16 @@ impl<S: Storage> Reader<S> {
         self.limit = limit;
     }
 
-    /// Never goes beyond the segment that takes records now. A log may grow faster than it is read: without a limit a reader beside
-    /// the appender need not come to an end.
+    /// Never goes beyond the newest segment that is there now. A log may grow faster than it is read: without a limit a reader beside the
+    /// appender need not come to an end.
     ///
     /// # Errors
     /// Those of the disk.
     pub fn limit_to_present(&mut self) -> io::Result<()> {
         self.refresh()?;
-        let segment_bytes = self.meta.identity.segment_bytes;
-        let mut window = Window::single().around_bad_sectors();
-        for info in self.segments.iter().rev() {
-            let Ok(header) = info.header else { continue };
-            let begun = match self.file(info.number) {
-                _ if info.seal.is_some() => true,
-                // One that is ready and waits for its first record is not in use.
-                Ok(file) => Walk { file: &file, header }.header_at(&mut window, BLOCK)?.is_ok(),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-                Err(error) => return Err(error),
-            };
-            window.forget();
-            if begun {
-                self.limit = self.limit.min(Lsn::new((info.number + 1).saturating_mul(segment_bytes)));
-                break;
-            }
+        if let Some(newest) = self.segments.last() {
+            let end = newest.number.saturating_add(1).saturating_mul(self.meta.identity.segment_bytes);
+            self.limit = self.limit.min(Lsn::new(end));
         }
         Ok(())
     }
