@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use inrush_tests::client::Client;
 use inrush_tests::http::Samples;
@@ -78,13 +77,13 @@ fn sessions_of_one_address_over_all_cores() {
     assert_eq!(refused(&server, "connections_per_address_max"), 1.0);
     // One that ends makes room, however it ends.
     open.pop().unwrap().say("QUIT", 221);
-    process::eventually("there is room", Duration::from_secs(30), || {
+    process::eventually("there is room", || {
         let (code, client) = greeting(&server, "127.0.0.2");
         open.push(client);
         code == 220
     });
     drop(open);
-    process::eventually("there is room for all again", Duration::from_secs(30), || {
+    process::eventually("there is room for all again", || {
         let all: Vec<_> = (0..5).map(|_| greeting(&server, "127.0.0.2")).collect();
         all.iter().all(|(code, _)| *code == 220)
     });

@@ -21,9 +21,7 @@ fn not_ready_while_draining() {
     client.say("DATA", 354);
     server.terminate();
     // The transaction keeps the process there; readiness is the first thing to go.
-    process::eventually("/readyz says no", std::time::Duration::from_secs(20), || {
-        http::get(server.admin(), "/readyz").status == 503
-    });
+    process::eventually("/readyz says no", || http::get(server.admin(), "/readyz").status == 503);
     assert_eq!(http::get(server.admin(), "/healthz").status, 200);
     client.send(b"Subject: x\r\n\r\nx\r\n.\r\n").unwrap();
     client.expect(250);

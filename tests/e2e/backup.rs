@@ -42,7 +42,7 @@ fn the_page_does_what_it_says() {
     let before = std::thread::scope(|scope| {
         let _guard = round.guard();
         let senders: Vec<_> = (0..4).map(|_| scope.spawn(|| round.send(address))).collect();
-        process::eventually("several segments are sealed", process::CLIENT_LIMIT, || round.next() > 600);
+        process::eventually("several segments are sealed", || round.next() > 600);
         // What was acknowledged before the snapshot began: every message that can be listed by then.
         let listed = process::finish({
             let mut command = std::process::Command::new(binary::inrush());

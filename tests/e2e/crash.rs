@@ -29,7 +29,13 @@ fn crash(engine: &str, rounds: u64) {
         let mut ledger = Ledger::default();
         for _ in 0..rounds_left.min(ROUNDS_A_DIRECTORY) {
             rounds_left -= 1;
-            ledger.load_and_kill(&mut server, Duration::from_millis(5 + random.below(250)));
+            let moment = Duration::from_millis(5 + random.below(250));
+            // Every other round may end before anything has come through: the first records are there to be torn too.
+            if rounds_left.is_multiple_of(2) {
+                ledger.load_and_kill(&mut server, moment);
+            } else {
+                ledger.load_and_kill_early(&mut server, moment);
+            }
             server.restart();
             if random.below(4) == 0 {
                 // Killed again before anything new came: recovery must be repeatable.
@@ -40,7 +46,7 @@ fn crash(engine: &str, rounds: u64) {
         acknowledged += ledger.acknowledged();
     }
     eprintln!("{engine}: {acknowledged} messages acknowledged in {rounds} rounds, none lost");
-    assert!(acknowledged as u64 >= rounds, "too little was sent to show anything");
+    assert!(acknowledged as u64 >= rounds / 2, "too little was sent to show anything");
 }
 
 #[test]

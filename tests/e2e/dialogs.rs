@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
 
 use inrush_dialog::{Script, Storage, Verdict};
 use inrush_tests::server::Server;
 use inrush_tests::settings::{Recipients, Settings};
 use inrush_tests::tls::{Authority, Files, Stream, secure};
-use inrush_tests::{binary, export};
+use inrush_tests::{binary, export, process};
 
 /// Settings that steer the session alone and that no operator can set: the size of its pieces and buffers, extensions that are
 /// always offered. A script about one of them is for memory only; a size of pieces makes no difference to what is seen.
@@ -147,7 +146,7 @@ fn over_a_socket() {
 
 fn play(script: &Script, address: SocketAddr, implicit: bool) -> Result<(), String> {
     let socket = TcpStream::connect(address).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    socket.set_read_timeout(Some(process::PATIENCE)).unwrap();
     let mut stream = Stream::Plain(socket);
     let shake_hands = |stream: &mut Stream| {
         *stream = secure(stream.socket().try_clone()?, "mx.example")?;

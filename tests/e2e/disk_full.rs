@@ -3,7 +3,6 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::Duration;
 
 use inrush_tests::client::{Client, Reply, accepted, stuffed};
 use inrush_tests::http::Samples;
@@ -130,20 +129,18 @@ fn scenario(disk: &Mounted, limits: &[&str], shortage: &Shortage) {
 
     // The reason is in a metric and in the log. Refused at MAIL or when the message is appended, by
     // whichever notices first.
-    process::eventually("the metrics tell why", Duration::from_secs(10), || {
+    process::eventually("the metrics tell why", || {
         let samples = Samples::scrape(server.admin());
         let refused = samples.sum("inrush_log_refusals_total", &[])
             + samples.sum("inrush_refusals_total", &["reason=\"storage_full\""]);
         refused > 0.0
     });
-    process::eventually("the log tells why", Duration::from_secs(10), || {
-        server.log().lines().any(|line| line.contains("452 4.3.1"))
-    });
+    process::eventually("the log tells why", || server.log().lines().any(|line| line.contains("452 4.3.1")));
     client.say("NOOP", 250);
 
     // Space is back: no restart, the same connection even.
     (shortage.give_back)(disk.path());
-    process::eventually("mail is accepted again", Duration::from_secs(30), || {
+    process::eventually("mail is accepted again", || {
         let body = b"Subject: after\r\n\r\nx\r\n".to_vec();
         let reply = attempt(&mut client, &body);
         if reply.code == 250 {

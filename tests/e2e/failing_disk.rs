@@ -4,7 +4,6 @@
 //! `INRUSH_SEED` repeats the moments of a run.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use inrush_tests::disk::{Begin, Disk, Fails};
 use inrush_tests::ledger::Ledger;
@@ -13,7 +12,6 @@ use inrush_tests::random::Random;
 use inrush_tests::server::Server;
 use inrush_tests::settings::Settings;
 
-const LIMIT: Duration = Duration::from_secs(60);
 /// How a batch begins, and a seal (FORMAT.md).
 const BATCH: &[u8] = b"iRec";
 const SEAL: &[u8] = b"inrushSL";
@@ -29,7 +27,7 @@ fn round(disk: &mut Disk, server: &mut Server, ledger: &mut Ledger, (begin, fail
     ledger.load(server, |server, round| {
         round.over.store(true, Ordering::SeqCst);
         disk.device().fail(begin, fails);
-        process::eventually("the disk has failed", LIMIT, || disk.device().has_failed());
+        process::eventually("the disk has failed", || disk.device().has_failed());
         let status = server.wait();
         assert!(!status.success(), "{status}\n{}", server.log());
     });

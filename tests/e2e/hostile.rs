@@ -26,7 +26,7 @@ fn buffers_of_broken_sessions_come_back() {
         client.send(&flood).unwrap();
         // Unread replies make the kernel answer the close with a reset.
     }
-    process::eventually("no session and no buffer is left", Duration::from_secs(20), || {
+    process::eventually("no session and no buffer is left", || {
         let samples = Samples::scrape(server.admin());
         samples.sum("inrush_connections_open", &[]) == 0.0 && samples.sum("inrush_pending_bytes", &[]) == 0.0
     });
@@ -134,7 +134,7 @@ fn envelopes_stay_within_the_budget() {
     }
     assert!(refused > 0, "40 envelopes of 45 KiB are more than 1 MiB");
     drop(clients);
-    process::eventually("the budget is free again", Duration::from_secs(20), || {
+    process::eventually("the budget is free again", || {
         Samples::scrape(server.admin()).sum("inrush_pending_bytes", &[]) == 0.0
     });
     Client::greeted(server.mx()).deliver(&["b@example.com"], b"x\r\n");
@@ -176,7 +176,7 @@ fn quit_with_an_argument_is_an_error() {
     let ended = |why: &str| {
         Samples::scrape(server.admin()).sum("inrush_sessions_ended_total", &[&format!("reason=\"{why}\"")])
     };
-    process::eventually("the session has ended", Duration::from_secs(20), || ended("refused") == 1.0);
+    process::eventually("the session has ended", || ended("refused") == 1.0);
     assert_eq!(ended("quit"), 0.0);
 }
 
@@ -206,10 +206,10 @@ fn a_part_of_a_command_holds_no_large_buffer() {
     client.say("DATA", 354);
     client.send(&b"0123456789abcdef0123456789abcdef\r\n".repeat(3000)).unwrap();
     let held = || Samples::scrape(server.admin()).sum("inrush_pending_bytes", &[]);
-    process::eventually("the buffer is seen", Duration::from_secs(20), || held() > 0.0);
+    process::eventually("the buffer is seen", || held() > 0.0);
     client.send(&[b".\r\n".as_slice(), &[b'x'; 305]].concat()).unwrap();
     client.expect(250);
-    process::eventually("the buffer is given back", Duration::from_secs(20), || held() == 0.0);
+    process::eventually("the buffer is given back", || held() == 0.0);
     client.send(b"\r\n").unwrap();
     client.expect(500);
 }
@@ -258,7 +258,7 @@ fn a_peer_that_takes_no_replies_is_cut_off() {
     let block = b"HELP\r\n".repeat(2_000);
     // Until neither side takes any more.
     while client.send(&block).is_ok() {}
-    process::eventually("it is cut off", Duration::from_secs(30), || {
+    process::eventually("it is cut off", || {
         Samples::scrape(server.admin()).sum("inrush_sessions_ended_total", &["reason=\"timeout\""]) == 1.0
     });
     let samples = Samples::scrape(server.admin());

@@ -2,7 +2,6 @@
 //! when the disk is back. Nothing is ever stored by halves.
 
 use std::path::Path;
-use std::time::Duration;
 
 use inrush_tests::client::{Client, stuffed};
 use inrush_tests::disk::{Begin, Disk, Fails};
@@ -11,7 +10,6 @@ use inrush_tests::server::Server;
 use inrush_tests::settings::Settings;
 use inrush_tests::{export, http, process};
 
-const LIMIT: Duration = Duration::from_secs(60);
 const BODY: &[u8] = b"Subject: answered\r\n\r\nx\r\n";
 const WAITING: &[u8] = b"Subject: waiting\r\n\r\nx\r\n";
 const CORES: u8 = 2;
@@ -44,7 +42,7 @@ fn wait_on_silence(server: &Server, disk: &Disk) -> Vec<Client> {
     server.wait_until_accepting();
     disk.device().fail(Begin::After(0), Fails::Silent);
     let mut waiting = Vec::new();
-    process::eventually("every core knows that the disk is silent", LIMIT, || {
+    process::eventually("every core knows that the disk is silent", || {
         if waiting.len() < WAITING_MAX {
             waiting.extend(begin(server));
         }
@@ -120,7 +118,7 @@ fn goes_on_by_itself(engine: &str) {
 
         disk.device().heal();
         server.wait_until_accepting();
-        process::eventually("every core knows that the disk is back", LIMIT, || {
+        process::eventually("every core knows that the disk is back", || {
             Samples::scrape(server.admin()).sum("inrush_log_hung", &[]) == 0.0
         });
         acknowledged.push(Client::greeted(server.mx()).deliver(&["b@example.com"], BODY));
@@ -138,7 +136,7 @@ fn ends_when_the_disk_answers(engine: &str) {
     let acknowledged = [Client::greeted(server.mx()).deliver(&["b@example.com"], BODY)];
     let waiting = wait_on_silence(&server, &disk);
     server.terminate();
-    process::eventually("it has heard of the signal", LIMIT, || server.log().contains(" stopping: "));
+    process::eventually("it has heard of the signal", || server.log().contains(" stopping: "));
     disk.device().heal();
     let status = server.wait();
     assert!(status.success(), "{status}\n{}", server.log());

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use inrush_tests::client::{Client, accepted};
 use inrush_tests::http::Samples;
-use inrush_tests::process::{self, CLIENT_LIMIT, Finished, eventually};
+use inrush_tests::process::{self, Finished, PATIENCE, eventually};
 use inrush_tests::server::Server;
 use inrush_tests::settings::Settings;
 use inrush_tests::{binary, export};
@@ -69,7 +69,7 @@ fn three_increments_hold_each_message_once() {
         // Small ones, and one in parts.
         sent.extend((0..5).map(|_| deliver(&mut client, &text(1200))));
         sent.insert(deliver(&mut client, &text(600_000)));
-        eventually("what was acknowledged is proven to be durable, and exported", CLIENT_LIMIT, || {
+        eventually("what was acknowledged is proven to be durable, and exported", || {
             files += 1;
             let (finished, ids) = increment(&data, &scratch.join(format!("{files}.ndjson")), &[]);
             finished.succeeded();
@@ -106,12 +106,12 @@ fn a_killed_export_is_made_up_for() {
     let arguments = ["export", "--cursor", NAME, "--to", mails.to_str().unwrap()];
     for files in [0, 3, 20] {
         let mut child = command(&data, &arguments).stderr(Stdio::null()).spawn().unwrap();
-        eventually("it has written so many files, or ended", CLIENT_LIMIT, || {
+        eventually("it has written so many files, or ended", || {
             let written = fs::read_dir(&mails).map_or(0, Iterator::count);
             written > files || child.try_wait().unwrap().is_some()
         });
         child.kill().unwrap();
-        process::wait(&mut child, CLIENT_LIMIT).unwrap();
+        process::wait(&mut child, PATIENCE).unwrap();
         sent.insert(deliver(&mut client, &text(2400)));
     }
     drop(client);
@@ -140,13 +140,13 @@ fn segments_stay_until_a_required_consumer_has_them() {
     let lag = |samples: &Samples| samples.sum("inrush_log_consumer_lag_bytes", &["route=\"archive\""]);
     let retired = |samples: &Samples| samples.sum("inrush_log_segments_retired_total", &[]);
     // One look of the gateway counts the cursors, retires and tells both figures.
-    eventually("the gateway has seen how far the consumer is behind", CLIENT_LIMIT, || {
+    eventually("the gateway has seen how far the consumer is behind", || {
         let samples = Samples::scrape(server.admin());
         assert!(retired(&samples) < 1.0, "a segment went before it was exported");
         lag(&samples) > 5e6
     });
     let (mut exported, mut files) = (BTreeSet::new(), 0);
-    eventually("everything is exported", CLIENT_LIMIT, || {
+    eventually("everything is exported", || {
         files += 1;
         let (finished, ids) = increment(&data, &scratch.join(format!("{files}.ndjson")), &["--required"]);
         finished.succeeded();
@@ -154,7 +154,7 @@ fn segments_stay_until_a_required_consumer_has_them() {
         exported.len() == sent.len()
     });
     assert_eq!(exported, sent);
-    eventually("what was exported is gone", CLIENT_LIMIT, || {
+    eventually("what was exported is gone", || {
         let samples = Samples::scrape(server.admin());
         let consumed = samples.sum("inrush_log_segments_retired_total", &["reason=\"consumed\""]);
         consumed >= 4.0 && lag(&samples) < 1e6

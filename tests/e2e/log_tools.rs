@@ -224,9 +224,9 @@ fn an_interrupted_export_leaves_nothing() {
         .arg("--to")
         .arg(&file);
     let mut child = command.stderr(std::process::Stdio::null()).spawn().unwrap();
-    process::eventually("it has begun", process::CLIENT_LIMIT, || fs::read_dir(&folder).unwrap().count() > 0);
+    process::eventually("it has begun", || fs::read_dir(&folder).unwrap().count() > 0);
     kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), Signal::INT).unwrap();
-    let status = process::wait(&mut child, process::CLIENT_LIMIT).unwrap();
+    let status = process::wait(&mut child, process::PATIENCE).unwrap();
     let names: Vec<_> = fs::read_dir(&folder).unwrap().flatten().map(|entry| entry.file_name()).collect();
     if status.success() {
         assert_eq!(names, ["all.mbox"]);

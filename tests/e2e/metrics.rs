@@ -1,7 +1,6 @@
 //! Every declared metric moves: after a scenario that does everything, each has a sample that is not zero.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use inrush_tests::client::{Client, accepted};
 use inrush_tests::http::{self, Samples};
@@ -78,7 +77,11 @@ fn everything(server: &mut Server) {
 
 #[test]
 fn every_metric_moves() {
-    let limits = vec!["idle_timeout = \"2s\"".into(), "connections_max = 50".into()];
+    let limits = vec![
+        "idle_timeout = \"10s\"".into(),
+        "idle_timeout_under_pressure = \"10s\"".into(),
+        "connections_max = 50".into(),
+    ];
     let settings = Settings { limits, ..Settings::default().recipients(&["b@example.com"]) };
     let mut server = Server::with(settings);
     everything(&mut server);
@@ -116,7 +119,7 @@ fn every_metric_moves() {
         // Refused or timed out, each is told and closed.
         client.rest();
     }
-    process::eventually("idle sessions are counted", Duration::from_secs(20), || {
+    process::eventually("idle sessions are counted", || {
         Samples::scrape(server.admin()).sum("inrush_timeouts_total", &[]) > 0.0
     });
     look(server.admin());

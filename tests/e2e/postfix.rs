@@ -1,13 +1,9 @@
 //! Postfix as the sending MTA: its own instance with its own queue, drained into us.
 
-use std::time::Duration;
-
 use inrush_tests::postfix::{Postfix, Purpose, free_port};
 use inrush_tests::server::Server;
 use inrush_tests::settings::Settings;
 use inrush_tests::{corpus, export, process};
-
-const DRAIN_LIMIT: Duration = Duration::from_secs(90);
 
 fn relay(server: &Server) -> Purpose {
     Purpose { relay_to: Some(server.mx()), ..Purpose::default() }
@@ -25,7 +21,7 @@ fn bodies_arrive_byte_for_byte() {
     for message in &messages {
         postfix.inject("b@example.com", &message.body);
     }
-    postfix.drain(DRAIN_LIMIT);
+    postfix.drain(process::PATIENCE);
     let stored = export::all(&server.data());
     assert_eq!(stored.len(), messages.len(), "{}", postfix.log());
     for message in &messages {
@@ -42,7 +38,7 @@ fn a_queue_is_drained() {
     let mut source = process::command("smtp-source", ["-s", "10", "-l", "4096", "-m", "200"]);
     source.args(["-f", "a@client.test.example", "-t", "b@example.com", &format!("inet:{listen}")]);
     process::finish(source).succeeded();
-    postfix.drain(DRAIN_LIMIT);
+    postfix.drain(process::PATIENCE);
     super::smtp_source::check(&export::all(&server.data()), 200);
 }
 
@@ -55,7 +51,7 @@ fn refusals_end_in_its_log() {
     for recipient in ["b@example.com", "x@example.com", "b@other.example"] {
         postfix.inject(recipient, body);
     }
-    postfix.drain(DRAIN_LIMIT);
+    postfix.drain(process::PATIENCE);
     let log = postfix.log();
     assert!(log.contains("550 5.1.1") && log.contains("550 5.7.1") && log.contains("status=sent"), "{log}");
     let stored = export::all(&server.data());

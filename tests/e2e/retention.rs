@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::time::Duration;
 
 use inrush_log::{ConsumerKind, Cursor, Lsn, segment_name};
 use inrush_tests::client::Client;
@@ -11,8 +10,6 @@ use inrush_tests::random::Random;
 use inrush_tests::server::Server;
 use inrush_tests::settings::Settings;
 use inrush_tests::{export, process};
-
-const SOON: Duration = Duration::from_secs(30);
 
 fn small_segments(lines: &[&str]) -> Settings {
     let mut log = vec!["segment_bytes = \"1MiB\"", "free_bytes_min = \"16MiB\""];
@@ -41,9 +38,9 @@ fn retired(server: &Server, reason: &str) -> f64 {
 fn a_limit_of_size_keeps_the_newest() {
     let mut server = Server::with(small_segments(&["retention_bytes = \"3MiB\""]));
     let bodies = fill(&server, 8);
-    process::eventually("segments are retired", SOON, || retired(&server, "retention_bytes") >= 4.0);
+    process::eventually("segments are retired", || retired(&server, "retention_bytes") >= 4.0);
     assert!(metric(&server, "inrush_log_spares_recycled_total", &[]) > 0.0);
-    process::eventually("the limit holds", SOON, || {
+    process::eventually("the limit holds", || {
         metric(&server, "inrush_log_sealed_bytes", &[]) <= f64::from(3 << 20)
     });
     let stored = export::all(&server.data());
@@ -62,21 +59,21 @@ fn a_required_consumer_keeps_what_it_has_not_passed() {
     let mut cursor = Cursor::open(&log, "archive", ConsumerKind::Required).unwrap();
     let bodies = fill(&server, 5);
     let of = ["route=\"archive\"", "shard=\"arrival-00\""];
-    process::eventually("the backlog is shown", SOON, || {
+    process::eventually("the backlog is shown", || {
         metric(&server, "inrush_log_consumer_lag_bytes", &of) > f64::from(4 << 20)
             && metric(&server, "inrush_log_consumer_oldest_timestamp_seconds", &of) > 1.7e9
     });
     assert_eq!(export::all(&server.data()).len(), bodies.len(), "although over the limit");
     assert!(http::get(server.admin(), "/api/v1/status").body.contains("archive"));
     cursor.save(Lsn::new(3 << 20)).unwrap();
-    process::eventually("what is consumed goes", SOON, || retired(&server, "consumed") >= 2.0);
+    process::eventually("what is consumed goes", || retired(&server, "consumed") >= 2.0);
     let left = export::all(&server.data());
     assert!(left.len() < bodies.len());
     export::assert_body(left.values().last().unwrap(), bodies.last().unwrap(), "the newest");
     assert_eq!(metric(&server, "inrush_log_consumer_damaged", &of), 0.0);
     drop(cursor);
     std::fs::write(log.join("cursor.archive"), [0; 8192]).unwrap();
-    process::eventually("it is shown", SOON, || metric(&server, "inrush_log_consumer_damaged", &of) == 1.0);
+    process::eventually("it is shown", || metric(&server, "inrush_log_consumer_damaged", &of) == 1.0);
 }
 
 #[test]
@@ -85,7 +82,7 @@ fn a_best_effort_consumer_loses_and_is_told() {
     let log = server.data().join("arrival-00");
     let _cursor = Cursor::open(&log, "stream", ConsumerKind::BestEffort).unwrap();
     fill(&server, 6);
-    process::eventually("lost segments are counted", SOON, || {
+    process::eventually("lost segments are counted", || {
         metric(&server, "inrush_log_consumer_lost_segments_total", &["route=\"stream\""]) >= 2.0
     });
 }
@@ -94,7 +91,7 @@ fn a_best_effort_consumer_loses_and_is_told() {
 fn age_is_a_limit() {
     let server = Server::with(small_segments(&["retention_age = \"3s\""]));
     fill(&server, 3);
-    process::eventually("old segments go", SOON, || retired(&server, "retention_age") >= 2.0);
+    process::eventually("old segments go", || retired(&server, "retention_age") >= 2.0);
 }
 
 #[test]
@@ -103,12 +100,12 @@ fn space_that_is_low_is_shown_and_takes_the_oldest() {
     let lines = ["retention_free_bytes = \"1000000GiB\"", "free_inodes_min = 900000000"];
     let server = Server::with(small_segments(&lines[..1]));
     fill(&server, 3);
-    process::eventually("the oldest go", SOON, || retired(&server, "retention_free_bytes") >= 2.0);
+    process::eventually("the oldest go", || retired(&server, "retention_free_bytes") >= 2.0);
 
     let server = Server::with(small_segments(&lines[1..]));
-    process::eventually("inodes are low", SOON, || metric(&server, "inrush_log_space_low", &[]) > 0.0);
+    process::eventually("inodes are low", || metric(&server, "inrush_log_space_low", &[]) > 0.0);
     let mut client = Client::greeted(server.mx());
-    process::eventually("mail is refused", SOON, || {
+    process::eventually("mail is refused", || {
         client.send(b"MAIL FROM:<a@client.test.example>\r\n").unwrap();
         let reply = client.reply().unwrap();
         client.say("RSET", 250);
@@ -124,7 +121,7 @@ fn fewer_cores_than_before() {
     let mut server = Server::with(two);
     // Connections are spread over the cores by the kernel.
     let mut sent = 0;
-    process::eventually("both cores have mail", SOON, || {
+    process::eventually("both cores have mail", || {
         for _ in 0..4 {
             Client::greeted(server.mx()).deliver(&["b@example.com"], b"Subject: x\r\n\r\nx\r\n");
             sent += 1;
@@ -142,7 +139,7 @@ fn fewer_cores_than_before() {
     let one = Settings { top: vec!["cores = 1".into()], ..Settings::default() };
     let mut server = Server::with(one.data(&copy));
     assert!(server.log().contains("no core writes this log any more"), "{}", server.log());
-    process::eventually("it is shown", SOON, || metric(&server, "inrush_log_adopted", &[]) == 1.0);
+    process::eventually("it is shown", || metric(&server, "inrush_log_adopted", &[]) == 1.0);
     assert_eq!(export::all(&copy).len(), sent);
     Client::greeted(server.mx()).deliver(&["b@example.com"], b"Subject: y\r\n\r\ny\r\n");
     assert_eq!(export::all(&copy).len(), sent + 1);
@@ -162,6 +159,6 @@ fn damage_in_the_log_of_a_core_that_is_gone_is_counted() {
     let one = Settings { top: vec!["cores = 1".into()], ..Settings::default() };
     let server = Server::with(one.data(&data));
     assert!(server.log().contains("segment header is damaged"), "{}", server.log());
-    process::eventually("it is counted", SOON, || metric(&server, "inrush_log_damage_total", &[]) == 1.0);
+    process::eventually("it is counted", || metric(&server, "inrush_log_damage_total", &[]) == 1.0);
     assert!(metric(&server, "inrush_log_quarantined_bytes_total", &[]) > 0.0);
 }

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::Write as _;
 use std::process::Command;
-use std::time::Duration;
 
 use inrush_tests::client::{Client, accepted};
 use inrush_tests::http::Samples;
@@ -56,18 +55,14 @@ fn count(server: &Server, metric: &str, labels: &[&str]) -> f64 {
 /// Waits until a metric has this value: it is written behind the end of a session.
 #[track_caller]
 fn wait_for(server: &Server, metric: &str, labels: &[&str], value: f64) {
-    process::eventually(&format!("{metric}{labels:?} is {value}"), Duration::from_secs(30), || {
-        count(server, metric, labels) >= value
-    });
+    process::eventually(&format!("{metric}{labels:?} is {value}"), || count(server, metric, labels) >= value);
     assert_eq!(count(server, metric, labels), value, "{metric}{labels:?}");
 }
 
 /// Waits until no session is open; the gauge is written once a second.
 #[track_caller]
 fn wait_for_none_open(server: &Server) {
-    process::eventually("no session is open", Duration::from_secs(30), || {
-        count(server, "inrush_connections_open", &[]) == 0.0
-    });
+    process::eventually("no session is open", || count(server, "inrush_connections_open", &[]) == 0.0);
 }
 
 fn openssl(server: &Server, listener: &str, arguments: &[&str]) -> Finished {
@@ -133,7 +128,7 @@ fn postfix_sends_under_tls() {
         ..Purpose::default()
     });
     postfix.inject("b@example.com", BODY);
-    process::eventually("the message is here", Duration::from_secs(60), || !all_facts(&server).is_empty());
+    process::eventually("the message is here", || !all_facts(&server).is_empty());
     assert_eq!(facts(&server)["tls"]["version"], "TLSv1.3");
 }
 
@@ -283,7 +278,7 @@ fn certificates_are_replaced_without_dropping_a_session() {
     let second = shown();
     assert_ne!(first, second);
     // 2098-01-01.
-    process::eventually("the end of its validity is shown", Duration::from_secs(30), || {
+    process::eventually("the end of its validity is shown", || {
         count(&server, "inrush_tls_certificate_expiry_seconds", &[]) == 4_039_372_800.0
     });
     // A broken one changes nothing and says so.
@@ -296,7 +291,7 @@ fn certificates_are_replaced_without_dropping_a_session() {
     // On SIGHUP.
     files.replace_with(&authority.issue_until("third", NAME, 2097));
     server.hang_up();
-    process::eventually("another certificate", Duration::from_secs(30), || shown() != second);
+    process::eventually("another certificate", || shown() != second);
     open.say("EHLO client.test.example", 250);
     open.deliver(&["b@example.com"], BODY);
 }
@@ -360,9 +355,7 @@ fn handshakes_have_a_budget() {
     first.say("STARTTLS", 220);
     let mut second = Client::greeted(server.mx());
     second.say("STARTTLS", 454);
-    process::eventually("one handshake is open", Duration::from_secs(30), || {
-        count(&server, "inrush_tls_handshakes_open", &[]) == 1.0
-    });
+    process::eventually("one handshake is open", || count(&server, "inrush_tls_handshakes_open", &[]) == 1.0);
     // It goes on without, as it may.
     second.deliver(&["b@example.com"], BODY);
     let mut third = Client::open(server.listener("smtps")).unwrap();

@@ -3,14 +3,12 @@
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::ClientConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::process::PATIENCE;
 use crate::tls::{self, Stream};
-
-const READ_LIMIT: Duration = Duration::from_secs(60);
 
 /// A reply: its code and its lines without the code.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,8 +50,8 @@ impl Client {
     /// The connection is refused.
     pub fn open(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(READ_LIMIT))?;
-        stream.set_write_timeout(Some(READ_LIMIT))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
         Ok(Self { stream: Stream::Plain(stream), input: Vec::new() })
     }
@@ -67,8 +65,8 @@ impl Client {
         socket.bind(&SocketAddr::new(source, 0).into())?;
         socket.connect(&address.into())?;
         let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(READ_LIMIT))?;
-        stream.set_write_timeout(Some(READ_LIMIT))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Self { stream: Stream::Plain(stream), input: Vec::new() })
     }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+
+use crate::process::PATIENCE;
 
 /// A response: status, head in lower case, body.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ pub fn get(address: SocketAddr, path: &str) -> Response {
 pub fn request(address: SocketAddr, path: &str, accept: &str) -> Response {
     let answer = || -> std::io::Result<Vec<u8>> {
         let mut stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
         );

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::export;
+use crate::process;
 use crate::sender::{self, Acknowledged, Round};
 use crate::server::Server;
 
@@ -44,17 +46,28 @@ impl Ledger {
         }
     }
 
-    /// Load until a kill at that moment.
+    /// Load until a kill, that long after the first acknowledgement.
+    ///
+    /// # Panics
+    /// As [`load`](Self::load), or nothing is acknowledged.
+    #[track_caller]
+    pub fn load_and_kill(&mut self, server: &mut Server, later: Duration) {
+        // Each sender has one message under way: one more than there are senders means that one has been answered.
+        let answered = self.numbers + SENDERS as u64;
+        self.load(server, |server, round| {
+            let _guard = round.guard();
+            process::eventually("a message is acknowledged", || round.next() > answered);
+            kill(server, round, later);
+        });
+    }
+
+    /// Load until a kill, that long after the senders began, whether anything has come through by then or not.
     ///
     /// # Panics
     /// As [`load`](Self::load).
     #[track_caller]
-    pub fn load_and_kill(&mut self, server: &mut Server, moment: std::time::Duration) {
-        self.load(server, |server, round| {
-            std::thread::sleep(moment);
-            round.over.store(true, Ordering::SeqCst);
-            server.kill9();
-        });
+    pub fn load_and_kill_early(&mut self, server: &mut Server, moment: Duration) {
+        self.load(server, |server, round| kill(server, round, moment));
     }
 
     /// Every acknowledged message under its id; everything else whole, and no message twice.
@@ -79,4 +92,10 @@ impl Ledger {
             export::assert_body(message, &sender::body(number), id);
         }
     }
+}
+
+fn kill(server: &mut Server, round: &Round, after: Duration) {
+    std::thread::sleep(after);
+    round.over.store(true, Ordering::SeqCst);
+    server.kill9();
 }

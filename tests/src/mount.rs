@@ -2,14 +2,10 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
-use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::process;
-
-/// How long a file system may stay busy after its last process has ended.
-const BUSY_LIMIT: Duration = Duration::from_secs(60);
 
 /// A mounted file system in a folder of its own, unmounted when dropped.
 #[derive(Debug)]
@@ -95,7 +91,7 @@ pub(crate) fn mount(kind: &str, source: &OsStr, options: &str, at: &Path) {
 #[track_caller]
 pub(crate) fn unmount(at: &Path) {
     // What a process had open in a ring may be closed a little after its end.
-    process::eventually("the file system can be unmounted", BUSY_LIMIT, || {
+    process::eventually("the file system can be unmounted", || {
         let mut command = process::command("umount", None::<&str>);
         command.arg(at);
         process::finish(command).status.success()

@@ -54,7 +54,7 @@ impl Postfix {
             postfix.log()
         );
         if let Some(address) = purpose.listen {
-            process::eventually("Postfix accepts connections", Duration::from_secs(30), || {
+            process::eventually("Postfix accepts connections", || {
                 std::net::TcpStream::connect(address).is_ok()
             });
         }

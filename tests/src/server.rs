@@ -10,11 +10,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::process::PATIENCE;
 use crate::settings::{Recipients, Settings, recipients_file};
 use crate::{binary, http, process};
-
-const READY_LIMIT: Duration = Duration::from_secs(60);
-const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 /// A running gateway. Dropped, it is killed, and its log is shown if the test is failing.
 #[derive(Debug)]
@@ -106,7 +104,7 @@ impl Server {
         let ended_before = child.try_wait().ok().flatten();
         assert!(ended_before.is_none(), "the server had ended by itself: {ended_before:?}\n{}", self.log());
         signal(&child, Signal::KILL);
-        let status = process::wait(&mut child, STOP_LIMIT);
+        let status = process::wait(&mut child, PATIENCE);
         assert_eq!(status.and_then(|status| status.signal()), Some(9));
     }
 
@@ -130,7 +128,7 @@ impl Server {
     /// It does not.
     #[track_caller]
     pub fn wait_for_log(&self, text: &str) {
-        process::eventually(text, READY_LIMIT, || self.log().contains(text));
+        process::eventually(text, || self.log().contains(text));
     }
 
     /// Waits for the end that was asked for.
@@ -139,8 +137,8 @@ impl Server {
     /// It is still running after a minute.
     pub fn wait(&mut self) -> ExitStatus {
         let mut child = self.child.take().unwrap_or_else(|| panic!("the server is not running"));
-        let status = process::wait(&mut child, STOP_LIMIT);
-        status.unwrap_or_else(|| panic!("still running after {STOP_LIMIT:?}:\n{}", self.log()))
+        let status = process::wait(&mut child, PATIENCE);
+        status.unwrap_or_else(|| panic!("still running after {PATIENCE:?}:\n{}", self.log()))
     }
 
     /// Waits until every core accepts, as `/readyz` says.
@@ -148,9 +146,7 @@ impl Server {
     /// # Panics
     /// They do not.
     pub fn wait_until_accepting(&self) {
-        process::eventually("/readyz says yes", READY_LIMIT, || {
-            http::get(self.admin(), "/readyz").status == 200
-        });
+        process::eventually("/readyz says yes", || http::get(self.admin(), "/readyz").status == 200);
     }
 
     /// Asks it to end and expects that it ends well.
@@ -202,7 +198,7 @@ impl Server {
 
     /// The log names the address of each listener once it accepts, the admin address last or first.
     fn wait_until_ready(&mut self) {
-        let deadline = Instant::now() + READY_LIMIT;
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let log = self.log();
             if let (Some(mx), Some(admin)) = (listening(&log, "mx"), listening(&log, "admin")) {
@@ -211,7 +207,7 @@ impl Server {
             }
             let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
             assert!(ended.is_none(), "the server ended at its start: {ended:?}\n{log}");
-            assert!(Instant::now() < deadline, "the server is not ready after {READY_LIMIT:?}:\n{log}");
+            assert!(Instant::now() < deadline, "the server is not ready after {PATIENCE:?}:\n{log}");
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -3,6 +3,16 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+/// Only a test of a time limit may meet one, however busy the machine is.
+const PATIENT_LIMITS: [(&str, &str); 6] = [
+    ("idle_timeout", "1h"),
+    ("idle_timeout_under_pressure", "1h"),
+    ("transaction_timeout", "1h"),
+    ("session_timeout", "1h"),
+    ("handshake_timeout", "1h"),
+    ("min_data_rate_window", "1h"),
+];
+
 /// What a test sets apart from the defaults. Everything listens on loopback, on ports that the kernel chooses.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -109,9 +119,13 @@ impl Settings {
         }
         text.push_str("\n[log]\n");
         lines(&mut text, &self.log);
-        if !self.limits.is_empty() {
-            text.push_str("\n[limits]\n");
-            lines(&mut text, &self.limits);
+        if !is_named(&self.log, "hung_after") {
+            text.push_str("hung_after = \"10m\"\n");
+        }
+        text.push_str("\n[limits]\n");
+        lines(&mut text, &self.limits);
+        for (name, value) in PATIENT_LIMITS.iter().filter(|(name, _)| !is_named(&self.limits, name)) {
+            let _ = writeln!(text, "{name} = \"{value}\"");
         }
         text.push('\n');
         lines(&mut text, &self.tables);
@@ -139,4 +153,8 @@ fn lines(text: &mut String, lines: &[String]) {
         text.push_str(line);
         text.push('\n');
     }
+}
+
+fn is_named(lines: &[String], name: &str) -> bool {
+    lines.iter().any(|line| line.split('=').next().unwrap_or_default().trim() == name)
 }

@@ -20,16 +20,13 @@ pub use record::Record;
 
 use std::fmt;
 use std::path::Path;
-use std::time::Duration;
 
 use fuser::{BackgroundSession, Config, MountOption, Session};
 use tempfile::TempDir;
 
 use crate::loop_device::LoopDevice;
+use crate::process::PATIENCE;
 use crate::{file_system, mount, process};
-
-/// How long the kernel may take to let go of the disk.
-const END_LIMIT: Duration = Duration::from_secs(60);
 
 /// The disk with its loop device, and an ext4 on it once it is made and mounted.
 pub struct Disk {
@@ -151,9 +148,9 @@ impl Drop for Disk {
         let ended = self
             .session
             .take()
-            .is_none_or(|session| process::holds_within(END_LIMIT, || session.guard.is_finished()));
+            .is_none_or(|session| process::holds_within(PATIENCE, || session.guard.is_finished()));
         if !ended {
-            eprintln!("the disk is still in use after {END_LIMIT:?}: {:?}", self.folder);
+            eprintln!("the disk is still in use after {PATIENCE:?}: {:?}", self.folder);
         }
     }
 }
@@ -221,7 +218,7 @@ mod tests {
                 file.write_all_at(b"late", 0).unwrap();
                 file.sync_data()
             });
-            process::eventually("a request is unanswered", END_LIMIT, || disk.device().unanswered() > 0);
+            process::eventually("a request is unanswered", || disk.device().unanswered() > 0);
             assert_eq!(fs::read(disk.path().join("b")).unwrap(), b"there");
             assert!(!writer.is_finished());
             disk.device().heal();

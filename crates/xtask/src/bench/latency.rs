@@ -126,7 +126,7 @@ fn wait_for_spares(server: &Server) {
     let ready = || Samples::scrape(server.admin()).sum("inrush_log_spares_ready", &[]);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let wanted = (cores * SPARES) as f64;
-    process::eventually("all spares are ready", Duration::from_secs(120), || ready() >= wanted);
+    process::eventually("all spares are ready", || ready() >= wanted);
 }
 
 /// Runs the load generator and returns its JSON.

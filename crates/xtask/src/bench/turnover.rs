@@ -120,9 +120,7 @@ fn one(arguments: &Arguments, gateway: &Path, load: &Path, way: Way) -> anyhow::
     let server = Server::with(settings.data(&data).log(&log.each_ref().map(String::as_str)));
     // The last ones of many are made as slowly as if there were no hurry, and there is none.
     let waited_for = f64::from(spares) * cores as f64 * if way == Way::Ready { 0.9 } else { 1.0 };
-    process::eventually("spares are ready", Duration::from_secs(60), || {
-        sample(&server, "inrush_log_spares_ready") >= waited_for
-    });
+    process::eventually("spares are ready", || sample(&server, "inrush_log_spares_ready") >= waited_for);
     let over = AtomicBool::new(false);
     let result = std::thread::scope(|scope| {
         if way == Way::Recycle {
