@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 
-use inrush_dialog::{Script, Storage, Verdict};
+use inrush_dialog::{Expectation, Script, Step, Storage, Verdict};
 use inrush_tests::server::Server;
 use inrush_tests::settings::{Recipients, Settings};
 use inrush_tests::tls::{Authority, Files, Stream, secure};
@@ -51,13 +52,21 @@ fn needs(script: &Script) -> Option<Needs> {
     Some(Needs { settings: settings.cloned().collect(), recipients: recipients.collect() })
 }
 
-fn server(needs: &Needs, scripts: &[&Script], certificate: &Files) -> Server {
+fn server(needs: &Needs, scripts: &[&Script], certificate: &Files, users: &Path) -> Server {
     let mut settings = Settings { hostname: "mx.example".into(), ..Settings::default() };
     let mut smtps =
         "[[listener]]\nname = \"smtps\"\naddress = [\"127.0.0.1:0\"]\ntls = \"implicit\"\n".to_owned();
     for (name, value) in &needs.settings {
         match name.as_str() {
             "tls" => settings.listener.push(format!("tls = \"{value}\"")),
+            "kind" => {
+                settings.listener.push(format!("kind = \"{value}\""));
+                smtps.push_str(&format!("kind = \"{value}\"\n"));
+            }
+            "xclient" => {
+                settings.listener.push("xclient_from = [\"127.0.0.1\"]".into());
+                smtps.push_str("xclient_from = [\"127.0.0.1\"]\n");
+            }
             "bare_newline" => {
                 settings.listener.push(format!("bare_newline = \"{value}\""));
                 smtps.push_str(&format!("bare_newline = \"{value}\"\n"));
@@ -95,7 +104,10 @@ fn server(needs: &Needs, scripts: &[&Script], certificate: &Files) -> Server {
         let listed = |list: BTreeSet<String>| Recipients::Listed(list.into_iter().collect());
         settings.domains = domains.map(|(domain, list)| (domain, listed(list))).collect();
     }
-    Server::with(settings.tables(&format!("[tls]\n{}", certificate.lines())).tables(&smtps))
+    let file = users.display();
+    let submission = format!("[submission]\nusers = \"{file}\"\nfailure_delay = 0\n");
+    let tables = format!("[tls]\n{}", certificate.lines());
+    Server::with(settings.tables(&tables).tables(&smtps).tables(&submission))
 }
 
 /// The domain of an address in lower case, unless it is there to be refused for its syntax.
@@ -122,9 +134,12 @@ fn over_a_socket() {
 
     let authority = Authority::new();
     let certificate = authority.issue("mx.example");
+    // The one user of the dialogs.
+    let users = authority.folder().join("users");
+    inrush_tests::users::write(&users, &[("joe@one.example", "")]);
     let mut failures = Vec::new();
     for (needs, scripts) in &groups {
-        let server = server(needs, scripts, &certificate);
+        let server = server(needs, scripts, &certificate, &users);
         let mut failed = false;
         for script in scripts {
             let as_it_stands = [(server.mx(), script.settings.iter().any(|(_, value)| value == "implicit"))];
@@ -161,7 +176,11 @@ fn play(script: &Script, address: SocketAddr, implicit: bool) -> Result<(), Stri
 /// How often a script is played: once more under TLS, if it is not about TLS or about what is offered, which is not the same there.
 fn ways(script: &Script) -> usize {
     let about_tls = script.settings.iter().any(|(name, _)| name == "tls");
-    if about_tls || script.name.starts_with("ehlo_offers") || script.name.contains("tls") { 1 } else { 2 }
+    // Under TLS another extension is offered.
+    let lists_all = script.steps.iter().any(|step| {
+        matches!(step, Step::Expect(Expectation::Lines(lines)) if lines.iter().any(|line| line == "250-8BITMIME"))
+    });
+    if about_tls || lists_all || script.name.contains("tls") { 1 } else { 2 }
 }
 
 /// As many messages as the scripts name, without and with TLS, and each body that they name as often.

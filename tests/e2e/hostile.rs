@@ -251,8 +251,9 @@ fn refused_commands_do_not_prolong_a_transaction() {
 /// A peer that sends and never reads is cut off after the idle timeout, and shows as one.
 #[test]
 fn a_peer_that_takes_no_replies_is_cut_off() {
-    let server =
-        Server::with(Settings { limits: vec!["idle_timeout = \"1s\"".into()], ..Settings::default() });
+    let limits = ["idle_timeout = \"1s\"", "junk_commands_max = 1000000000", "commands_max = 1000000000"];
+    let limits = limits.map(str::to_owned).to_vec();
+    let server = Server::with(Settings { limits, ..Settings::default() });
     let mut client = Client::greeted(server.mx());
     client.stream().set_write_timeout(Some(Duration::from_millis(500))).unwrap();
     let block = b"HELP\r\n".repeat(2_000);

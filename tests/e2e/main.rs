@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stderr, reason = "what a test has to say goes to standard error")]
 
+mod abuse;
 mod access;
 mod admin;
 mod backup;
@@ -17,12 +18,14 @@ mod file_systems;
 mod hostile;
 mod hung_disk;
 mod limits;
+mod lmtp;
 mod load;
 mod log_cursor;
 mod log_tools;
 mod metrics;
 mod postfix;
 mod power_cut;
+mod proxy;
 mod refusals;
 mod reload;
 mod retention;
@@ -33,6 +36,8 @@ mod smoke;
 mod smtp_source;
 mod smtplib;
 mod smuggling;
+mod submission;
 mod swaks;
 mod tls;
 mod users;
+mod xclient;

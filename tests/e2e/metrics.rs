@@ -31,6 +31,12 @@ const EXCEPTIONS: &[(&str, &str)] = &[
         "inrush_connections_untracked",
         "only with more addresses than the table takes: the tests of the table do that",
     ),
+    ("inrush_proxy_connections", "only behind a proxy: `proxy` asserts it"),
+    ("inrush_proxy_failures", "only behind a proxy: `proxy` asserts it"),
+    ("inrush_logins", "only with users: `submission` asserts it"),
+    ("inrush_xclient", "only behind a filter: `xclient` asserts it"),
+    ("inrush_tarpit", "not for loopback: `abuse` asserts it"),
+    ("inrush_unauthorized_pipelining", "only clients that do not wait: `abuse` asserts it"),
     ("inrush_tls_handshakes", "only with a certificate: `tls` asserts it"),
     ("inrush_tls_handshake_failures", "only with a certificate: `tls` asserts it"),
     ("inrush_tls_handshakes_open", "only with a certificate: `tls` asserts it"),
@@ -114,6 +120,9 @@ fn every_metric_moves() {
     };
     look(server.admin());
     held.send(&b"\r\n0123456789\r\n".repeat(20_000)).unwrap();
+    process::eventually("mail data is held", || {
+        Samples::scrape(server.admin()).sum("inrush_pending_bytes", &[]) > 0.0
+    });
     look(server.admin());
     for client in &mut idle {
         // Refused or timed out, each is told and closed.

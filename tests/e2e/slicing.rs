@@ -28,7 +28,8 @@ fn one_octet_at_a_time() {
 
 #[test]
 fn a_thousand_commands_in_one_segment() {
-    let server = Server::start();
+    let limits = vec!["junk_commands_max = 2000".into()];
+    let server = Server::with(Settings { limits, ..Settings::default() });
     let mut client = Client::greeted(server.mx());
     client.send(&b"NOOP\r\n".repeat(1000)).unwrap();
     for _ in 0..1000 {

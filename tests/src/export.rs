@@ -88,6 +88,10 @@ fn is_trace(octets: &[u8]) -> bool {
             return false;
         }
     }
+    // RFC 6409 §8: what a submitted message lacked stands behind the trace.
+    while matches!(names.last(), Some(&("Date" | "Message-ID"))) {
+        names.pop();
+    }
     matches!(names.as_slice(), ["Received"] | ["Return-Path", "Received"])
 }
 

@@ -28,3 +28,4 @@ pub mod sender;
 pub mod server;
 pub mod settings;
 pub mod tls;
+pub mod users;

@@ -228,6 +228,7 @@ fn master(listen: Option<SocketAddr>) -> String {
          proxywrite unix - - n - 1 proxymap\n\
          smtp unix - - n - - smtp\n\
          relay unix - - n - - smtp\n\
+         lmtp unix - - n - - lmtp\n\
          showq unix n - n - - showq\n\
          error unix - - n - - error\n\
          retry unix - - n - - error\n\

@@ -108,7 +108,7 @@ impl Settings {
         let mut text = format!("hostname = \"{}\"\ndata_dir = \"{}\"\n", self.hostname, data.display());
         lines(&mut text, &self.top);
         let address = &self.address;
-        let _ = write!(text, "\n[[listener]]\nname = \"mx\"\naddress = [\"{address}\"]\nkind = \"mx\"\n");
+        let _ = write!(text, "\n[[listener]]\nname = \"mx\"\naddress = [\"{address}\"]\n");
         lines(&mut text, &self.listener);
         for (name, recipients) in &self.domains {
             let recipients = match recipients {

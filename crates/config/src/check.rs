@@ -10,7 +10,8 @@ use std::sync::Arc;
 
 use inrush_admin::Token;
 use inrush_gateway::settings::ListenerSettings;
-use inrush_proto::{Path as MailPath, Tls};
+use inrush_policy::{Networks, Users};
+use inrush_proto::{Kind, Path as MailPath, Tls};
 
 use crate::access::AccessSources;
 use crate::error::{ConfigErrors, Place};
@@ -23,6 +24,7 @@ use crate::{Config, beside_file, sorted};
 pub(crate) fn finish(mut reader: Reader) -> Result<Config, ConfigErrors> {
     listeners(&mut reader);
     tls::tls(&mut reader);
+    users(&mut reader);
     access(&mut reader);
     domains(&mut reader);
     gateway(&mut reader);
@@ -66,6 +68,32 @@ fn listeners(reader: &mut Reader) {
             let what = "needs certificate and key in [tls]".to_owned();
             reader.error(entry.place("tls"), "listener.tls", what);
         }
+        for (key, networks) in [
+            ("proxy_protocol_from", &entry.table.proxy_protocol_from),
+            ("xclient_from", &entry.table.xclient_from),
+        ] {
+            for network in networks {
+                if let Err(error) = Networks::new().add(network) {
+                    let what = format!("{network:?} {error}");
+                    reader.error(entry.place(key), &format!("listener.{key}"), what);
+                }
+            }
+        }
+        let has_users = reader.config.users.is_some();
+        let what = match entry.table.kind {
+            Kind::Submission if entry.table.tls == Tls::Off => {
+                Some("submission needs tls: passwords are taken under TLS only")
+            }
+            Kind::Submission if !has_users => Some("submission needs users in [submission]"),
+            // RFC 2033 §5: a client that takes it for SMTP would be misled.
+            Kind::Lmtp if address.iter().any(|one| one.port() == 25) => {
+                Some("lmtp must not listen on port 25")
+            }
+            _ => None,
+        };
+        if let Some(what) = what {
+            reader.error(entry.place("kind"), "listener.kind", what.to_owned());
+        }
         if address.is_empty() {
             reader.error(entry.place("address"), "listener.address", "is empty".to_owned());
         }
@@ -82,12 +110,29 @@ fn listeners(reader: &mut Reader) {
     let listener = |table: &ListenerTable| ListenerSettings {
         name: table.name.clone(),
         addresses: table.address.clone(),
+        kind: table.kind,
         tls: table.tls,
         client_certificates: table.client_certificates,
+        proxy_protocol_from: table.proxy_protocol_from.clone(),
+        xclient_from: table.xclient_from.clone(),
+        greet_delay: table.greet_delay,
+        unauthorized_pipelining: table.unauthorized_pipelining,
         bare_newline: table.bare_newline,
     };
     let Config { gateway, listeners, .. } = &mut reader.config;
     gateway.listeners = listeners.iter().map(listener).collect();
+}
+
+/// Reads the file of users, to refuse one that cannot be used.
+fn users(reader: &mut Reader) {
+    let Some(named) = reader.config.users.clone() else { return };
+    let place = place(reader, &["submission.users"]);
+    let path = beside_file(&place.file, &named);
+    if let Err(error) = Users::load(&path) {
+        let why = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
+        reader.error(place, "submission.users", format!("{error}{why}"));
+    }
+    reader.config.users = Some(path);
 }
 
 fn domains(reader: &mut Reader) {

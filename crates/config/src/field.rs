@@ -8,7 +8,7 @@ use std::time::Duration;
 use inrush_gateway::settings::Engine;
 use inrush_log::Durability;
 use inrush_policy::Rate;
-use inrush_proto::{BareNewline, Tls};
+use inrush_proto::{BareNewline, Kind, Tls, UnauthorizedPipelining};
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -81,32 +81,15 @@ choices! {
         "required" => Tls::Required,
         "implicit" => Tls::Implicit,
     }
+    Kind { "mx" => Kind::Mx, "submission" => Kind::Submission, "lmtp" => Kind::Lmtp }
+    UnauthorizedPipelining {
+        "allow" => UnauthorizedPipelining::Allow,
+        "reject" => UnauthorizedPipelining::Reject,
+    }
     BareNewline {
         "reject" => BareNewline::Reject,
         "normalize" => BareNewline::Normalize,
         "allow" => BareNewline::Allow,
-    }
-}
-
-/// A choice whose first word is the only one that this version can do; the others are known so that they are refused by name
-/// instead of being taken for mistakes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OnlyFirst(pub(crate) &'static [&'static str]);
-
-impl Choice for OnlyFirst {
-    fn words(&self) -> &'static [&'static str] {
-        self.0
-    }
-    fn chosen(&self) -> usize {
-        0
-    }
-    fn choose(&mut self, index: usize) -> Result<(), String> {
-        match index {
-            0 => Ok(()),
-            _ => {
-                Err(format!("{:?} is not supported by this version, only {:?} is", self.0[index], self.0[0]))
-            }
-        }
     }
 }
 

@@ -70,6 +70,8 @@ pub struct Config {
     pub access_sources: AccessSources,
     /// The certificates of the listeners.
     pub certificates: SharedCertificates,
+    /// The file of the users of submission, where there is one; it can be used.
+    pub users: Option<PathBuf>,
     token_file: Option<PathBuf>,
     networks: AccessTable,
     tls: TlsTable,
@@ -98,6 +100,7 @@ impl Default for Config {
             access: AccessTable::default_list(),
             access_sources: AccessSources::default(),
             networks: AccessTable::default(),
+            users: None,
             token_file: None,
             tls: TlsTable::default(),
             sni: Vec::new(),

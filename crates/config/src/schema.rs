@@ -3,15 +3,16 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use inrush_gateway::settings::ListenerSettings;
 use inrush_policy::{AccessList, ListSettings, Networks};
-use inrush_proto::{BareNewline, Tls};
+use inrush_proto::{BareNewline, Kind, Tls, UnauthorizedPipelining};
 
 use crate::Config;
 use crate::access::AccessSources;
 use crate::error::Place;
-use crate::field::{Field, OnlyFirst};
+use crate::field::Field;
 use crate::units::Unit;
 
 const KIB: u64 = 1 << 10;
@@ -42,22 +43,40 @@ pub(crate) struct Table {
 pub(crate) struct ListenerTable {
     pub(crate) name: String,
     pub(crate) address: Vec<SocketAddr>,
-    kind: OnlyFirst,
+    pub(crate) kind: Kind,
     pub(crate) tls: Tls,
     pub(crate) client_certificates: bool,
+    pub(crate) proxy_protocol_from: Vec<String>,
+    pub(crate) xclient_from: Vec<String>,
+    pub(crate) greet_delay: Duration,
+    pub(crate) unauthorized_pipelining: UnauthorizedPipelining,
     pub(crate) bare_newline: BareNewline,
 }
 
 impl Default for ListenerTable {
     fn default() -> Self {
-        let ListenerSettings { name, addresses, tls, client_certificates, bare_newline } =
-            ListenerSettings::default();
+        let ListenerSettings {
+            name,
+            addresses,
+            kind,
+            tls,
+            client_certificates,
+            proxy_protocol_from,
+            xclient_from,
+            greet_delay,
+            unauthorized_pipelining,
+            bare_newline,
+        } = ListenerSettings::default();
         Self {
             name,
             address: addresses,
-            kind: OnlyFirst(&["mx", "submission", "lmtp"]),
+            kind,
             tls,
             client_certificates,
+            proxy_protocol_from,
+            xclient_from,
+            greet_delay,
+            unauthorized_pipelining,
             bare_newline,
         }
     }
@@ -125,8 +144,7 @@ pub(crate) struct SniTable {
 }
 
 /// Keys and tables of later versions: refused by name, so that nobody believes them to be in force.
-pub(crate) const LATER: &[&str] =
-    &["submission", "route", "queue", "relay", "listener.proxy_protocol_from", "domain.route"];
+pub(crate) const LATER: &[&str] = &["route", "queue", "relay", "domain.route"];
 
 macro_rules! rows {
     ($($key:literal $help:literal $field:expr;)+) => {
@@ -173,12 +191,24 @@ pub(crate) const TABLES: &[Table] = &[
                 |config| Field::Number(&mut config.session.limits.hops_max, Unit::Count, 100..=10_000);
             "errors_max" "Errors of one session; then 421 4.7.0."
                 |config| Field::Number(&mut config.session.limits.errors_max, Unit::Count, 1..=1_000_000);
+            "commands_max" "Commands of one session; then 421 4.7.0."
+                |config| Field::Number(&mut config.session.limits.commands_max, Unit::Count, 10..=1_000_000_000);
+            "junk_commands_max" "Commands since the last message that lead to none (NOOP, RSET, VRFY, EXPN, HELP, HELO, EHLO, LHLO); then 421 4.7.0."
+                |config| Field::Number(&mut config.session.limits.junk_commands_max, Unit::Count, 1..=1_000_000_000);
+            "refused_recipients_max" "Recipients of one session that were refused for good; then 421 4.7.0."
+                |config| Field::Number(&mut config.session.limits.refused_recipients_max, Unit::Count, 1..=1_000_000_000);
+            "tarpit_after" "Errors and refused recipients of one session that are answered at once."
+                |config| Field::Number(&mut config.gateway.timeouts.tarpit_after, Unit::Count, 0..=1_000_000_000);
+            "tarpit_delay" "How long the reply to each further one is held back; 0 = not at all. Not for networks in [access] allow."
+                |config| Field::Number(&mut config.gateway.timeouts.tarpit_delay, Unit::Duration, 0..=60 * SECOND);
             "idle_timeout" "Silence between two inputs; then 421 4.4.2 (RFC 5321 §4.5.3.2.7 asks for 5m)."
                 |config| Field::Number(&mut config.gateway.timeouts.idle_timeout, Unit::Duration, SECOND..=DAY);
             "idle_timeout_under_pressure" "The same while a budget of the core is nearly spent."
                 |config| Field::Number(&mut config.gateway.timeouts.idle_timeout_under_pressure, Unit::Duration, SECOND..=DAY);
             "transaction_timeout" "From MAIL to the final reply of one message; then 421 4.4.2."
                 |config| Field::Number(&mut config.gateway.timeouts.transaction_timeout, Unit::Duration, SECOND..=DAY);
+            "proxy_timeout" "From the accept to the end of a PROXY header; then the connection is closed."
+                |config| Field::Number(&mut config.gateway.timeouts.proxy_timeout, Unit::Duration, SECOND..=DAY);
             "handshake_timeout" "From STARTTLS, or the accept under implicit TLS, to the end of the TLS handshake; then the connection is closed."
                 |config| Field::Number(&mut config.gateway.timeouts.handshake_timeout, Unit::Duration, SECOND..=DAY);
             "handshakes_max" "TLS handshakes under way on one core; then 454 4.7.0, or the end of the connection under implicit TLS."
@@ -252,6 +282,20 @@ pub(crate) const TABLES: &[Table] = &[
         },
     },
     Table {
+        name: "submission",
+        help: "Users and their logins, for listeners of kind = \"submission\". See users.md.",
+        rows: rows! {
+            "users" "File of users, as inrush user writes it; relative to this file. Reread when it changes and on SIGHUP."
+                |config| Field::OptionalPath(&mut config.users);
+            "failures_per_address" "Logins from one address (IPv6: one /64) that may fail, at once or spread over a time; then 454 4.7.0. Not for networks in [access] allow."
+                |config| Field::Rate(&mut config.gateway.budgets.login_failures.per_address);
+            "failures_per_user" "The same for one user, wherever they come from."
+                |config| Field::Rate(&mut config.gateway.budgets.login_failures.per_user);
+            "failure_delay" "How long the reply to a failed login is held back."
+                |config| Field::Number(&mut config.gateway.timeouts.login_failure_delay, Unit::Duration, 0..=60 * SECOND);
+        },
+    },
+    Table {
         name: "tls",
         help: "Certificates of the listeners; reread when the files change and on SIGHUP. Versions: TLS 1.2 and 1.3.",
         rows: rows! {
@@ -280,12 +324,20 @@ pub(crate) const LISTENER: &[Row<ListenerTable>] = rows! {
         |listener| Field::Text(&mut listener.name);
     "address" "Addresses to listen on; port 0 lets the kernel choose one."
         |listener| Field::Addresses(&mut listener.address);
-    "kind" "What the listener is for."
+    "kind" "mx = mail for the domains of this host, from anybody; submission = mail for anybody, from users who log in (RFC 6409); lmtp = mail for the domains of this host, from a neighbour with a queue (RFC 2033)."
         |listener| Field::Choice(&mut listener.kind);
     "tls" "TLS: never, by STARTTLS for who wants it, by STARTTLS before any mail, or from the first octet on. All but off need [tls] certificate."
         |listener| Field::Choice(&mut listener.tls);
     "client_certificates" "Whether clients are asked for a certificate; they need not have one. A name that client_ca vouches for is kept with the message."
         |listener| Field::Switch(&mut listener.client_certificates);
+    "proxy_protocol_from" "Networks, such as [\"10.0.0.0/8\"], whose connections have to begin with a PROXY header (version 1 or 2); from others it is no SMTP."
+        |listener| Field::Texts(&mut listener.proxy_protocol_from);
+    "xclient_from" "Networks whose clients may say with XCLIENT who their own client is: filters in front of the gateway."
+        |listener| Field::Texts(&mut listener.xclient_from);
+    "greet_delay" "How long clients wait for the greeting; who speaks before it gets 554 5.7.1. 0 = no wait. Not for networks in [access] allow, not under tls = \"implicit\"."
+        |listener| Field::Number(&mut listener.greet_delay, Unit::Duration, 0..=30 * SECOND);
+    "unauthorized_pipelining" "What becomes of clients that send on where they have to wait for a reply (RFC 2920 §3.1): allow = they are counted; reject = 503 5.5.0 and the end."
+        |listener| Field::Choice(&mut listener.unauthorized_pipelining);
     "bare_newline" "A bare CR or LF in DATA: refused with 550 5.6.11, made into CRLF, or kept."
         |listener| Field::Choice(&mut listener.bare_newline);
 };

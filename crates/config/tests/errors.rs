@@ -52,15 +52,31 @@ fn each_mistake_has_its_place_and_its_words() {
         ),
         (
             "[[listener]]\nname = \"a\"\nkind = \"submission\"",
-            "x.toml:3:8: listener.kind: \"submission\" is not supported by this version, only \"mx\" is",
+            "x.toml:3:8: listener.kind: submission needs tls: passwords are taken under TLS only",
+        ),
+        (
+            "[tls]\ncertificate = \"none.pem\"\nkey = \"k.pem\"\n[[listener]]\nname = \"a\"\nkind = \"submission\"\ntls = \"implicit\"",
+            "x.toml:2:1: tls.certificate: none.pem cannot be read: No such file or directory (os error 2)\nx.toml:6:8: listener.kind: submission needs users in [submission]",
+        ),
+        (
+            "[[listener]]\nname = \"a\"\naddress = [\"127.0.0.1:25\"]\nkind = \"lmtp\"",
+            "x.toml:4:8: listener.kind: lmtp must not listen on port 25",
+        ),
+        (
+            "[submission]\nusers = \"none\"",
+            "x.toml:2:1: submission.users: cannot read none: No such file or directory (os error 2)",
+        ),
+        (
+            "[[listener]]\nname = \"a\"\nxclient_from = [\"nowhere\"]",
+            "x.toml:3:16: listener.xclient_from: \"nowhere\" is not a network, such as 192.0.2.0/24 or 2001:db8::/32",
         ),
         (
             "[[listener]]\nname = \"a\"\ntls = \"starttls\"",
             "x.toml:3:7: listener.tls: needs certificate and key in [tls]",
         ),
         (
-            "[[listener]]\nname = \"a\"\nproxy_protocol_from = []",
-            "x.toml:3:1: listener.proxy_protocol_from: not supported by this version",
+            "[[listener]]\nname = \"a\"\nproxy_protocol_from = [\"10.0.0.1/8\"]",
+            "x.toml:3:23: listener.proxy_protocol_from: \"10.0.0.1/8\" has bits set behind its length: 10.0.0.0/8 is the network",
         ),
         (
             "[access]\ndeny = [\"10.0.0.1/8\"]",

@@ -7,7 +7,7 @@
 //! ```
 
 use std::cell::{Cell, RefCell};
-use std::net::{IpAddr, SocketAddr, TcpListener as StdTcpListener};
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::rc::Rc;
@@ -16,30 +16,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use inrush_log::{AppendError, Appender, Durability, LogSettings, Poisoned, Recipient, RecoveryReport};
-use inrush_metrics::{
-    ConnectionRefusal, CoreMetrics, CoreWriter, Counter, Gauge, LogRefusal, Timeout, TlsFailure,
-};
-use inrush_policy::{
-    Access, AccessList, ConnectionRefusal as Limit, Connections, Shared, SharedRecipients, Ticket,
-    Verdict as Lookup,
-};
-use inrush_proto::{AppendFailure, Context, Path, Reply, Settings, Transaction, Verdict};
-use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
+use inrush_metrics::{ConnectionRefusal, CoreMetrics, CoreWriter, Counter, Gauge, LogRefusal, Timeout};
+use inrush_policy::{AccessList, Connections, Networks, Shared, SharedRecipients, Verdict as Lookup};
+use inrush_proto::{AppendFailure, Context, Kind, Path, Reply, Settings, Transaction, Verdict};
+use monoio::io::AsyncReadRent;
 use monoio::net::{TcpListener, TcpStream, UnixStream};
 
+use crate::admission::welcome;
 use crate::buffers::Pool;
 use crate::clock::Clock;
 use crate::commit::{self, Disk};
 use crate::directory::Directory;
 use crate::engine::ActiveEngine;
 use crate::journal::Journal;
+use crate::login::{Logins, Outcomes, Verifications};
 use crate::mail::{self, Refused};
 use crate::observe::{Observer, Turn};
-use crate::session;
 use crate::settings::GatewaySettings;
 use crate::signal::Signal;
 use crate::system::{self, Direction};
-use crate::tls::{Agreed, Certificates, SharedCertificates, Tls};
+use crate::tls::SharedCertificates;
 use crate::watch::{Ending, Watch};
 
 /// Accepts under way on each listening socket: the ring takes a burst of connections in one turn.
@@ -85,7 +81,10 @@ pub(crate) struct Plan {
     pub(crate) certificates: SharedCertificates,
     pub(crate) access: Arc<Shared<AccessList>>,
     pub(crate) connections: Arc<Connections>,
-    /// Where the clock of `connections` begins.
+    /// The users of submission.
+    pub(crate) logins: Option<Logins>,
+    pub(crate) outcomes: Arc<Outcomes>,
+    /// Where the clock begins that all cores share.
     pub(crate) epoch: Instant,
     pub(crate) metrics: Arc<CoreMetrics>,
     pub(crate) control: StdUnixStream,
@@ -103,19 +102,21 @@ pub(crate) struct Door {
     pub(crate) context: Rc<Context>,
     /// Clients are asked for a certificate.
     pub(crate) asks_clients: bool,
-    index: usize,
-    address: SocketAddr,
+    /// Whose connections have to begin with a PROXY header.
+    pub(crate) proxies: Networks,
+    /// Who may use XCLIENT.
+    pub(crate) filters: Networks,
+    /// How long the greeting is held back.
+    pub(crate) greet_delay: Duration,
+    pub(crate) index: usize,
+    pub(crate) address: SocketAddr,
     socket: TcpListener,
 }
 
 impl Door {
-    /// Our end of a connection: the listening address, unless that stands for all addresses.
-    pub(crate) fn local_address(&self, stream: &TcpStream) -> SocketAddr {
-        if self.address.ip().is_unspecified() {
-            stream.local_addr().unwrap_or(self.address)
-        } else {
-            self.address
-        }
+    /// Our end of a connection where the listening address stands for all addresses; else it is that one.
+    pub(crate) fn own_address(&self, stream: &TcpStream) -> Option<Box<SocketAddr>> {
+        self.address.ip().is_unspecified().then(|| Box::new(stream.local_addr().unwrap_or(self.address)))
     }
 }
 
@@ -124,7 +125,7 @@ pub(crate) struct Core {
     pub(crate) index: usize,
     engine: ActiveEngine,
     /// Sessions that were admitted and have not ended.
-    open: Cell<usize>,
+    pub(crate) open: Cell<usize>,
     pub(crate) clock: Clock,
     pub(crate) hostname: String,
     pub(crate) sync_interval: Duration,
@@ -133,20 +134,22 @@ pub(crate) struct Core {
     pub(crate) journal: Journal,
     pub(crate) metrics: CoreWriter,
     pub(crate) turn: Rc<Turn>,
-    settings: Arc<GatewaySettings>,
-    connections_max: usize,
+    pub(crate) settings: Arc<GatewaySettings>,
+    pub(crate) connections_max: usize,
     recipients: Arc<SharedRecipients>,
-    certificates: SharedCertificates,
+    pub(crate) certificates: SharedCertificates,
     /// TLS handshakes under way.
-    handshakes: Cell<u32>,
-    access: Arc<Shared<AccessList>>,
-    connections: Arc<Connections>,
-    epoch: Instant,
+    pub(crate) handshakes: Cell<u32>,
+    pub(crate) access: Arc<Shared<AccessList>>,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) epoch: Instant,
+    logins: Option<Logins>,
+    pub(crate) verifications: Verifications,
     contexts: Vec<Rc<Context>>,
     directory: Option<Directory>,
     refusal: Cell<Option<&'static Reply>>,
     sessions: Cell<u64>,
-    stopping: Cell<bool>,
+    pub(crate) stopping: Cell<bool>,
     failure: Cell<Option<Poisoned>>,
     /// Stop was asked for, or the log has failed.
     attention: Signal,
@@ -214,13 +217,18 @@ async fn main(plan: Plan) -> Result<(), CoreError> {
             name: plan.settings.listeners[listener].name.clone(),
             context: Context::new(
                 Settings {
+                    kind: plan.settings.listeners[listener].kind,
                     bare_newline: plan.settings.listeners[listener].bare_newline,
+                    unauthorized_pipelining: plan.settings.listeners[listener].unauthorized_pipelining,
                     tls: plan.settings.listeners[listener].tls,
                     ..plan.session.clone()
                 },
                 Box::new(observer),
             ),
             asks_clients: plan.settings.listeners[listener].client_certificates,
+            proxies: networks(&plan.settings.listeners[listener].proxy_protocol_from),
+            filters: networks(&plan.settings.listeners[listener].xclient_from),
+            greet_delay: plan.settings.listeners[listener].greet_delay,
             index: listener,
             address: socket.local_addr().map_err(start)?,
             socket: TcpListener::from_std(socket).map_err(start)?,
@@ -247,6 +255,8 @@ async fn main(plan: Plan) -> Result<(), CoreError> {
         access: plan.access,
         connections: plan.connections,
         epoch: plan.epoch,
+        logins: plan.logins,
+        verifications: Verifications::new(plan.outcomes),
         contexts: doors.iter().map(|door| Rc::clone(&door.context)).collect(),
         directory: plan.directory,
         refusal: Cell::new(None),
@@ -319,6 +329,7 @@ async fn listen_to_control(core: Rc<Core>, mut control: UnixStream, stop: Arc<At
         if !matches!(result, Ok(1..)) {
             return;
         }
+        core.verifications.arrived();
         core.journal.supplied();
         core.refresh_refusal();
     }
@@ -347,69 +358,14 @@ async fn accept(core: Rc<Core>, door: Rc<Door>) {
     }
 }
 
-async fn welcome(core: &Rc<Core>, door: &Rc<Door>, mut stream: TcpStream, peer: SocketAddr) {
-    let ticket = core.admit(peer.ip());
-    if let Err((reason, reply)) = ticket {
-        core.metrics.count(reason);
-        // There is no way to say it before the handshake.
-        if door.context.tls() == inrush_proto::Tls::Implicit {
-            return;
-        }
-        // The socket buffer of a new connection takes one line: this does not wait for the peer.
-        let mut session = inrush_proto::Session::new(Rc::clone(&door.context));
-        session.close_with(reply);
-        let mut out = core.take_output();
-        session.take_ready(&mut out);
-        let (_, out) = stream.write_all(out).await;
-        core.give_back_output(out);
-        return;
+/// The networks of a listener, which the configuration has checked.
+fn networks(list: &[String]) -> Networks {
+    let mut networks = Networks::new();
+    for network in list {
+        debug_assert!(networks.add(network).is_ok(), "{network}");
+        let _ = networks.add(network);
     }
-    core.metrics.accepted(door.index);
-    core.open.set(core.open.get() + 1);
-    let admitted = Admitted { core: Rc::clone(core), peer, ticket: ticket.ok().flatten() };
-    monoio::spawn(session::serve(admitted, stream, Rc::clone(door)));
-}
-
-/// The leave of one connection to be there; given back when its session ends.
-pub(crate) struct Admitted {
-    pub(crate) core: Rc<Core>,
-    /// Who it is.
-    pub(crate) peer: SocketAddr,
-    /// Its part of what its address may have, where that is limited.
-    ticket: Option<Ticket>,
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        self.core.open.set(self.core.open.get() - 1);
-        if let Some(ticket) = self.ticket.take() {
-            self.core.connections.leave(ticket);
-        }
-    }
-}
-
-/// The leave of one TLS handshake to be under way.
-pub(crate) struct HandshakePermit<'c> {
-    core: &'c Core,
-    certificates: Arc<Certificates>,
-}
-
-impl HandshakePermit<'_> {
-    /// A connection on which the client speaks first; `ask` for its certificate.
-    pub(crate) fn accept(&self, ask: bool) -> Result<Tls, rustls::Error> {
-        self.certificates.accept(ask)
-    }
-
-    /// What was agreed on.
-    pub(crate) fn agreed(&self, tls: &Tls) -> Agreed {
-        self.certificates.agreed(tls)
-    }
-}
-
-impl Drop for HandshakePermit<'_> {
-    fn drop(&mut self) {
-        self.core.handshakes.set(self.core.handshakes.get() - 1);
-    }
+    networks
 }
 
 fn micros(duration: Duration) -> u64 {
@@ -417,69 +373,26 @@ fn micros(duration: Duration) -> u64 {
 }
 
 impl Core {
-    /// Counts a new connection where its address has limits, or says why it gets no session.
-    fn admit(&self, address: IpAddr) -> Result<Option<Ticket>, (ConnectionRefusal, &'static Reply)> {
-        if self.stopping.get() {
-            return Err((ConnectionRefusal::Stopping, Reply::SHUTTING_DOWN));
-        }
-        let access = self.access.load().access(address);
-        if access == Access::Denied {
-            return Err((ConnectionRefusal::Denied, Reply::ACCESS_DENIED));
-        }
-        if self.open.get() >= self.connections_max {
-            return Err((ConnectionRefusal::Connections, Reply::TOO_MANY_CONNECTIONS));
-        }
-        if self.pool.exhausted() {
-            return Err((ConnectionRefusal::Memory, Reply::OVERLOADED));
-        }
-        if access == Access::Allowed {
-            return Ok(None);
-        }
-        let now = u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX);
-        match self.connections.enter(address, &self.settings.budgets.connections, now) {
-            Ok(ticket) => {
-                if ticket.is_untracked() {
-                    self.metrics.count(Counter::ConnectionsUntracked);
-                }
-                Ok(Some(ticket))
-            }
-            Err(limit) => Err(match limit {
-                Limit::OpenPerAddress => (ConnectionRefusal::Address, Reply::TOO_MANY_CONNECTIONS_ADDRESS),
-                Limit::OpenPerNetwork => (ConnectionRefusal::Network, Reply::TOO_MANY_CONNECTIONS_NETWORK),
-                Limit::RatePerAddress => (ConnectionRefusal::AddressRate, Reply::CONNECTION_RATE_ADDRESS),
-                Limit::RatePerNetwork => (ConnectionRefusal::NetworkRate, Reply::CONNECTION_RATE_NETWORK),
-            }),
-        }
-    }
-
-    /// May another TLS handshake begin? Counted when not.
-    ///
-    /// # Errors
-    /// What STARTTLS is answered with.
-    pub(crate) fn permit_handshake(&self) -> Result<HandshakePermit<'_>, &'static Reply> {
-        let refuse = |reason: TlsFailure| {
-            self.metrics.count(reason);
-            Reply::TLS_UNAVAILABLE
-        };
-        let certificates = self.certificates.get().ok_or_else(|| refuse(TlsFailure::NoCertificate))?;
-        if self.handshakes.get() >= self.settings.budgets.handshakes_max {
-            return Err(refuse(TlsFailure::Budget));
-        }
-        if self.pool.exhausted() {
-            return Err(refuse(TlsFailure::Memory));
-        }
-        self.handshakes.set(self.handshakes.get() + 1);
-        Ok(HandshakePermit { core: self, certificates })
-    }
-
     /// May this recipient have mail?
-    pub(crate) fn recipient_verdict(&self, path: &Path<'_>) -> Verdict {
+    pub(crate) fn recipient_verdict(&self, path: &Path<'_>, kind: Kind) -> Verdict {
         match self.recipients.load().lookup(*path) {
             Lookup::Accept => Verdict::Accept,
             Lookup::UnknownUser => Verdict::Refuse(Reply::USER_UNKNOWN),
+            // Its sessions have no transaction without a user.
+            Lookup::ForeignDomain if kind == Kind::Submission => Verdict::Accept,
             Lookup::ForeignDomain => Verdict::Refuse(Reply::RELAY_DENIED),
             Lookup::Routed => Verdict::Refuse(Reply::ROUTED_LOCAL_PART),
         }
+    }
+
+    /// The users of submission, if there are any.
+    pub(crate) fn logins(&self) -> Option<&Logins> {
+        self.logins.as_ref()
+    }
+
+    /// What steers the front door.
+    pub(crate) fn settings(&self) -> &GatewaySettings {
+        &self.settings
     }
 
     /// Counts a message that was appended.
@@ -640,8 +553,8 @@ impl Core {
             Ending::Transaction => Timeout::Transaction,
             Ending::Session => Timeout::Session,
             Ending::DataRate => Timeout::DataRate,
-            // Counted with the other ends of handshakes.
-            Ending::Handshake | Ending::Shutdown => return,
+            // Counted with the other ends of headers and handshakes.
+            Ending::Proxy | Ending::Handshake | Ending::Shutdown => return,
         };
         self.metrics.count(timeout);
     }

@@ -7,6 +7,7 @@
 //! ```
 //! The cores share nothing on the accept path. [`Gateway`] only starts and stops them.
 
+mod admission;
 mod buffers;
 mod clock;
 mod commit;
@@ -16,8 +17,10 @@ mod engine;
 mod file_system;
 mod journal;
 mod listener;
+mod login;
 mod mail;
 mod observe;
+mod proxy;
 mod ring_buffer;
 mod session;
 pub mod settings;
@@ -44,6 +47,8 @@ pub use crate::core::CoreError;
 use crate::directory::Directory;
 pub use crate::engine::{ActiveEngine, EngineRefused};
 pub use crate::listener::ListenError;
+pub use crate::login::Logins;
+use crate::login::Outcomes;
 use crate::settings::GatewaySettings;
 use crate::tls::SharedCertificates;
 
@@ -102,6 +107,8 @@ pub struct Start<'a> {
     pub recipients: Arc<SharedRecipients>,
     /// Whose connections are taken; may be replaced while the gateway runs.
     pub access: Arc<Shared<AccessList>>,
+    /// The users of submission; a listener of that kind refuses every login without.
+    pub logins: Option<Logins>,
     /// What is shown to clients under TLS; may be replaced at any time.
     pub certificates: SharedCertificates,
     /// Version of the program, for the metrics.
@@ -136,8 +143,18 @@ impl Gateway {
         start: Start<'_>,
         ended: impl Fn(Result<(), CoreError>) + Send + Sync + 'static,
     ) -> Result<Self, StartError> {
-        let Start { gateway, session, log, data_dir, node, recipients, access, certificates, version } =
-            start;
+        let Start {
+            gateway,
+            session,
+            log,
+            data_dir,
+            node,
+            recipients,
+            access,
+            logins,
+            certificates,
+            version,
+        } = start;
         let engine = engine::choose(gateway.engine)?;
         let mut processors = system::usable_processors();
         if gateway.cores != 0 {
@@ -167,9 +184,10 @@ impl Gateway {
         let mut recovered = Vec::with_capacity(count);
         for (index, listeners) in sockets.drain(..).enumerate() {
             let (ours, theirs) = UnixStream::pair()?;
+            // A full socket buffer means that the core will be woken anyway. All clones share it.
+            ours.set_nonblocking(true)?;
             let wake = ours.try_clone()?;
-            // A full socket buffer means that the core will be woken anyway.
-            wake.set_nonblocking(true)?;
+            let outcomes = Arc::new(Outcomes::new(ours.try_clone()?));
             // At most 256 cores: `count` is checked with the settings of the log.
             let number = u8::try_from(index).unwrap_or(u8::MAX);
             let (appender, report) = directory.open_log(number, move || {
@@ -193,6 +211,8 @@ impl Gateway {
                 certificates: certificates.clone(),
                 access: Arc::clone(&access),
                 connections: Arc::clone(&connections),
+                logins: logins.clone(),
+                outcomes,
                 epoch,
                 metrics: Arc::clone(metrics.core(index)),
                 control: theirs,

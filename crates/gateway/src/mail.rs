@@ -7,13 +7,14 @@
 use std::net::SocketAddr;
 
 use inrush_log::{
-    AppendError, Appended, BodyFindings, BodyType, CHUNK_OCTETS_MAX, ChunkRef, EnvelopeRef, NoSpace,
-    PhaseTimes, Protocol, Recipient, Ret, Span, Transfer, notify,
+    AppendError, Appended, Attribute, BodyFindings, BodyType, CHUNK_OCTETS_MAX, ChunkRef, EnvelopeRef,
+    NoSpace, PhaseTimes, Protocol, Recipient, Ret, Span, Transfer, attribute_kind, notify,
 };
-use inrush_proto::{AppendFailure, BareNewline, Body, RECIPIENT_OCTETS, Session, Transaction};
+use inrush_proto::{AppendFailure, BareNewline, Body, Kind, RECIPIENT_OCTETS, Session, Transaction};
 
 use crate::buffers;
 use crate::core::Core;
+use crate::proxy::Introduction;
 use crate::tls::Agreed;
 
 const _: () = assert!(size_of::<Recipient>() <= RECIPIENT_OCTETS, "what was accepted fits into the envelope");
@@ -69,6 +70,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
     pub(crate) tls: Option<&'a Agreed>,
+    pub(crate) introduction: Option<&'a Introduction>,
     pub(crate) times: PhaseTimes,
     pub(crate) session: u64,
 }
@@ -122,7 +124,12 @@ impl Mail {
             self.flush(core)?;
         }
         let recipients = core.list_recipients(session.transaction());
-        let envelope = envelope(core, session, facts, &recipients, &self.chunks);
+        let notes = Notes::of(session, facts.introduction);
+        let mut envelope = envelope(core, session, facts, &recipients, &self.chunks);
+        if let Some(notes) = &notes {
+            envelope.text = &notes.text;
+            envelope.attributes = &notes.attributes;
+        }
         let parts = std::iter::once(self.gathered.as_slice()).chain(body.pieces());
         let octets_max = self.gathered.len() + body.octets_max();
         let appended =
@@ -161,6 +168,8 @@ fn envelope<'a>(
     let transaction = session.transaction();
     let findings = transaction.findings();
     let envelope_id = transaction.envelope_id();
+    // TLS that the proxy has ended is as good as ours: it is trusted with the address as well.
+    let tls = facts.tls.or_else(|| facts.introduction.and_then(|introduction| introduction.tls.as_ref()));
     EnvelopeRef {
         text: transaction.text().as_bytes(),
         recipients,
@@ -169,7 +178,20 @@ fn envelope<'a>(
         listener: facts.listener.as_bytes(),
         peer: Some(facts.peer),
         local: Some(facts.local),
-        protocol: if session.protocol() == "SMTP" { Protocol::Smtp } else { Protocol::Esmtp },
+        protocol: match (session.context().kind(), session.protocol()) {
+            (Kind::Lmtp, _) => Protocol::Lmtp,
+            (_, "SMTP") => Protocol::Smtp,
+            _ => Protocol::Esmtp,
+        },
+        peer_name: facts
+            .introduction
+            .and_then(|introduction| introduction.name.as_deref())
+            .map(str::as_bytes),
+        auth_identity: session.identity().map(|identity| identity.name.as_bytes()),
+        auth_mechanism: session
+            .identity()
+            .and_then(|identity| identity.mechanism)
+            .map(|mechanism| mechanism.name().as_bytes()),
         transfer: if transaction.chunking() { Transfer::Bdat } else { Transfer::Data },
         helo: session.hello_name().as_bytes(),
         reverse_path: transaction.reverse_path().as_str().as_bytes(),
@@ -186,10 +208,11 @@ fn envelope<'a>(
         },
         smtputf8: transaction.smtputf8(),
         requiretls: transaction.requiretls(),
-        tls_version: facts.tls.map(|tls| tls.version.as_bytes()),
-        tls_cipher: facts.tls.map(|tls| tls.cipher.as_bytes()),
-        tls_sni: facts.tls.and_then(|tls| tls.server_name.as_deref()).map(str::as_bytes),
-        tls_client: facts.tls.and_then(|tls| tls.client.as_deref()).map(str::as_bytes),
+        proxy: facts.introduction.and_then(|introduction| introduction.proxy),
+        tls_version: tls.map(|tls| tls.version.as_bytes()),
+        tls_cipher: tls.map(|tls| tls.cipher.as_bytes()),
+        tls_sni: tls.and_then(|tls| tls.server_name.as_deref()).map(str::as_bytes),
+        tls_client: tls.and_then(|tls| tls.client.as_deref()).map(str::as_bytes),
         envid: (!envelope_id.is_empty()).then_some(envelope_id.as_bytes()),
         findings: BodyFindings {
             octets_received: findings.octets,
@@ -211,6 +234,39 @@ fn envelope<'a>(
         session: facts.session,
         transaction: session.transactions(),
         ..EnvelopeRef::default()
+    }
+}
+
+/// What has no field of its own in the envelope: few messages have any.
+struct Notes {
+    text: Vec<u8>,
+    attributes: Vec<Attribute>,
+}
+
+impl Notes {
+    fn of(session: &Session, introduction: Option<&Introduction>) -> Option<Self> {
+        let transaction = session.transaction();
+        let unique_id = introduction.and_then(|introduction| introduction.unique_id.as_deref());
+        // RFC 6409 §8: of a message of a user, and of no other, since it breaks signatures.
+        let submitted = session.context().kind() == Kind::Submission;
+        let lacking = [("Date", transaction.has_date()), ("Message-ID", transaction.has_message_id())];
+        let added = lacking.into_iter().filter(|(_, there)| submitted && !there);
+        let added = added.map(|(name, _)| (attribute_kind::ADDED_FIELD, name, None));
+        let noted = unique_id.map(|id| (attribute_kind::NOTE, "proxy_unique_id", Some(id)));
+        let mut all = noted.into_iter().chain(added).peekable();
+        all.peek()?;
+        let mut text = transaction.text().as_bytes().to_vec();
+        let mut push = |octets: &str| {
+            let offset = u32::try_from(text.len()).unwrap_or(u32::MAX);
+            text.extend_from_slice(octets.as_bytes());
+            Span::new(offset, u32::try_from(octets.len()).unwrap_or(0))
+        };
+        let attributes = all.map(|(kind, name, value)| {
+            let name = push(name);
+            Attribute { scope: Attribute::MESSAGE, kind, name, value: value.map_or(Span::ABSENT, &mut push) }
+        });
+        let attributes = attributes.collect();
+        Some(Self { text, attributes })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use inrush_metrics::{CoreWriter, Phase};
+use inrush_metrics::{CoreWriter, Counter, Phase};
 use inrush_proto::{Observe, Reply, Verb};
 
 /// The commands of the input that is being worked off. One session at a time is worked on, and it takes what it left.
@@ -49,7 +49,7 @@ impl Commands {
             let index = verbs.trailing_zeros();
             verbs &= verbs - 1;
             Some(match Verb::ALL[index as usize] {
-                Verb::Helo | Verb::Ehlo => Phase::Ehlo,
+                Verb::Helo | Verb::Ehlo | Verb::Lhlo => Phase::Ehlo,
                 Verb::Mail => Phase::Mail,
                 Verb::Rcpt => Phase::Rcpt,
                 Verb::Data => Phase::Data,
@@ -75,6 +75,10 @@ impl Observe for Observer {
         self.metrics.command(verb.index());
         self.turn.verbs.set(self.turn.verbs.get() | 1 << verb.index());
         self.turn.commands.set(self.turn.commands.get() + 1);
+    }
+
+    fn unauthorized_pipelining(&self) {
+        self.metrics.count(Counter::UnauthorizedPipelining);
     }
 }
 

@@ -13,7 +13,10 @@
 //! The session core knows SMTP and never waits; this task knows sockets, buffers and time. While a reply waits for the
 //! log, parsing goes on: a receive stays armed beside the wait. A receive is dropped only with its session.
 
+mod introduced;
+mod login;
 mod noted;
+mod patience;
 mod secure;
 
 use std::future::poll_fn;
@@ -24,6 +27,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use inrush_metrics::{Counter, Histogram, Phase, SessionEnd};
+use inrush_proto::sasl::Credentials;
 use inrush_proto::{Accepted, Event, Reply, Session, Tls, Verdict};
 use monoio::buf::IoBufMut;
 use monoio::io::{
@@ -32,10 +36,12 @@ use monoio::io::{
 use monoio::net::TcpStream;
 use monoio::net::tcp::{TcpOwnedReadHalf, TcpOwnedWriteHalf};
 
+use crate::admission::Admitted;
 use crate::buffers::{self, COMMAND, Pool};
-use crate::core::{Admitted, Core, Door};
+use crate::core::{Core, Door};
 use crate::mail::{Facts, Mail};
 use crate::watch::{Ending, Place, Slot, Stage};
+use introduced::{Told, introduction};
 use noted::{Noted, Weight};
 use secure::Secure;
 
@@ -52,6 +58,8 @@ enum Step {
     Close,
     /// The peer wants TLS.
     StartTls,
+    /// The peer says who it is.
+    Authenticate(Box<Credentials>),
 }
 
 /// What a receive has brought.
@@ -70,7 +78,7 @@ enum Input {
 /// Serves one connection from the greeting to the end.
 pub(crate) async fn serve(admitted: Admitted, stream: TcpStream, door: Rc<Door>) {
     let core = &*admitted.core;
-    let local = door.local_address(&stream);
+    let local = door.own_address(&stream);
     let slot = Slot::new(stream.as_raw_fd(), core.clock.now());
     let (mut reader, mut writer) = stream.into_split();
     // Behind the halves, so that it leaves the watch before the socket closes.
@@ -94,8 +102,11 @@ struct Talk<'c> {
     door: &'c Door,
     place: &'c Place<'c>,
     number: u64,
-    peer: &'c SocketAddr,
-    local: SocketAddr,
+    admitted: &'c Admitted,
+    /// What the peer has said with XCLIENT.
+    told: Option<Box<Told<'c>>>,
+    /// Our end of the connection, if it is not the address of the door.
+    socket: Option<Box<SocketAddr>>,
     session: Session,
     secure: Option<Box<Secure>>,
     /// What the peer has said, without TLS.
@@ -107,6 +118,8 @@ struct Talk<'c> {
     /// The peer sends more at once than a command buffer takes: it gets a larger one from the start.
     bulk: bool,
     noted: Noted,
+    /// Errors and refused recipients so far.
+    slips: u32,
     /// Receives in a row that did not have to wait.
     greed: u32,
     /// When the input that is being worked off arrived.
@@ -118,16 +131,26 @@ struct Talk<'c> {
 }
 
 impl<'c> Talk<'c> {
-    fn new(admitted: &'c Admitted, door: &'c Door, place: &'c Place<'c>, local: SocketAddr) -> Self {
+    fn new(
+        admitted: &'c Admitted,
+        door: &'c Door,
+        place: &'c Place<'c>,
+        socket: Option<Box<SocketAddr>>,
+    ) -> Self {
         let core = &*admitted.core;
+        let mut session = Session::new(Rc::clone(&door.context));
+        if !door.filters.is_empty() && door.filters.contains(admitted.peer.ip()) {
+            session.trust_introductions();
+        }
         Self {
             core,
             door,
             place,
             number: core.next_session_number(),
-            peer: &admitted.peer,
-            local,
-            session: Session::new(Rc::clone(&door.context)),
+            admitted,
+            told: None,
+            socket,
+            session,
             secure: None,
             buffer: Vec::new(),
             start: 0,
@@ -135,6 +158,7 @@ impl<'c> Talk<'c> {
             weight: Weight::default(),
             bulk: false,
             noted: Noted::default(),
+            slips: 0,
             greed: 0,
             input_at: place.opened(),
             unanswered: Vec::new(),
@@ -146,7 +170,9 @@ impl<'c> Talk<'c> {
         if self.door.context.tls() == Tls::Implicit && !Box::pin(self.implicit_tls(reader, writer)).await {
             return SessionEnd::TlsFailed;
         }
-        self.session.greet();
+        if self.door.greet_delay.is_zero() || Box::pin(self.hold_greeting()).await {
+            self.session.greet();
+        }
         if !self.send(writer).await {
             return SessionEnd::PeerReset;
         }
@@ -154,6 +180,10 @@ impl<'c> Talk<'c> {
         loop {
             let step = self.parse().await;
             self.note_commands();
+            if self.has_slipped() {
+                self.core.metrics.count(Counter::Tarpits);
+                Box::pin(self.rest(self.core.settings().timeouts.tarpit_delay)).await;
+            }
             if self.session.has_ready() && !self.send(writer).await {
                 return SessionEnd::PeerReset;
             }
@@ -165,6 +195,7 @@ impl<'c> Talk<'c> {
                         return end;
                     }
                 }
+                Step::Authenticate(credentials) => Box::pin(self.log_in(*credentials)).await,
                 Step::Send => {
                     if !self.session.has_ready() && !self.wait_for_gates(writer).await {
                         return SessionEnd::PeerReset;
@@ -215,8 +246,14 @@ impl<'c> Talk<'c> {
                 Event::Output => return Step::Send,
                 Event::Close => return Step::Close,
                 Event::StartTls => return Step::StartTls,
+                Event::Authenticate(credentials) => return Step::Authenticate(credentials),
+                Event::Introduced(xclient) => self.introduce(&xclient),
+                Event::Sender(path) => {
+                    let verdict = self.sender_verdict(path);
+                    self.session.sender_verdict(verdict);
+                }
                 Event::Recipient(recipient) => {
-                    let verdict = self.core.recipient_verdict(&recipient.path);
+                    let verdict = self.core.recipient_verdict(&recipient.path, self.door.context.kind());
                     let affordable = self.weight.grow(self.core, self.session.transaction());
                     self.session.verdict(if affordable {
                         verdict
@@ -242,11 +279,13 @@ impl<'c> Talk<'c> {
                     let appended = loop {
                         let facts = Facts {
                             listener: &self.door.name,
-                            peer: *self.peer,
-                            local: self.local,
+                            peer: self.peer(),
+                            local: self.local(),
                             tls: self.secure.as_deref().map(|secure| &secure.agreed),
+                            introduction: introduction(self.told.as_deref(), self.admitted),
                             times: self.noted.times.on_the_wall(
                                 self.core,
+                                self.secure.as_deref(),
                                 self.place.opened(),
                                 self.input_at,
                             ),
@@ -566,8 +605,8 @@ fn farewell_reply(ending: Ending) -> &'static Reply {
     match ending {
         Ending::Idle => Reply::IDLE_TIMEOUT,
         Ending::Transaction => Reply::TRANSACTION_TIMEOUT,
-        // A handshake has no reply; its session ends without one.
-        Ending::Session | Ending::Handshake => Reply::SESSION_TIMEOUT,
+        // A handshake and a header have no reply; their connection ends without one.
+        Ending::Session | Ending::Handshake | Ending::Proxy => Reply::SESSION_TIMEOUT,
         Ending::DataRate => Reply::DATA_TOO_SLOW,
         Ending::Shutdown => Reply::SHUTTING_DOWN,
     }

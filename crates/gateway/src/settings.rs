@@ -5,8 +5,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use inrush_policy::{ConnectionLimits, Rate};
-use inrush_proto::{BareNewline, Tls};
+use inrush_policy::{ConnectionLimits, FailureLimits, Rate};
+use inrush_proto::{BareNewline, Kind, Tls, UnauthorizedPipelining};
 
 use crate::tls::TlsSettings;
 
@@ -29,10 +29,20 @@ pub struct ListenerSettings {
     pub name: String,
     /// Addresses to listen on; port 0 lets the kernel choose one.
     pub addresses: Vec<SocketAddr>,
+    /// What it is for.
+    pub kind: Kind,
     /// Whether it speaks TLS.
     pub tls: Tls,
     /// Whether clients are asked for a certificate under TLS; they need not have one.
     pub client_certificates: bool,
+    /// Networks whose connections have to begin with a PROXY header.
+    pub proxy_protocol_from: Vec<String>,
+    /// Networks whose clients may say with XCLIENT who their own client is.
+    pub xclient_from: Vec<String>,
+    /// How long a client waits for the greeting; who speaks before it is refused. 0 = no wait, nobody is looked at.
+    pub greet_delay: Duration,
+    /// What happens to a client that sends on without waiting for replies.
+    pub unauthorized_pipelining: UnauthorizedPipelining,
     /// What happens to a bare CR or LF in DATA.
     pub bare_newline: BareNewline,
 }
@@ -42,8 +52,13 @@ impl Default for ListenerSettings {
         Self {
             name: "mx".to_owned(),
             addresses: vec![SocketAddr::from(([127, 0, 0, 1], 2525))],
+            kind: Kind::default(),
             tls: Tls::default(),
             client_certificates: false,
+            proxy_protocol_from: Vec::new(),
+            xclient_from: Vec::new(),
+            greet_delay: Duration::ZERO,
+            unauthorized_pipelining: UnauthorizedPipelining::default(),
             bare_newline: BareNewline::default(),
         }
     }
@@ -64,8 +79,16 @@ pub struct Timeouts {
     pub min_data_rate: u32,
     /// The time over which `min_data_rate` is measured.
     pub min_data_rate_window: Duration,
+    /// From the accept to the end of a proxy's header; then the connection is closed (proxy-protocol.txt §2: at least 3 s).
+    pub proxy_timeout: Duration,
     /// From STARTTLS, or from the accept under implicit TLS, to the end of the TLS handshake; then the connection is closed.
     pub handshake_timeout: Duration,
+    /// How long the reply to an error is held back once a session has made more than `tarpit_after` of them. 0 = not at all.
+    pub tarpit_delay: Duration,
+    /// Errors and refused recipients of one session that are answered at once.
+    pub tarpit_after: u32,
+    /// How long the reply to a failed login is held back.
+    pub login_failure_delay: Duration,
     /// How long a running transaction may go on after the request to stop.
     pub drain_deadline: Duration,
     /// How long a write of the log may take before new mail is refused with 451 4.3.0 and sessions that wait for it are ended with 421 4.3.0.
@@ -81,7 +104,11 @@ impl Default for Timeouts {
             session_timeout: Duration::from_mins(30),
             min_data_rate: 500,
             min_data_rate_window: Duration::from_mins(1),
+            proxy_timeout: Duration::from_secs(5),
             handshake_timeout: Duration::from_secs(30),
+            tarpit_delay: Duration::from_secs(1),
+            tarpit_after: 5,
+            login_failure_delay: Duration::from_secs(2),
             drain_deadline: Duration::from_secs(30),
             log_hung_after: Duration::from_secs(10),
         }
@@ -99,6 +126,8 @@ pub struct Budgets {
     pub pending_bytes_max: u64,
     /// TLS handshakes under way on one core, then 454 4.7.0, or the end of the connection under implicit TLS.
     pub handshakes_max: u32,
+    /// Logins that may fail, on all cores together, then 454 4.7.0.
+    pub login_failures: FailureLimits,
 }
 
 impl Default for Budgets {
@@ -112,6 +141,7 @@ impl Default for Budgets {
             },
             pending_bytes_max: 256 << 20,
             handshakes_max: 256,
+            login_failures: FailureLimits::default(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
 
-use rustix::net::{SendFlags, Shutdown};
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::CpuSet;
 
@@ -81,6 +81,16 @@ pub(crate) fn send_last(fd: RawFd, octets: &[u8]) -> usize {
             let _ = rustix::net::shutdown(socket, Shutdown::Write);
         }
         sent
+    })
+}
+
+/// Whether something can be received from the socket `fd` now, be it the end.
+///
+/// The caller owns a socket behind `fd` that is still open.
+pub(crate) fn has_input(fd: RawFd) -> bool {
+    let mut octet = [0];
+    with_socket(fd, |socket| {
+        rustix::net::recv(socket, &mut octet, RecvFlags::PEEK | RecvFlags::DONTWAIT).is_ok()
     })
 }
 

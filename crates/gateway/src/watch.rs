@@ -27,12 +27,16 @@ const LARGE_BUFFER_IDLE: Duration = Duration::from_secs(2);
 pub(crate) enum Stage {
     /// The peer's next octets.
     Input,
+    /// The header of a proxy.
+    Proxy,
     /// The peer's part of a TLS handshake.
     Handshake,
     /// The peer's taking of our replies.
     Output,
     /// The log, or another part of this machine.
     Commit,
+    /// The end of a time for which we make it wait.
+    Rest,
     /// The peer's hanging up after the last reply.
     Farewell,
 }
@@ -48,6 +52,8 @@ pub(crate) enum Ending {
     Session,
     /// Mail data came slower than `min_data_rate`.
     DataRate,
+    /// The header of a proxy took longer than `proxy_timeout`.
+    Proxy,
     /// The TLS handshake took longer than `handshake_timeout`.
     Handshake,
     /// The gateway stops.
@@ -99,7 +105,7 @@ impl Slot {
     /// The session now waits for `stage`.
     pub(crate) fn enter(&self, stage: Stage, now: u64) {
         // While it waited for us nothing was read: that time does not count against the peer's rate.
-        if self.stage.get() == Stage::Commit && self.data.get().is_some() {
+        if matches!(self.stage.get(), Stage::Commit | Stage::Rest) && self.data.get().is_some() {
             self.data.set(Some(DataWindow { since: now, octets: 0 }));
         }
         // Waiting for input once more is not input: only octets renew that time.
@@ -138,6 +144,11 @@ impl Slot {
     /// Sends the last octets, as many as the kernel takes at once, and ends that direction; gives back how many.
     pub(crate) fn send_last(&self, octets: &[u8]) -> usize {
         system::send_last(self.fd, octets)
+    }
+
+    /// Whether something has come that was not received yet, be it the end.
+    pub(crate) fn has_input(&self) -> bool {
+        system::has_input(self.fd)
     }
 
     /// Ends both directions of the connection at once.
@@ -259,6 +270,7 @@ impl Watch {
 /// |---|---|---|
 /// | waits for us | – | nothing |
 /// | has its ending, or says farewell | [`FAREWELL`] ago | cut off |
+/// | waits for a proxy's header | proxy timeout | end |
 /// | shakes hands | handshake timeout | end |
 /// | does not take our replies | idle timeout | cut off |
 /// | session open | session timeout | end |
@@ -274,10 +286,13 @@ fn due(slot: &Slot, now: u64, timeouts: &Timeouts, pressure: bool) -> Option<Due
         Stage::Commit => return None,
         Stage::Farewell => return (in_stage > FAREWELL).then_some(Due::CutOff),
         Stage::Output if in_stage > idle_timeout => return Some(Due::CutOff),
-        Stage::Output | Stage::Input | Stage::Handshake => {}
+        Stage::Output | Stage::Input | Stage::Handshake | Stage::Proxy | Stage::Rest => {}
     }
     if slot.ending.get().is_some() {
         return (elapsed(slot.ending_since.get()) > FAREWELL).then_some(Due::CutOff);
+    }
+    if slot.stage.get() == Stage::Proxy && in_stage > timeouts.proxy_timeout {
+        return Some(Due::End(Ending::Proxy));
     }
     if slot.stage.get() == Stage::Handshake && in_stage > timeouts.handshake_timeout {
         return Some(Due::End(Ending::Handshake));
@@ -339,6 +354,14 @@ mod tests {
         slot.enter(Stage::Handshake, 5 * SECOND);
         assert_eq!(due(&slot, 35 * SECOND, &timeouts(), false), None);
         assert_eq!(due(&slot, 36 * SECOND, &timeouts(), false), Some(Due::End(Ending::Handshake)));
+    }
+
+    #[test]
+    fn a_header_of_a_proxy_has_its_own_time() {
+        let slot = waiting_for_input();
+        slot.enter(Stage::Proxy, 0);
+        assert_eq!(due(&slot, 5 * SECOND, &timeouts(), false), None);
+        assert_eq!(due(&slot, 6 * SECOND, &timeouts(), false), Some(Due::End(Ending::Proxy)));
     }
 
     #[test]

@@ -20,10 +20,20 @@ use crate::cli::{Cli, Command};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// A broken invariant ends the process in every build, as `panic = "abort"` has it in a release: recovery decides what is there.
+fn end_on_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        std::process::abort();
+    }));
+}
+
 /// Version of the program.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn main() -> ExitCode {
+    end_on_panic();
     let command = Cli::parse().command;
     let prints = command.only_prints();
     let result = match command {

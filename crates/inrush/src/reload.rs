@@ -1,16 +1,17 @@
-//! What a running gateway takes over without a restart: certificates, recipients and networks, when their files change and on SIGHUP.
+//! What a running gateway takes over without a restart: certificates, recipients, users and networks, when their files change and on SIGHUP.
 //!
 //! What is broken is said and changes nothing: the gateway goes on with what it has. Settings that wait for the next start are named.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use inrush_config::{AccessSources, Config, ConfigErrors, RecipientSources};
+use inrush_config::{AccessSources, Config, RecipientSources};
 use inrush_gateway::tls::{Certificates, SharedCertificates, TlsSettings};
-use inrush_policy::{AccessList, Shared, SharedRecipients};
+use inrush_policy::{AccessList, Shared, SharedRecipients, Verifier};
 
 /// How often the files are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -26,17 +27,21 @@ pub(crate) struct Reload {
     sources_seen: Vec<Seen>,
     networks: AccessSources,
     networks_seen: Vec<Seen>,
+    users: Option<PathBuf>,
+    users_seen: Vec<Seen>,
 }
 
 /// What tells one state of a file from another, also when it was put in its place by a rename or through a symbolic link: the time of
-/// its last change (of what it holds, and of anything about it), its octets, its inode.
-type Seen = Option<(SystemTime, (i64, i64), u64, u64)>;
+/// the last change of anything about it, its octets, its inode.
+type Seen = Option<((i64, i64), u64, u64)>;
 
 /// Where the gateway reads what is taken over.
 pub(crate) struct Running {
     pub(crate) recipients: Arc<SharedRecipients>,
     pub(crate) access: Arc<Shared<AccessList>>,
     pub(crate) certificates: SharedCertificates,
+    /// Where there are users.
+    pub(crate) verifier: Option<Arc<Verifier>>,
 }
 
 impl Reload {
@@ -51,6 +56,8 @@ impl Reload {
             sources_seen: Vec::new(),
             networks: config.access_sources.clone(),
             networks_seen: Vec::new(),
+            users: config.users.clone(),
+            users_seen: Vec::new(),
         };
         reload.look();
         reload
@@ -102,38 +109,45 @@ impl Reload {
         self.look();
         running.access.replace(access);
         running.recipients.replace(recipients);
-        tracing::info!("reloaded: certificates, networks and recipients");
+        self.read_users(running);
+        tracing::info!("reloaded: certificates, networks, recipients and users");
     }
 
     /// Reads again what has changed.
     fn files(&mut self, running: &Running) {
         let (tls_seen, sources_seen) = (self.tls_seen.clone(), self.sources_seen.clone());
-        let networks_seen = self.networks_seen.clone();
+        let (networks_seen, users_seen) = (self.networks_seen.clone(), self.users_seen.clone());
         self.look();
-        if self.tls_seen != tls_seen {
-            match Certificates::load(&self.tls) {
-                Ok(certificates) => {
-                    running.certificates.replace(certificates);
-                    tracing::info!("certificates reloaded");
-                }
-                Err(errors) => {
-                    for error in errors {
-                        tracing::error!("certificates not reloaded, the old ones stay: {error}");
-                    }
-                }
-            }
+        if self.tls_seen != tls_seen
+            && let Some(certificates) = taken("certificates", Certificates::load(&self.tls))
+        {
+            running.certificates.replace(certificates);
+            tracing::info!("certificates reloaded");
         }
         if self.sources_seen != sources_seen
-            && let Some(recipients) = taken("recipients", self.sources.read())
+            && let Some(recipients) = taken("recipients", self.sources.read().map_err(|errors| errors.0))
         {
             running.recipients.replace(recipients);
             tracing::info!("recipients reloaded");
         }
+        if self.users_seen != users_seen {
+            self.read_users(running);
+        }
         if self.networks_seen != networks_seen
-            && let Some(access) = taken("networks", self.networks.read())
+            && let Some(access) = taken("networks", self.networks.read().map_err(|errors| errors.0))
         {
             running.access.replace(access);
             tracing::info!("networks reloaded");
+        }
+    }
+
+    /// Reads the users again. A file with another name waits for the next start.
+    fn read_users(&self, running: &Running) {
+        if let (Some(path), Some(verifier)) = (&self.users, &running.verifier) {
+            match verifier.reload(path) {
+                Ok(users) => tracing::info!(users, "users reloaded"),
+                Err(error) => tracing::error!("users not reloaded, the old ones stay: {error}"),
+            }
         }
     }
 
@@ -145,13 +159,14 @@ impl Reload {
         self.tls_seen = files.map(|path| state(path)).collect();
         self.sources_seen = self.sources.files().map(state).collect();
         self.networks_seen = self.networks.files().map(state).collect();
+        self.users_seen = self.users.iter().map(|path| state(path)).collect();
     }
 }
 
 /// What was read, or `None` with a line for each mistake.
-fn taken<T>(what: &str, read: Result<T, ConfigErrors>) -> Option<T> {
+fn taken<T, E: Display>(what: &str, read: Result<T, Vec<E>>) -> Option<T> {
     read.map_err(|errors| {
-        for error in &errors.0 {
+        for error in &errors {
             tracing::error!("{what} not reloaded, the old ones stay: {error}");
         }
     })
@@ -161,7 +176,7 @@ fn taken<T>(what: &str, read: Result<T, ConfigErrors>) -> Option<T> {
 fn state(path: &Path) -> Seen {
     use std::os::unix::fs::MetadataExt as _;
     let found = std::fs::metadata(path).ok()?;
-    Some((found.modified().ok()?, (found.ctime(), found.ctime_nsec()), found.len(), found.ino()))
+    Some(((found.ctime(), found.ctime_nsec()), found.len(), found.ino()))
 }
 
 /// The settings that differ between two dumps and are not taken over while the gateway runs.

@@ -1,6 +1,7 @@
 //! `inrush serve`: start everything, wait for a reason to end, end in order.
 
 use std::io::{self, IsTerminal as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
@@ -8,9 +9,9 @@ use std::thread;
 
 use anyhow::Context as _;
 use inrush_config::Config;
-use inrush_gateway::{CoreError, Gateway, Start};
+use inrush_gateway::{CoreError, Gateway, Logins, Start};
 use inrush_log::{DamageKind, RecoveryReport};
-use inrush_policy::{Shared, SharedRecipients};
+use inrush_policy::{Failures, Shared, SharedRecipients, Users, Verifier, VerifierSettings};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
@@ -39,6 +40,8 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
     let (ends, end) = mpsc::channel();
     // Before anything is started, so that no signal finds a half-started gateway without a handler.
     let reload = Reload::new(&config, arguments.config.as_deref());
+    // Before the cores, whose processors its threads would else share.
+    let logins = config.users.as_deref().map(logins).transpose()?;
     let Config { gateway, session, log, data_dir, node, recipients, access, certificates, admin, .. } =
         config;
     let recipients = Arc::new(SharedRecipients::new(recipients));
@@ -47,6 +50,7 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
         recipients: Arc::clone(&recipients),
         access: Arc::clone(&access),
         certificates: certificates.clone(),
+        verifier: logins.as_ref().map(|logins| Arc::clone(&logins.verifier)),
     };
     let reload = reload.start(running).context("reload thread")?;
     forward_signals(ends.clone(), reload)?;
@@ -61,6 +65,7 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
             node,
             recipients,
             access,
+            logins,
             certificates,
             version: crate::VERSION,
         },
@@ -114,6 +119,16 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
         Err(error) => tracing::error!("{error:#}"),
     }
     result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Addresses and users with failed logins that are kept at a time.
+const FAILURES_KEYS_MAX: usize = 100_000;
+
+/// What verifies the logins of the users in `path`.
+fn logins(path: &Path) -> anyhow::Result<Logins> {
+    let verifier = Verifier::start(Users::load(path)?, VerifierSettings::default());
+    let verifier = Arc::new(verifier.context("threads that verify passwords")?);
+    Ok(Logins { verifier, failures: Arc::new(Failures::new(FAILURES_KEYS_MAX)) })
 }
 
 /// Waits for all cores; the first error of one is the error of all.

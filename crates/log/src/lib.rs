@@ -44,7 +44,7 @@ pub use directory::{DataDirectory, OpenError, log_directory, parse_log_directory
 pub use envelope::{
     Attribute, Attributes, BodyFindings, BodyType, ChunkRef, Chunks, ENVELOPE_VERSION, Envelope,
     EnvelopeAttribute, EnvelopeError, EnvelopeRecipient, EnvelopeRef, PhaseTimes, Protocol, Recipient,
-    Recipients, Ret, Span, Transfer, attribute_kind, notify, received,
+    Recipients, Ret, Span, Transfer, attribute_kind, notify, prepended, received,
 };
 pub use error::{AppendError, NoSpace, Poisoned};
 pub use fresh::{Fresh, FreshReceiver};

@@ -238,8 +238,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
     use crate::table::{
-        ConnectionRefusal, Counter, Family, LogRefusal, Phase, Retired, SessionEnd, Timeout, TlsFailure,
-        TlsVersion,
+        ConnectionRefusal, Counter, Family, LogRefusal, Login, Phase, ProxyConnection, ProxyFailure, Retired,
+        SessionEnd, Timeout, TlsFailure, TlsVersion,
     };
 
     #[test]
@@ -249,6 +249,9 @@ mod tests {
         cells.extend(SessionEnd::ALL.iter().map(|key| key.cell()));
         cells.extend(Timeout::ALL.iter().map(|key| key.cell()));
         cells.extend(LogRefusal::ALL.iter().map(|key| key.cell()));
+        cells.extend(ProxyConnection::ALL.iter().map(|key| key.cell()));
+        cells.extend(ProxyFailure::ALL.iter().map(|key| key.cell()));
+        cells.extend(Login::ALL.iter().map(|key| key.cell()));
         cells.extend(TlsVersion::ALL.iter().map(|key| key.cell()));
         cells.extend(TlsFailure::ALL.iter().map(|key| key.cell()));
         cells.extend(Retired::ALL.iter().map(|key| key.cell()));

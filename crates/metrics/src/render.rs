@@ -19,8 +19,8 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::histogram::Distribution;
 use crate::snapshot::{Consumer, Metrics, Snapshot};
 use crate::table::{
-    ConnectionRefusal, Counter, Family, Gauge, Histogram, Kind, LogRefusal, Metric, Phase, Retired,
-    SessionEnd, Timeout, TlsFailure, TlsVersion, rows,
+    ConnectionRefusal, Counter, Family, Gauge, Histogram, Kind, LogRefusal, Login, Metric, Phase,
+    ProxyConnection, ProxyFailure, Retired, SessionEnd, Timeout, TlsFailure, TlsVersion, rows,
 };
 
 /// Text format of an exposition.
@@ -115,6 +115,9 @@ impl Out<'_> {
         self.family::<SessionEnd>(snapshot)?;
         self.family::<Timeout>(snapshot)?;
         self.family::<LogRefusal>(snapshot)?;
+        self.family::<ProxyConnection>(snapshot)?;
+        self.family::<ProxyFailure>(snapshot)?;
+        self.family::<Login>(snapshot)?;
         self.family::<TlsVersion>(snapshot)?;
         self.family::<TlsFailure>(snapshot)?;
         self.family::<Retired>(snapshot)

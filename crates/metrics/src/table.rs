@@ -139,6 +139,9 @@ plain! {
     LogHangs "inrush_log_hangs_total" [] "Times that the disk did not answer for longer than hung_after.";
     ConnectionsUntracked "inrush_connections_untracked_total" [] "Sessions that limits per address and network did not see, since too many addresses had sessions.";
     TlsPlaintextDiscarded "inrush_tls_plaintext_discarded_bytes_total" [] "Octets that came behind STARTTLS without TLS and were thrown away (RFC 3207 §4.2).";
+    UnauthorizedPipelining "inrush_unauthorized_pipelining_total" [] "Commands with more behind them than the client may send before their reply (RFC 2920).";
+    Introductions "inrush_xclient_total" [] "XCLIENT commands that were obeyed.";
+    Tarpits "inrush_tarpit_total" [] "Replies held back for `tarpit_delay`.";
     BusyMicroseconds "inrush_busy_seconds_total" ["core"] "CPU time of the thread of a core, by core.";
 }
 
@@ -191,6 +194,19 @@ families! {
         FreeInodesLow "free_inodes_low" "The file system has fewer free inodes than it must keep: 452.";
         Hung "hung" "The disk has not answered for longer than `hung_after`: 451.";
     }
+    /// On whose behalf a proxy's connections were.
+    ProxyConnection "inrush_proxy_connections_total" "reason" "Connections with a PROXY header, by what it said." {
+        Client "client" "A client, whose address it named.";
+        Unknown "unknown" "A client without an address.";
+        Local "local" "The proxy itself: a health check.";
+    }
+    /// Why a proxy's connection was closed.
+    ProxyFailure "inrush_proxy_failures_total" "reason" "Connections from `proxy_protocol_from` that were closed for want of a PROXY header, by reason." {
+        Missing "missing" "It began with something else.";
+        Malformed "malformed" "The header breaks the protocol.";
+        Timeout "proxy_timeout" "It did not come within `proxy_timeout`.";
+        Closed "closed" "The connection was closed before it was whole.";
+    }
     /// TLS handshakes by version.
     TlsVersion "inrush_tls_handshakes_total" "tls" "TLS handshakes done, by version." {
         Tls12 "TLSv1.2" "RFC 5246";
@@ -208,6 +224,14 @@ families! {
         Budget "handshakes_max" "The core has as many handshakes under way as it may have: 454, or the connection was closed.";
         Memory "pending_bytes_max" "The core's budget of memory is spent: 454, or the connection was closed.";
         Internal "internal" "An error of the gateway.";
+    }
+    /// What became of an AUTH exchange.
+    Login "inrush_logins_total" "reason" "AUTH exchanges that ended with credentials, by what became of them." {
+        Accepted "accepted" "They are those of a user.";
+        Refused "refused" "They are not.";
+        Address "failures_per_address" "Not tried: too many logins from the address have failed.";
+        User "failures_per_user" "Not tried: too many logins of the user have failed.";
+        Unavailable "unavailable" "Not tried: too many logins wait to be verified.";
     }
     /// Why a segment was retired.
     Retired "inrush_log_segments_retired_total" "reason" "Log segments retired, by reason." {
@@ -457,6 +481,9 @@ pub fn all() -> Vec<Metric> {
         SessionEnd::METRIC,
         Timeout::METRIC,
         LogRefusal::METRIC,
+        ProxyConnection::METRIC,
+        ProxyFailure::METRIC,
+        Login::METRIC,
         TlsVersion::METRIC,
         TlsFailure::METRIC,
         Retired::METRIC,

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use inrush_metrics::table::{self, LABELS};
 use inrush_metrics::{
     ConnectionRefusal, Consumer, CoreWriter, Counter, Engine, Family, Format, Gauge, Histogram, Kind,
-    LogRefusal, Metrics, Names, Phase, ReplyName, Retired, SessionEnd, Timeout, TlsFailure, TlsVersion,
-    documentation,
+    LogRefusal, Login, Metrics, Names, Phase, ProxyConnection, ProxyFailure, ReplyName, Retired, SessionEnd,
+    Timeout, TlsFailure, TlsVersion, documentation,
 };
 
 /// Two cores on which everything that is declared has moved.
@@ -46,6 +46,9 @@ fn move_all(writer: &CoreWriter) {
     each::<SessionEnd>(writer);
     each::<Timeout>(writer);
     each::<LogRefusal>(writer);
+    each::<ProxyConnection>(writer);
+    each::<ProxyFailure>(writer);
+    each::<Login>(writer);
     each::<TlsVersion>(writer);
     each::<TlsFailure>(writer);
     each::<Retired>(writer);

@@ -32,7 +32,7 @@ pub use rates::{
 };
 pub use recipients::{DomainError, Recipients, Verdict};
 pub use shared::{Loaded, Shared};
-pub use users::{Outcome, Users, UsersError};
+pub use users::{Outcome, Users, UsersError, user_key};
 pub use verifier::{Busy, OnDone, Verifier, VerifierSettings};
 
 /// The table that all cores read.

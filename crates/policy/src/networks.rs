@@ -36,7 +36,7 @@ pub enum NetworkError {
 impl fmt::Display for NetworkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Syntax => f.write_str("not a network, such as 192.0.2.0/24 or 2001:db8::/32"),
+            Self::Syntax => f.write_str("is not a network, such as 192.0.2.0/24 or 2001:db8::/32"),
             Self::HostBits { meant } => write!(f, "has bits set behind its length: {meant} is the network"),
         }
     }

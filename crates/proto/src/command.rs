@@ -39,7 +39,13 @@ pub enum Verb {
     Quit,
     /// RFC 3207 §4
     StartTls,
-    /// A known command of SMTP or an extension that is not offered here: AUTH, ETRN, SEND, TURN …
+    /// RFC 4954 §4
+    Auth,
+    /// RFC 2033 §4.1
+    Lhlo,
+    /// Postfix's XCLIENT_README
+    Xclient,
+    /// A known command of SMTP or an extension that is not offered here: ETRN, SEND, TURN …
     NotOffered,
     /// A request line of HTTP: a browser, a scanner, or someone who makes a browser talk to us.
     Http,
@@ -49,7 +55,7 @@ pub enum Verb {
 
 impl Verb {
     /// Every verb, in the order of [`Verb::index`].
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Helo,
         Self::Ehlo,
         Self::Mail,
@@ -63,6 +69,9 @@ impl Verb {
         Self::Help,
         Self::Quit,
         Self::StartTls,
+        Self::Auth,
+        Self::Lhlo,
+        Self::Xclient,
         Self::NotOffered,
         Self::Http,
         Self::Unknown,
@@ -89,10 +98,19 @@ impl Verb {
             Self::Help => "help",
             Self::Quit => "quit",
             Self::StartTls => "starttls",
+            Self::Auth => "auth",
+            Self::Lhlo => "lhlo",
+            Self::Xclient => "xclient",
             Self::NotOffered => "not_offered",
             Self::Http => "http",
             Self::Unknown => "unknown",
         }
+    }
+
+    /// Whether a command by itself leads to no mail.
+    pub(crate) const fn leads_nowhere(self) -> bool {
+        use Verb::{Ehlo, Expn, Helo, Help, Lhlo, Noop, Rset, Vrfy};
+        matches!(self, Helo | Ehlo | Lhlo | Rset | Noop | Vrfy | Expn | Help)
     }
 
     /// Splits a line without its CRLF into the verb and what follows it, from the separating space on.
@@ -119,9 +137,9 @@ impl Verb {
                 b"VRFY" => Self::Vrfy,
                 b"EXPN" => Self::Expn,
                 b"HELP" => Self::Help,
-                b"AUTH" | b"BURL" | b"ETRN" | b"ATRN" | b"TURN" | b"SEND" | b"SOML" | b"SAML" => {
-                    Self::NotOffered
-                }
+                b"AUTH" => Self::Auth,
+                b"LHLO" => Self::Lhlo,
+                b"BURL" | b"ETRN" | b"ATRN" | b"TURN" | b"SEND" | b"SOML" | b"SAML" => Self::NotOffered,
                 b"POST" | b"HEAD" => Self::Http,
                 _ => Self::Unknown,
             };
@@ -130,7 +148,10 @@ impl Verb {
         if is(b"STARTTLS") {
             return Self::StartTls;
         }
-        if is(b"XCLIENT") || is(b"XFORWARD") {
+        if is(b"XCLIENT") {
+            return Self::Xclient;
+        }
+        if is(b"XFORWARD") {
             return Self::NotOffered;
         }
         // HTTP methods are upper case by definition (RFC 9110 §9.1).

@@ -4,8 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 
+use crate::sasl::Mechanism;
 use crate::transaction::Transaction;
-use crate::{BareNewline, Extensions, Kind, Limits, Reply, Tls, Verb};
+use crate::xclient;
+use crate::{BareNewline, Extensions, Kind, Limits, Reply, Tls, UnauthorizedPipelining, Verb};
 
 /// Counts what sessions do. Called once for each command and each reply, on the thread of the session.
 pub trait Observe {
@@ -13,6 +15,8 @@ pub trait Observe {
     fn reply(&self, reply: &'static Reply);
     /// A command was recognised; its reply comes later.
     fn command(&self, verb: Verb);
+    /// More came behind a command than the client may send before its reply (RFC 2920 §3.1).
+    fn unauthorized_pipelining(&self) {}
 }
 
 /// An observer that counts nothing.
@@ -33,6 +37,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What happens to a bare CR or LF in DATA.
     pub bare_newline: BareNewline,
+    /// What happens to a client that does not wait for replies.
+    pub unauthorized_pipelining: UnauthorizedPipelining,
     /// What the listener is for.
     pub kind: Kind,
     /// Whether it speaks TLS.
@@ -47,6 +53,7 @@ impl Default for Settings {
             hostname: "localhost".to_owned(),
             limits: Limits::default(),
             bare_newline: BareNewline::default(),
+            unauthorized_pipelining: UnauthorizedPipelining::default(),
             kind: Kind::default(),
             tls: Tls::default(),
             extensions: Extensions::default(),
@@ -64,8 +71,8 @@ pub struct Context {
     settings: Settings,
     pub(crate) observer: Box<dyn Observe>,
     helo: Box<[u8]>,
-    /// Before TLS and under it.
-    ehlo: [Box<[u8]>; 2],
+    /// See [`Context::ehlo`].
+    ehlo: [Box<[u8]>; 4],
     mail_refusal: Cell<Option<&'static Reply>>,
     buffers: RefCell<Vec<Vec<u8>>>,
     // The box itself is what is kept: a session holds one pointer while no transaction is open.
@@ -86,7 +93,8 @@ impl Context {
             settings.hostname.push_str("localhost");
         }
         let helo = format!("250 {}\r\n", settings.hostname).into_bytes().into_boxed_slice();
-        let ehlo = [false, true].map(|secure| render_ehlo(&settings, secure).into_bytes().into_boxed_slice());
+        let ehlo = [(false, false), (false, true), (true, false), (true, true)]
+            .map(|(secure, trusted)| render_ehlo(&settings, secure, trusted).into_bytes().into_boxed_slice());
         Rc::new(Self {
             settings,
             observer,
@@ -112,6 +120,11 @@ impl Context {
     /// What happens to a bare CR or LF in DATA.
     pub fn bare_newline(&self) -> BareNewline {
         self.settings.bare_newline
+    }
+
+    /// What happens to a client that does not wait for replies.
+    pub fn unauthorized_pipelining(&self) -> UnauthorizedPipelining {
+        self.settings.unauthorized_pipelining
     }
 
     /// Extensions offered.
@@ -144,8 +157,9 @@ impl Context {
         &self.helo
     }
 
-    pub(crate) fn ehlo(&self, secure: bool) -> &[u8] {
-        &self.ehlo[usize::from(secure)]
+    /// The reply to EHLO under TLS or without, for a peer that may say who its client is or may not.
+    pub(crate) fn ehlo(&self, secure: bool, trusted: bool) -> &[u8] {
+        &self.ehlo[usize::from(secure) * 2 + usize::from(trusted)]
     }
 
     pub(crate) fn take_buffer(&self) -> Vec<u8> {
@@ -180,8 +194,8 @@ impl fmt::Debug for Context {
 }
 
 // RFC 5321 §4.1.1.1: the reply to EHLO, one keyword a line.
-fn render_ehlo(settings: &Settings, secure: bool) -> String {
-    let Settings { limits, extensions, tls, .. } = settings;
+fn render_ehlo(settings: &Settings, secure: bool, trusted: bool) -> String {
+    let Settings { limits, extensions, tls, kind, .. } = settings;
     let mut lines = vec![
         settings.hostname.clone(),
         "PIPELINING".to_owned(),
@@ -202,6 +216,13 @@ fn render_ehlo(settings: &Settings, secure: bool) -> String {
         if offered {
             lines.push(keyword.to_owned());
         }
+    }
+    // RFC 4954 §3; under TLS only, where the passwords may be sent.
+    if secure && *kind == Kind::Submission {
+        lines.push(format!("AUTH {}", Mechanism::ALL.map(Mechanism::name).join(" ")));
+    }
+    if trusted {
+        lines.push(format!("XCLIENT {}", xclient::ATTRIBUTES));
     }
     // RFC 9422 §4: the limits of a session and of a transaction; no limit depends on the domain of a recipient.
     lines.push(format!("LIMITS MAILMAX={} RCPTMAX={}", limits.transactions_max, limits.recipients_max));

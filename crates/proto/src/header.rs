@@ -1,12 +1,23 @@
-//! The header section: how long it is, and through how many hosts the message has come.
+//! The header section: how long it is, through how many hosts the message has come, and what a mail program may have left out.
 //!
 //! Looked at once, in the pieces in which the data leaves the session, line by line with `memchr`. It ends behind the first
 //! empty line, or before the first line that is no field: mail without any header is all body. A first line `From …`, as
 //! mailbox files have it, is let pass. Between two pieces only the state of the line that was cut is kept.
 //!
-//! Standards: RFC 5321 §4.4 (trace), §6.3 (loop detection); RFC 5322 §2.2 (fields), §2.1 (header section), §1.2.2 (names of fields).
+//! Standards: RFC 5321 §4.4 (trace), §6.3 (loop detection); RFC 6409 §8.2, §8.3 (Date, Message-ID); RFC 5322 §2.2 (fields), §2.1 (header section), §1.2.2 (names of fields).
 
-const TRACE: &[u8] = b"received";
+/// The names that are looked for, each with a first letter of its own.
+const NAMES: [&[u8]; 3] = [b"received", b"date", b"message-id"];
+const RECEIVED: u8 = 0;
+const DATE: u8 = 1;
+const MESSAGE_ID: u8 = 2;
+
+/// Octets of one of [`NAMES`] that a name begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Matched {
+    name: u8,
+    octets: u8,
+}
 
 /// Progress through the header section.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,6 +27,8 @@ pub(crate) struct Header {
     pending: u32,
     hops: u32,
     line: LineState,
+    has_date: bool,
+    has_message_id: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,10 +38,10 @@ enum LineState {
     Start,
     /// The line so far is one CR.
     Cr,
-    /// In the name of a field, of which so many octets are those of [`TRACE`]; `None`: it is another name.
-    Name(Option<u8>),
+    /// In the name of a field; `None`: it is none of [`NAMES`].
+    Name(Option<Matched>),
     /// In white space between name and colon, which old mail may have.
-    Gap(Option<u8>),
+    Gap(Option<Matched>),
     /// Nothing more to learn from this line, which belongs to the header section.
     Rest,
     /// The header section is over.
@@ -74,13 +87,16 @@ impl Header {
             (LineState::Start, b'\r') => LineState::Cr,
             // A folded line goes on with a field, and there must be one.
             (LineState::Start, b' ' | b'\t') if self.octets > 0 => LineState::Rest,
-            (LineState::Start, _) if is_name(octet) => LineState::Name(traced(0, octet)),
+            (LineState::Start, _) if is_name(octet) => LineState::Name(first(octet)),
             (LineState::Name(matched), _) if is_name(octet) => {
-                LineState::Name(matched.and_then(|matched| traced(matched, octet)))
+                LineState::Name(matched.and_then(|matched| matched.next(octet)))
             }
             (LineState::Name(matched) | LineState::Gap(matched), b':') => {
-                if matched.map(usize::from) == Some(TRACE.len()) {
-                    self.hops = self.hops.saturating_add(1);
+                match matched.and_then(Matched::whole) {
+                    Some(RECEIVED) => self.hops = self.hops.saturating_add(1),
+                    Some(DATE) => self.has_date = true,
+                    Some(MESSAGE_ID) => self.has_message_id = true,
+                    _ => {}
                 }
                 LineState::Rest
             }
@@ -104,17 +120,37 @@ impl Header {
     pub(crate) fn hops(&self) -> u32 {
         self.hops
     }
+
+    pub(crate) fn has_date(&self) -> bool {
+        self.has_date
+    }
+
+    pub(crate) fn has_message_id(&self) -> bool {
+        self.has_message_id
+    }
+}
+
+/// A name that begins with `octet`.
+fn first(octet: u8) -> Option<Matched> {
+    (0u8..).zip(NAMES).find_map(|(name, _)| Matched { name, octets: 0 }.next(octet))
+}
+
+impl Matched {
+    /// With one more octet, if the name goes on so.
+    fn next(self, octet: u8) -> Option<Self> {
+        let expected = NAMES[usize::from(self.name)].get(usize::from(self.octets))?;
+        (octet.to_ascii_lowercase() == *expected).then_some(Self { octets: self.octets + 1, ..self })
+    }
+
+    /// Which name it is, if it is all there.
+    fn whole(self) -> Option<u8> {
+        (NAMES[usize::from(self.name)].len() == usize::from(self.octets)).then_some(self.name)
+    }
 }
 
 /// Whether an octet may stand in the name of a field (RFC 5322 §2.2).
 fn is_name(octet: u8) -> bool {
     octet.is_ascii_graphic() && octet != b':'
-}
-
-/// How many octets of [`TRACE`] a name begins with that had `matched` before `octet`; `None` when it is another name.
-fn traced(matched: u8, octet: u8) -> Option<u8> {
-    let expected = TRACE.get(usize::from(matched))?;
-    (octet.to_ascii_lowercase() == *expected).then_some(matched + 1)
 }
 
 #[cfg(test)]
@@ -140,6 +176,26 @@ mod tests {
         }
         let octets: Vec<&[u8]> = message.chunks(1).collect();
         assert_eq!(inspect(&octets), (header, 3));
+    }
+
+    #[test]
+    fn finds_date_and_message_id() {
+        for (message, date, message_id) in [
+            (&b""[..], false, false),
+            (b"Date: x\r\nMessage-ID: <a@b>\r\n\r\n", true, true),
+            (b"DATE :x\r\nmessage-id:\r\n", true, true),
+            (b"Dat: x\r\nDates: x\r\nResent-Date: x\r\nMessage: x\r\n", false, false),
+            (b"Subject: x\r\n Date: folded\r\n\r\nMessage-ID: in the body\r\n", false, false),
+            (b"Received: x\r\nDate: x\r\n", true, false),
+        ] {
+            for cut in 0..=message.len() {
+                let mut header = Header::default();
+                header.inspect(&message[..cut]);
+                header.inspect(&message[cut..]);
+                let found = (header.has_date(), header.has_message_id());
+                assert_eq!(found, (date, message_id), "{} cut at {cut}", message.escape_ascii());
+            }
+        }
     }
 
     #[test]

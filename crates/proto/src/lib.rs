@@ -16,7 +16,6 @@
 pub mod client;
 pub mod proxy;
 pub mod sasl;
-pub mod submission;
 pub mod xclient;
 
 mod address;
@@ -41,8 +40,9 @@ pub use context::{Context, Observe, Settings, Unobserved};
 pub use inrush_scan::Findings;
 pub use limits::{
     BareNewline, Extensions, INPUT_OCTETS_MAX, Kind, Limits, PIECE_OCTETS_MAX, RECIPIENT_OCTETS, Tls,
+    UnauthorizedPipelining,
 };
 pub use parameters::{BodyType, MailParameters, Notify, RcptParameters, Return};
 pub use reply::Reply;
-pub use session::{Accepted, AppendFailure, Event, Phase, Progress, Session, Verdict};
+pub use session::{Accepted, AppendFailure, Event, Identity, Phase, Progress, Session, Verdict};
 pub use transaction::{PathSpan, Recipient, RecipientSpans, Span, Transaction};

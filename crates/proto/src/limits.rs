@@ -32,6 +32,12 @@ pub struct Limits {
     pub hops_max: u32,
     /// Protocol errors that are answered with their own reply; the next one gets 421 4.7.0.
     pub errors_max: u32,
+    /// Commands of one session; then 421 4.7.0.
+    pub commands_max: u32,
+    /// Commands since the last message that lead to none (NOOP, RSET, VRFY, EXPN, HELP, HELO, EHLO, LHLO); then 421 4.7.0.
+    pub junk_commands_max: u32,
+    /// Recipients of one session that were refused for good; then 421 4.7.0: somebody tries names.
+    pub refused_recipients_max: u32,
     /// Octets of addresses and DSN parameters of one transaction, and [`RECIPIENT_OCTETS`] more for each recipient; then
     /// 452 4.5.3. The envelope and a tail of the body share one record of 256 KiB in the log.
     pub envelope_octets_max: u32,
@@ -54,6 +60,9 @@ impl Default for Limits {
             header_bytes_max: 256 * 1024,
             hops_max: 100,
             errors_max: 10,
+            commands_max: 100_000,
+            junk_commands_max: 100,
+            refused_recipients_max: 100,
             envelope_octets_max: 192 * 1024,
             piece_octets_max: 252 * 1024,
             output_octets_max: 16 * 1024,
@@ -110,6 +119,21 @@ pub enum Kind {
     /// Port 25: mail for the domains of this host from anyone.
     #[default]
     Mx,
+    /// Port 465 or 587: mail for anyone from the users of this host (RFC 6409).
+    Submission,
+    /// Mail for the domains of this host from a neighbour that keeps a queue, with one reply for each recipient (RFC 2033).
+    Lmtp,
+}
+
+/// What happens to a client that sends more commands before it has seen that it may (RFC 2920 §3.1): behind HELO, EHLO, LHLO, DATA or
+/// AUTH, and in a session where PIPELINING was not offered. Only programs that do not listen do so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnauthorizedPipelining {
+    /// It is counted.
+    #[default]
+    Allow,
+    /// 503 5.5.0, and the connection is closed.
+    Reject,
 }
 
 /// Whether a listener speaks TLS, and from when on.

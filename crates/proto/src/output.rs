@@ -58,6 +58,16 @@ impl Output {
         self.buffer(context).extend_from_slice(wire);
     }
 
+    /// A 334 with a challenge in base64.
+    pub(crate) fn push_challenge(&mut self, context: &Context, challenge: &str) {
+        context.observer.reply(Reply::CHALLENGE);
+        let bytes = self.buffer(context);
+        // RFC 4954 §4: `334 ` with its space even where the challenge is empty; no text beside it.
+        for part in ["334 ", challenge, "\r\n"] {
+            bytes.extend_from_slice(part.as_bytes());
+        }
+    }
+
     /// The `250` for a message, which may not leave before `gate` is durable.
     pub(crate) fn push_accepted(&mut self, context: &Context, gate: u64, id: &str) {
         let reply = Reply::MESSAGE_ACCEPTED;
@@ -71,8 +81,9 @@ impl Output {
         bytes.push(b' ');
         bytes.extend_from_slice(id.as_bytes());
         bytes.extend_from_slice(b"\r\n");
-        if gate > durable {
-            debug_assert!(self.gates.back().is_none_or(|last| last.lsn <= gate), "a log only grows");
+        debug_assert!(self.gates.back().is_none_or(|last| last.lsn <= gate), "a log only grows");
+        // Behind the gate of the same message none is needed: it holds back everything.
+        if gate > durable && self.gates.back().is_none_or(|last| last.lsn < gate) {
             self.gates.push_back(Gate { lsn: gate, start });
         }
     }

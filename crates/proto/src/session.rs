@@ -7,7 +7,8 @@
 //!                                                ├──────────────────────────┘                        ▼           ▼
 //!                                                └───────────── appended() ◀── Event::Message ◀── mail data, chunks
 //! ```
-//! This file owns the branches; `session/greeting.rs`, `envelope.rs`, `data.rs` and `bdat.rs` hold what each phase does.
+//! This file owns the branches; `session/greeting.rs`, `tls.rs`, `auth.rs`, `introduction.rs`, `envelope.rs`, `data.rs` and `bdat.rs` hold what
+//! each phase does.
 //!
 //! Memory: a session is a few words. The transaction and the buffer of the replies exist only while they are needed
 //! and come from the pools of the [`Context`]. Mail data stays in the caller's buffer. Nothing is allocated in the
@@ -15,17 +16,23 @@
 //!
 //! Standards: RFC 5321 §3 and §4, RFC 2920 (pipelining); the others are named where they are obeyed.
 
+mod auth;
 mod bdat;
 mod data;
 mod envelope;
 mod greeting;
+mod introduction;
 mod tls;
 
 use std::rc::Rc;
 
 use crate::command::{self, Fault, Line, Verb};
 use crate::output::Output;
-use crate::{Body, Context, Limits, Recipient, Reply, Transaction};
+use crate::sasl::Credentials;
+use crate::xclient::Xclient;
+use crate::{Body, Context, Kind, Limits, Path, Recipient, Reply, Transaction, UnauthorizedPipelining};
+
+pub use auth::Identity;
 
 /// What [`Session::advance`] has done.
 #[derive(Debug)]
@@ -56,6 +63,14 @@ pub enum Event<'i> {
     Message(Body<'i>),
     /// Pieces of mail data were handed out, and their message will not be completed: throw them away.
     Aborted,
+    /// On a submission listener: may this user ([`Session::identity`]) send mail with this reverse-path? Answer with
+    /// [`Session::sender_verdict`]; parsing pauses until then.
+    Sender(Path<'i>),
+    /// The client says who it is. Answer with [`Session::authenticated`]; parsing pauses until then.
+    Authenticate(Box<Credentials>),
+    /// A peer that is trusted says who its client is. Answer with [`Session::introduced`], or [`Session::close_with`] when that
+    /// client may have no session; parsing pauses until then.
+    Introduced(Box<Xclient>),
     /// The client asks for TLS. Answer with [`Session::start_tls`]; parsing pauses until then.
     StartTls,
     /// So many replies wait that the session stops parsing. Take and send them, then call again; when all of them are
@@ -133,14 +148,16 @@ pub enum Phase {
 enum State {
     /// As commands.
     Command,
-    /// As the rest of a line that was too long.
-    LongLine,
+    /// As the rest of a line that was too long, then answered with this.
+    LongLine(&'static Reply),
+    /// As a line of an AUTH exchange.
+    Response,
     /// As mail data behind DATA.
     Data,
     /// As `remaining` octets behind BDAT; with a refusal they are thrown away and then answered with it.
     Bdat { remaining: u64, last: bool, refusal: Option<&'static Reply> },
-    /// Not at all.
-    Closed,
+    /// Not at all; by QUIT, or for another reason.
+    Closed { quit: bool },
 }
 
 /// The call of the caller that the session waits for.
@@ -150,6 +167,9 @@ enum Pause {
     Verdict,
     Stored,
     Appended,
+    Sender,
+    Authenticated,
+    Introduced,
     StartTls,
     /// The handshake.
     Secured,
@@ -168,19 +188,29 @@ pub struct Session {
     context: Rc<Context>,
     transaction: Option<Box<Transaction>>,
     output: Output,
-    /// The argument of HELO or EHLO.
+    /// Between AUTH and its end, and who it was then.
+    authentication: Option<Box<auth::Authentication>>,
+    /// The argument of HELO, EHLO or LHLO.
     hello_name: String,
     state: State,
     /// Octets at the front of the unconsumed input that hold no LF; for commands only.
     scanned: u32,
     errors: u32,
     transactions: u32,
-    /// QUIT was obeyed.
-    quit: bool,
+    commands: u32,
+    /// Commands since the last message that lead to none.
+    junk_commands: u32,
+    refused_recipients: u32,
     pause: Pause,
     hello: Hello,
     /// Under TLS.
     secure: bool,
+    /// May say who its client is.
+    trusted: bool,
+    /// What the peer says about itself behind EHLO is not what it has said about its client.
+    hello_is_fixed: bool,
+    /// How the client of the peer has greeted it.
+    hello_protocol: Option<Hello>,
     /// [`Event::Aborted`] is due.
     aborted: bool,
     /// The last MAIL was refused: what was pipelined behind it is out of sequence without the client being to blame.
@@ -195,15 +225,21 @@ impl Session {
             context,
             transaction: None,
             output: Output::default(),
+            authentication: None,
             hello_name: String::new(),
             state: State::Command,
             scanned: 0,
             errors: 0,
             transactions: 0,
-            quit: false,
+            commands: 0,
+            junk_commands: 0,
+            refused_recipients: 0,
             pause: Pause::No,
             hello: Hello::None,
             secure: false,
+            trusted: false,
+            hello_is_fixed: false,
+            hello_protocol: None,
             aborted: false,
             mail_refused: false,
         }
@@ -212,7 +248,8 @@ impl Session {
     // RFC 5321 §3.1, §4.3.1: the greeting.
     /// Says 220.
     pub fn greet(&mut self) {
-        self.say(Reply::READY);
+        // RFC 2033 §4.1: LMTP names itself.
+        self.say(if self.context.kind() == Kind::Lmtp { Reply::READY_LMTP } else { Reply::READY });
     }
 
     /// Takes octets in and gives one event back.
@@ -238,7 +275,8 @@ impl Session {
             }
             let event = match self.state {
                 State::Command => self.next_command(input, &mut at),
-                State::LongLine => self.drain_line(input, &mut at),
+                State::LongLine(reply) => self.drain_line(input, &mut at, reply),
+                State::Response => self.next_response(input, &mut at),
                 State::Data => self.next_data(input, &mut at),
                 State::Bdat { remaining, last, refusal: None } => {
                     self.next_chunk(input, &mut at, remaining, last)
@@ -246,7 +284,7 @@ impl Session {
                 State::Bdat { remaining, last, refusal: Some(reply) } => {
                     self.drain_chunk(input, &mut at, remaining, last, reply)
                 }
-                State::Closed => Some(Event::Close),
+                State::Closed { .. } => Some(Event::Close),
             };
             if let Some(event) = event {
                 break event;
@@ -282,9 +320,12 @@ impl Session {
         match appended {
             Ok(Accepted { gate, id }) => {
                 debug_assert!(id.bytes().all(|b| b.is_ascii_graphic()));
-                self.output.push_accepted(&self.context, gate, id);
+                for _ in 0..self.final_replies() {
+                    self.output.push_accepted(&self.context, gate, id);
+                }
+                self.junk_commands = 0;
             }
-            Err(failure) => self.say(failure.reply()),
+            Err(failure) => self.answer_message(failure.reply()),
         }
         self.finish_transaction();
         self.state = State::Command;
@@ -331,7 +372,7 @@ impl Session {
     /// next [`advance`](Self::advance) gives [`Event::Aborted`] if mail data is to be thrown away, then
     /// [`Event::Close`]. Also lets go of an answer that is owed.
     pub fn close_with(&mut self, reply: &'static Reply) {
-        if self.state != State::Closed {
+        if !self.is_closed() {
             self.say(reply);
             self.close();
         }
@@ -339,7 +380,7 @@ impl Session {
 
     /// Whether the client has ended the session with QUIT, and has been told so.
     pub fn has_quit(&self) -> bool {
-        self.quit
+        self.state == State::Closed { quit: true }
     }
 
     /// The open transaction; an empty one when there is none.
@@ -355,7 +396,7 @@ impl Session {
     /// Where the session stands.
     pub fn phase(&self) -> Phase {
         match self.state {
-            State::Closed => Phase::Closed,
+            State::Closed { .. } => Phase::Closed,
             _ if self.pause != Pause::No => Phase::Paused,
             State::Data | State::Bdat { .. } => Phase::MailData,
             _ if self.transaction.is_some() => Phase::Envelope,
@@ -370,14 +411,19 @@ impl Session {
     }
 
     // RFC 3848 §2, RFC 6531 §4.3: the `with` of the trace field.
-    /// The protocol of the session and its open transaction: `SMTP`, `ESMTP`, `ESMTPS`, `UTF8SMTP` or `UTF8SMTPS`.
+    /// The protocol of the session and its open transaction: `SMTP`, or `ESMTP`, `LMTP`, `UTF8SMTP` or `UTF8LMTP`, then `S` under TLS, then
+    /// `A` with an identity.
     pub fn protocol(&self) -> &'static str {
-        match (self.transaction().smtputf8(), self.secure) {
-            (true, true) => "UTF8SMTPS",
-            (true, false) => "UTF8SMTP",
-            (false, true) => "ESMTPS",
-            (false, false) if self.hello == Hello::Ehlo => "ESMTP",
-            (false, false) => "SMTP",
+        let names = match (self.context.kind() == Kind::Lmtp, self.transaction().smtputf8()) {
+            (false, false) => ["ESMTP", "ESMTPA", "ESMTPS", "ESMTPSA"],
+            (false, true) => ["UTF8SMTP", "UTF8SMTPA", "UTF8SMTPS", "UTF8SMTPSA"],
+            (true, false) => ["LMTP", "LMTPA", "LMTPS", "LMTPSA"],
+            (true, true) => ["UTF8LMTP", "UTF8LMTPA", "UTF8LMTPS", "UTF8LMTPSA"],
+        };
+        let plain = self.hello_protocol.unwrap_or(self.hello) != Hello::Ehlo;
+        match usize::from(self.secure) * 2 + usize::from(self.identity().is_some()) {
+            0 if plain && names[0] == "ESMTP" => "SMTP",
+            index => names[index],
         }
     }
 
@@ -389,6 +435,11 @@ impl Session {
     /// Protocol errors so far.
     pub fn errors(&self) -> u32 {
         self.errors
+    }
+
+    /// Recipients refused for good so far.
+    pub fn refused_recipients(&self) -> u32 {
+        self.refused_recipients
     }
 
     /// What this session shares with the others of its listener.
@@ -407,7 +458,7 @@ impl Session {
             self.close_with(Reply::NOT_SMTP);
             return None;
         }
-        let octets_max = self.limits().command_octets_max as usize;
+        let octets_max = self.line_octets_max();
         match command::first_line(rest, (self.scanned as usize).min(rest.len()), octets_max) {
             Line::Incomplete => {
                 // Bounded by `command_octets_max`.
@@ -417,7 +468,7 @@ impl Session {
             }
             Line::TooLong => {
                 self.scanned = 0;
-                self.state = State::LongLine;
+                self.state = State::LongLine(Reply::LINE_TOO_LONG);
             }
             Line::Broken { fault, octets } => {
                 self.scanned = 0;
@@ -430,19 +481,24 @@ impl Session {
             Line::Command { text, octets } => {
                 self.scanned = 0;
                 *at += octets;
-                return self.execute(text);
+                return self.execute(text, *at < input.len());
             }
         }
         None
     }
 
     // RFC 5321 §4.5.3.1.10: 500 for a line that is too long; it is thrown away up to its end.
-    fn drain_line<'i>(&mut self, input: &'i [u8], at: &mut usize) -> Option<Event<'i>> {
+    fn drain_line<'i>(
+        &mut self,
+        input: &'i [u8],
+        at: &mut usize,
+        reply: &'static Reply,
+    ) -> Option<Event<'i>> {
         match memchr::memchr(b'\n', &input[*at..]) {
             Some(end) => {
                 *at += end + 1;
                 self.state = State::Command;
-                self.refuse(Reply::LINE_TOO_LONG);
+                self.refuse(reply);
                 None
             }
             None => {
@@ -452,21 +508,29 @@ impl Session {
         }
     }
 
-    fn execute<'i>(&mut self, line: &'i [u8]) -> Option<Event<'i>> {
+    /// Obeys one line; `more` stands behind it.
+    fn execute<'i>(&mut self, line: &'i [u8], more: bool) -> Option<Event<'i>> {
         if line.is_empty() {
             self.refuse(Reply::EMPTY_COMMAND);
             return None;
         }
         let (verb, rest) = Verb::split(line);
         self.context.observer.command(verb);
+        if let Err(reply) = self.afford(verb, more) {
+            self.close_with(reply);
+            return None;
+        }
         match verb {
-            Verb::Helo | Verb::Ehlo => self.hello(verb, rest),
+            Verb::Helo | Verb::Ehlo | Verb::Lhlo => self.hello(verb, rest),
             Verb::StartTls => return self.starttls(rest),
+            Verb::Auth => return self.auth(rest),
+            Verb::Xclient => return self.xclient(rest),
             // Not BDAT: its chunk has to be taken first, and without MAIL it leads nowhere.
             Verb::Mail | Verb::Rcpt | Verb::Data | Verb::Vrfy if self.lacks_tls() => {
                 self.refuse(Reply::TLS_REQUIRED);
             }
-            Verb::Mail => self.mail(rest),
+            Verb::Mail | Verb::Vrfy if self.lacks_identity() => self.refuse(Reply::AUTH_REQUIRED),
+            Verb::Mail => return self.mail(rest),
             Verb::Rcpt => return self.rcpt(rest),
             Verb::Data => self.data(rest),
             Verb::Bdat => self.bdat(rest),
@@ -484,6 +548,30 @@ impl Session {
         None
     }
 
+    /// Whether the session may have one more command of this kind, with more behind it.
+    fn afford(&mut self, verb: Verb, more: bool) -> Result<(), &'static Reply> {
+        let context = Rc::clone(&self.context);
+        let limits = context.limits();
+        self.commands = self.commands.saturating_add(1);
+        if self.commands > limits.commands_max {
+            return Err(Reply::TOO_MANY_COMMANDS);
+        }
+        self.junk_commands = self.junk_commands.saturating_add(u32::from(verb.leads_nowhere()));
+        if self.junk_commands > limits.junk_commands_max {
+            return Err(Reply::TOO_MANY_JUNK_COMMANDS);
+        }
+        // RFC 2920 §3.1: behind these the client waits; and where PIPELINING was not offered, behind every command.
+        let waits = matches!(verb, Verb::Helo | Verb::Ehlo | Verb::Lhlo | Verb::Data | Verb::Auth);
+        let may_go_on = self.hello == Hello::Ehlo || matches!(verb, Verb::Quit | Verb::StartTls | Verb::Http);
+        if more && (waits || !may_go_on) {
+            context.observer.unauthorized_pipelining();
+            if context.unauthorized_pipelining() == UnauthorizedPipelining::Reject {
+                return Err(Reply::UNAUTHORIZED_PIPELINING);
+            }
+        }
+        Ok(())
+    }
+
     fn limits(&self) -> &Limits {
         self.context.limits()
     }
@@ -496,19 +584,30 @@ impl Session {
     // RFC 5321 §4.3.2, §3.8: 421 may answer any command when the connection has to go down.
     fn refuse(&mut self, reply: &'static Reply) {
         if reply.is_protocol_error() {
-            self.errors = self.errors.saturating_add(1);
-            if self.errors > self.limits().errors_max {
-                self.close_with(Reply::TOO_MANY_ERRORS);
-                return;
-            }
+            self.refuse_counted(reply);
+        } else {
+            self.say(reply);
         }
-        self.say(reply);
+    }
+
+    /// A refusal that counts as an error of the client.
+    fn refuse_counted(&mut self, reply: &'static Reply) {
+        self.errors = self.errors.saturating_add(1);
+        if self.errors > self.limits().errors_max {
+            self.close_with(Reply::TOO_MANY_ERRORS);
+        } else {
+            self.say(reply);
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed { .. })
     }
 
     fn close(&mut self) {
         self.pause = Pause::No;
         self.drop_transaction();
-        self.state = State::Closed;
+        self.state = State::Closed { quit: false };
     }
 
     /// Ends a transaction that has come to its end.
@@ -528,7 +627,7 @@ impl Session {
 
     fn resume(&mut self, expected: Pause) -> bool {
         // After `close_with` nothing is owed any more, and a late answer is no mistake.
-        debug_assert!(self.pause == expected || self.state == State::Closed, "an answer nobody asked for");
+        debug_assert!(self.pause == expected || self.is_closed(), "an answer nobody asked for");
         let right = self.pause == expected;
         if right {
             self.pause = Pause::No;

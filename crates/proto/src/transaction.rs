@@ -165,6 +165,16 @@ impl Transaction {
         message_octets(self.data.findings, self.data.chunking)
     }
 
+    /// Whether the header section has a `Date` (RFC 6409 §8.2).
+    pub fn has_date(&self) -> bool {
+        self.data.header.has_date()
+    }
+
+    /// Whether the header section has a `Message-ID` (RFC 6409 §8.3).
+    pub fn has_message_id(&self) -> bool {
+        self.data.header.has_message_id()
+    }
+
     /// `Received` fields in the header section.
     pub fn hops(&self) -> u32 {
         self.data.header.hops()

@@ -14,7 +14,7 @@ use std::path::Path as FilePath;
 
 use inrush_dialog::{Script, Storage};
 use inrush_proto::{
-    AppendFailure, Context, Limits, Path, Reply, Session, Settings, Tls, Unobserved, Verdict,
+    AppendFailure, Context, Kind, Limits, Path, Reply, Session, Settings, Tls, Unobserved, Verdict,
 };
 use support::{Caller, Counts, Outcome, Random, World};
 
@@ -82,6 +82,18 @@ fn settings(script: &Script) -> Settings {
             "envelope_octets_max" => limits.envelope_octets_max = number(),
             "piece_octets_max" => limits.piece_octets_max = number(),
             "output_octets_max" => limits.output_octets_max = number(),
+            "commands_max" => limits.commands_max = number(),
+            "junk_commands_max" => limits.junk_commands_max = number(),
+            "refused_recipients_max" => limits.refused_recipients_max = number(),
+            "kind" => {
+                settings.kind = match value.as_str() {
+                    "submission" => Kind::Submission,
+                    "lmtp" => Kind::Lmtp,
+                    other => panic!("{}: no kind {other}", script.name),
+                }
+            }
+            // The caller's.
+            "xclient" => assert_eq!(value, "on", "{}", script.name),
             "bare_newline" => settings.bare_newline = value.parse().unwrap(),
             "chunking" => settings.extensions.chunking = value.parse().unwrap(),
             "smtputf8" => settings.extensions.smtputf8 = value.parse().unwrap(),
@@ -104,6 +116,9 @@ fn settings(script: &Script) -> Settings {
 fn play(script: &Script, counts: &Counts, mut next: impl FnMut(usize) -> usize) -> Result<(), String> {
     let context = Context::new(settings(script), Box::new(counts.clone()));
     let mut caller = Caller::new(&context);
+    if script.settings.iter().any(|(name, _)| name == "xclient") {
+        caller.session.trust_introductions();
+    }
     let unavailable = script.settings.iter().any(|(name, value)| name == "tls" && value == "unavailable");
     let mut world = Scripted { script, stored: 0, tls: !unavailable };
     let input = script.input();
@@ -175,8 +190,12 @@ fn every_dialog_in_every_slicing() {
     every_reply_is_seen(&counts);
 }
 
-/// Said on behalf of the gateway, which alone knows when.
-const OF_THE_GATEWAY: [&Reply; 13] = [
+/// Said on behalf of the gateway, which alone knows when; and one that depends on what comes at once.
+const OF_THE_GATEWAY: [&Reply; 17] = [
+    Reply::AUTH_UNAVAILABLE,
+    Reply::AUTH_FAILURES_ADDRESS,
+    Reply::AUTH_FAILURES_USER,
+    Reply::UNAUTHORIZED_PIPELINING,
     Reply::SHUTTING_DOWN,
     Reply::TOO_MANY_CONNECTIONS,
     Reply::TOO_MANY_CONNECTIONS_ADDRESS,

@@ -29,6 +29,7 @@ const PACKAGES: &[Package] = &[
         modules: &[],
     },
     Package { name: "libnet-ssleay-perl", programs: &["perl"], modules: &["Net::SSLeay"] },
+    Package { name: "haproxy", programs: &["haproxy"], modules: &[] },
     Package { name: "openssl", programs: &["openssl"], modules: &[] },
     // Only promtool is used.
     Package { name: "prometheus", programs: &["promtool"], modules: &[] },

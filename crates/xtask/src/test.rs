@@ -1,5 +1,7 @@
-//! Everything that must hold, in one command: packages, lint, tidy, unit and integration tests, then the release
-//! binaries against real clients.
+//! Everything that must hold, in one command: packages, lint, tidy, unit and integration tests, then the programs against real clients.
+//!
+//! The programs are those of the test build, with the checks of debug builds in them: a second build of everything would take longer than
+//! all tests. Before a release, `--release` takes the programs as they are shipped.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -9,14 +11,20 @@ use anyhow::Context;
 
 use crate::{lint, packages, run};
 
-const BUILD_LIMIT: Duration = Duration::from_secs(40 * 60);
-const TEST_LIMIT: Duration = Duration::from_secs(40 * 60);
+const BUILD_LIMIT: Duration = Duration::from_secs(60 * 60);
+const TEST_LIMIT: Duration = Duration::from_secs(60 * 60);
+
+/// A program and the environment variable by which the tests find it.
+type Program = (&'static str, PathBuf);
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// No lint, and only a few rounds of the crash test
     #[arg(long)]
     quick: bool,
+    /// Test the programs as they are shipped
+    #[arg(long)]
+    release: bool,
     /// Only tests whose name contains this
     filter: Option<String>,
 }
@@ -30,17 +38,16 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if !arguments.quick {
         lint::run()?;
     }
-    everything(arguments)
-}
-
-/// Unit tests, dialogs in memory, simulations, replay of the fuzz corpora, the checks of `tidy`, and the release binaries against real
-/// clients. One build for all of them: asked for package by package, cargo would build what they share with other features once more.
-fn everything(arguments: &Arguments) -> anyhow::Result<()> {
-    run::step("the release binaries");
-    let binaries = release_binaries()?;
-    run::step("tests");
+    // One build for all of them: asked for package by package, cargo would build what they share with other features once more.
     let tests = ["test", "--locked", "--workspace"];
+    run::step("build");
     run::must(run::cargo().args(tests).arg("--no-run"), BUILD_LIMIT)?;
+    let binaries = if arguments.release {
+        release_binaries()?
+    } else {
+        programs(&[&tests[..], &["--no-run"]].concat())?
+    };
+    run::step("tests");
     let mut command = run::cargo();
     command.args(tests).envs(binaries);
     if arguments.quick && std::env::var_os("INRUSH_CRASH_ROUNDS").is_none() {
@@ -56,18 +63,27 @@ fn filtered<'c>(command: &'c mut Command, arguments: &Arguments) -> &'c mut Comm
     command
 }
 
-/// Builds the gateway and the load generator; their places as the environment variables that the tests read.
+/// Builds the gateway and the load generator as they are shipped; their places as the environment variables that the tests read.
 ///
 /// # Errors
 /// The build fails, or one of the two is not among what it made.
-pub(crate) fn release_binaries() -> anyhow::Result<[(&'static str, PathBuf); 2]> {
+pub(crate) fn release_binaries() -> anyhow::Result<[Program; 2]> {
     let build = ["build", "--locked", "--release", "--package", "inrush", "--package", "inrush-load"];
     run::must(run::cargo().args(build), BUILD_LIMIT)?;
-    // Everything is built by now; asked again, cargo only names the files.
+    programs(&build)
+}
+
+/// The two programs among what `build` has made: everything is built by now, and asked again cargo only names the files.
+fn programs(build: &[&str]) -> anyhow::Result<[Program; 2]> {
     let messages = run::output(run::cargo().args(build).arg("--message-format=json"))?;
     let file = |name: &str| {
-        let names = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let mut files = names.filter(|message| message["target"]["name"] == name);
+        let messages =
+            messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let is_program = |message: &serde_json::Value| {
+            let (target, as_test) = (&message["target"], &message["profile"]["test"]);
+            target["name"] == name && target["kind"][0] == "bin" && *as_test == false
+        };
+        let mut files = messages.filter(is_program);
         let found = files.find_map(|message| message["executable"].as_str().map(PathBuf::from));
         found.with_context(|| format!("the build made no program {name}"))
     };

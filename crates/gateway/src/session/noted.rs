@@ -4,6 +4,7 @@ use inrush_log::PhaseTimes;
 use inrush_metrics::Counter;
 use inrush_proto::{Transaction, Verb};
 
+use super::secure::Secure;
 use crate::core::Core;
 use crate::observe::Commands;
 
@@ -64,7 +65,6 @@ impl Noted {
 /// When the phases of the open transaction happened, on the core's clock; 0 = not yet.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Times {
-    tls: u64,
     hello: u64,
     pub(super) mail: u64,
     rcpt: u64,
@@ -72,16 +72,16 @@ pub(super) struct Times {
 }
 
 impl Noted {
-    /// TLS since `at`; what was said before does not count (RFC 3207 §4.2).
-    pub(super) fn secured(&mut self, at: u64) {
-        self.times = Times { tls: at, ..Times::default() };
+    /// TLS from now on; what was said before does not count (RFC 3207 §4.2).
+    pub(super) fn secured(&mut self) {
+        self.times = Times::default();
     }
 }
 
 impl Times {
     /// Takes over the time of the input that has brought `commands`, and with them a new transaction if one has `begun`.
     pub(super) fn note(&mut self, commands: Commands, begun: bool, input_at: u64) {
-        if commands.has(Verb::Ehlo) || commands.has(Verb::Helo) {
+        if [Verb::Ehlo, Verb::Helo, Verb::Lhlo].iter().any(|verb| commands.has(*verb)) {
             self.hello = input_at;
         }
         // A MAIL that was refused begins nothing, and must not prolong what is open.
@@ -99,17 +99,23 @@ impl Times {
     }
 
     /// The times as the envelope keeps them.
-    pub(super) fn on_the_wall(self, core: &Core, connected: u64, data_last: u64) -> PhaseTimes {
+    pub(super) fn on_the_wall(
+        self,
+        core: &Core,
+        secure: Option<&Secure>,
+        connected: u64,
+        data_last: u64,
+    ) -> PhaseTimes {
         let wall = |at: u64| if at == 0 { 0 } else { core.clock.wall(at) };
         PhaseTimes {
             connected_us: core.clock.wall(connected),
-            tls_us: wall(self.tls),
+            tls_us: wall(secure.map_or(0, |secure| secure.since)),
             helo_us: wall(self.hello),
+            auth_us: wall(secure.map_or(0, |secure| secure.login)),
             mail_us: wall(self.mail),
             rcpt_us: wall(self.rcpt),
             data_first_us: wall(self.data),
             data_last_us: wall(data_last),
-            ..PhaseTimes::default()
         }
     }
 }

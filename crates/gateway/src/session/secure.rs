@@ -1,7 +1,7 @@
 //! A session under TLS: the handshake, and the way from ciphertext to commands.
 //!
 //! ```text
-//! socket ─▶ incoming (ciphertext) ─▶ a record at a time ─▶ the session's buffer ─▶ parse
+//! socket ─▶ incoming (ciphertext) ─▶ rustls ─▶ the session's buffer ─▶ parse
 //! ```
 //! The buffer for plaintext is there only while something lies in it, so that an idle session holds one small buffer, as without TLS.
 //!
@@ -12,8 +12,9 @@ use monoio::io::AsyncWriteRentExt;
 use monoio::net::tcp::{TcpOwnedReadHalf, TcpOwnedWriteHalf};
 
 use super::{Input, Talk, fit};
+use crate::admission::HandshakePermit;
 use crate::buffers::COMMAND;
-use crate::core::{Core, HandshakePermit};
+use crate::core::Core;
 use crate::tls::{Agreed, Tls};
 use crate::watch::{Ending, Stage};
 
@@ -23,6 +24,10 @@ pub(super) struct Secure {
     pub(super) agreed: Agreed,
     /// What TLS itself has to say, not sent yet.
     pub(super) outgoing: Vec<u8>,
+    /// When the handshake was done, on the core's clock.
+    pub(super) since: u64,
+    /// When the last login was verified; 0 = none was.
+    pub(super) login: u64,
 }
 
 /// The label of a version.
@@ -110,13 +115,14 @@ impl Talk<'_> {
         let shaken = self.shake_hands(&permit, reader, writer).await;
         drop(permit);
         match shaken {
-            Ok(secure) => {
+            Ok(mut secure) => {
                 self.core.metrics.count(version(&secure.agreed));
                 let now = self.core.clock.now();
                 self.core.record(Phase::Tls, now - begun);
+                secure.since = now;
                 self.secure = Some(secure);
                 self.session.secured();
-                self.noted.secured(now);
+                self.noted.secured();
                 // What came with the end of the handshake is worked off from now on.
                 self.input_at = now;
                 self.noted.of_input = 0;
@@ -146,7 +152,7 @@ impl Talk<'_> {
             return Err(failure);
         }
         let agreed = permit.agreed(&tls);
-        Ok(Box::new(Secure { tls, agreed, outgoing: Vec::new() }))
+        Ok(Box::new(Secure { tls, agreed, outgoing: Vec::new(), since: 0, login: 0 }))
     }
 
     async fn exchange(
@@ -170,7 +176,7 @@ impl Talk<'_> {
             }
             core.give_back_output(out);
             if let Err(error) = advanced {
-                tracing::debug!(listener = self.door.name, peer = %self.peer, %error, "TLS handshake");
+                tracing::debug!(listener = self.door.name, peer = %self.peer(), %error, "TLS handshake");
                 return Err(failure(&error));
             }
             if tls.is_ready() {
@@ -208,7 +214,7 @@ impl Talk<'_> {
         let pool = &self.core.pool;
         let secure = self.secure.as_deref_mut()?;
         if let Err(error) = secure.tls.advance(&mut secure.outgoing) {
-            tracing::debug!(listener = self.door.name, peer = %self.peer, %error, "TLS");
+            tracing::debug!(listener = self.door.name, peer = %self.peer(), %error, "TLS");
             return Some(Input::Broken);
         }
         let rest = self.buffer.len() - self.start;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, anyhow, bail};
-use inrush_log::{MessageId, ReadError, received};
+use inrush_log::{MessageId, ReadError, prepended};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::increment::Increment;
@@ -174,7 +174,7 @@ fn write_file(mail: &mut Mail<'_>, to: &Folder) -> Taken {
 
 fn trace(mail: &Mail<'_>) -> Vec<u8> {
     let mut header = Vec::with_capacity(512);
-    received(&mail.envelope, mail.id, mail.header.accepted_at_us, &mut header);
+    prepended(&mail.envelope, mail.id, mail.header.accepted_at_us, &mut header);
     header
 }
 

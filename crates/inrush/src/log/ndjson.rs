@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use base64_simd::STANDARD;
 use inrush_log::{
-    BodyFindings, BodyType, Envelope, PhaseTimes, Protocol, ReadError, Ret, attribute_kind, notify, received,
+    BodyFindings, BodyType, Envelope, PhaseTimes, Protocol, ReadError, Ret, attribute_kind, notify, prepended,
 };
 use serde::{Serialize, Serializer};
 
@@ -45,7 +45,7 @@ impl<W: Write> Ndjson<W> {
     pub(super) fn write(&mut self, mail: &mut Mail<'_>) -> Result<(), ReadError> {
         let Self { out, trace, line, data, time } = self;
         trace.clear();
-        received(&mail.envelope, mail.id, mail.header.accepted_at_us, trace);
+        prepended(&mail.envelope, mail.id, mail.header.accepted_at_us, trace);
         line.clear();
         serde_json::to_writer(&mut *line, &Facts::new(mail, trace, time)).map_err(io::Error::from)?;
         // The mail data comes last and in parts: it may be larger than what one wants in memory.
@@ -323,6 +323,7 @@ fn attributes<'a>(envelope: &'a Envelope<'_>) -> Vec<AttributeFacts<'a>> {
             attribute_kind::PARAMETER => "parameter",
             attribute_kind::VERDICT => "verdict",
             attribute_kind::NOTE => "note",
+            attribute_kind::ADDED_FIELD => "added_field",
             _ => "other",
         },
         name: Text(attribute.name),

@@ -10,7 +10,7 @@ mod v1;
 pub use read::{
     Attributes, Chunks, Envelope, EnvelopeAttribute, EnvelopeError, EnvelopeRecipient, Recipients,
 };
-pub use trace::received;
+pub use trace::{prepended, received};
 pub(crate) use v1::{encode, envelope_octets_max};
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -122,6 +122,8 @@ pub mod attribute_kind {
     pub const VERDICT: u32 = 2;
     /// Anything else worth keeping.
     pub const NOTE: u32 = 3;
+    /// A header field that the message lacked, by its name: it is added in front when the message is handed over (RFC 6409 §8).
+    pub const ADDED_FIELD: u32 = 4;
 }
 
 /// Protocol of the session, for `with` in the trace header (RFC 5321 §4.4, RFC 3848, RFC 6531 §4.3).

@@ -6,11 +6,35 @@
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Envelope, Protocol};
+use super::{Envelope, Protocol, attribute_kind};
 use crate::MessageId;
 
 /// RFC 5321 §4.5.3.1.6: a line has at most 998 octets before its end; RFC 5322 §2.1.1 wants 78. Folding happens between parts.
 const TEXT_OCTETS_MAX: usize = 255;
+
+/// Appends what goes in front of the message: its `Received` field, and behind that `Date` and `Message-ID` where a user's mail
+/// program has left them to us (RFC 6409 §8.2, §8.3).
+pub fn prepended(envelope: &Envelope<'_>, id: MessageId, accepted_at_us: u64, out: &mut Vec<u8>) {
+    received(envelope, id, accepted_at_us, out);
+    for added in envelope.attributes().filter(|attribute| attribute.kind == attribute_kind::ADDED_FIELD) {
+        match added.name {
+            b"Date" => {
+                out.extend_from_slice(b"Date: ");
+                date(accepted_at_us, out);
+            }
+            b"Message-ID" => {
+                // RFC 5322 §3.6.4: msg-id = "<" id-left "@" id-right ">"
+                out.extend_from_slice(b"Message-ID: <");
+                out.extend_from_slice(&id.encode());
+                out.push(b'@');
+                domain(envelope.hostname(), out);
+                out.push(b'>');
+            }
+            _ => continue,
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
 
 /// Appends the `Received` header of the message, CRLF at the end included, to `out`.
 ///

@@ -118,6 +118,12 @@ pub struct Users {
     dummy: Hash,
 }
 
+/// What the name of a user is compared by: two names with the same key are one. `None` for what cannot be the name of a user.
+#[must_use]
+pub fn user_key(name: &str) -> Option<String> {
+    name_key(name)
+}
+
 impl Users {
     /// Reads a users file.
     ///

@@ -37,6 +37,7 @@ macro_rules! replies {
 replies! {
     // Session.
     READY = 220 "" "ESMTP inrush", None, "RFC 5321 §4.3.1";
+    READY_LMTP = 220 "" "LMTP inrush", None, "RFC 2033 §4.1";
     HELO = 250 "" "Hello", None, "RFC 5321 §4.1.1.1";
     EHLO = 250 "" "Hello, extensions follow", None, "RFC 5321 §4.1.1.1";
     BYE = 221 "2.0.0" "closing connection", None, "RFC 5321 §4.1.1.10";
@@ -49,6 +50,27 @@ replies! {
     TLS_REQUIRED = 530 "5.7.0" "Must issue a STARTTLS command first", Some("tls_required"), "RFC 3207 §4";
     TLS_ACTIVE = 503 "5.5.1" "TLS is active already", Some("tls_active"), "RFC 3207 §4.2";
     TLS_UNAVAILABLE = 454 "4.7.0" "TLS not available at the moment, try again later", Some("tls_unavailable"), "RFC 3207 §4";
+
+    // AUTH.
+    CHALLENGE = 334 "" "", None, "RFC 4954 §4";
+    AUTHENTICATED = 235 "2.7.0" "Authentication successful", None, "RFC 4954 §4";
+    AUTH_REQUIRED = 530 "5.7.0" "Authentication required", Some("auth_required"), "RFC 6409 §4.3";
+    AUTH_NEEDS_TLS = 538 "5.7.11" "Encryption required for authentication", Some("auth_needs_tls"), "RFC 4954 §6";
+    AUTH_DONE = 503 "5.5.1" "Authenticated already", Some("auth_done"), "RFC 4954 §4";
+    AUTH_SYNTAX = 501 "5.5.4" "Syntax: AUTH mechanism [initial response]", Some("auth_syntax"), "RFC 4954 §4";
+    AUTH_MECHANISM = 504 "5.5.4" "Authentication mechanism not offered", Some("auth_mechanism"), "RFC 4954 §4";
+    AUTH_CANCELLED = 501 "5.7.0" "Authentication cancelled", Some("auth_cancelled"), "RFC 4954 §4";
+    AUTH_BASE64 = 501 "5.5.2" "Cannot decode the response as base64", Some("auth_base64"), "RFC 4954 §4";
+    AUTH_TOO_LONG = 500 "5.5.6" "Authentication exchange line is too long", Some("auth_too_long"), "RFC 4954 §6";
+    AUTH_FAILED = 535 "5.7.8" "Authentication credentials invalid", Some("auth_failed"), "RFC 4954 §6";
+    AUTH_UNAVAILABLE = 454 "4.7.0" "Temporary authentication failure", Some("auth_unavailable"), "RFC 4954 §6";
+    AUTH_FAILURES_ADDRESS = 454 "4.7.0" "Too many failed logins from your address, try again later", Some("auth_failures_address"), "RFC 4954 §6";
+    AUTH_FAILURES_USER = 454 "4.7.0" "Too many failed logins of this user, try again later", Some("auth_failures_user"), "RFC 4954 §6";
+    SENDER_NOT_OWNED = 553 "5.7.1" "Sender address not owned by the user", Some("sender_not_owned"), "RFC 6409 §6.1";
+
+    // XCLIENT.
+    XCLIENT_SYNTAX = 501 "5.5.4" "Bad XCLIENT attributes", Some("xclient_syntax"), "XCLIENT_README";
+    NESTED_XCLIENT = 503 "5.5.1" "Not within a mail transaction", Some("nested_xclient"), "XCLIENT_README";
 
     // Lines and commands.
     LINE_TOO_LONG = 500 "5.5.2" "Command line too long", Some("command_too_long"), "RFC 5321 §4.5.3.1.4";
@@ -98,6 +120,7 @@ replies! {
     // DATA and BDAT.
     START_MAIL_INPUT = 354 "" "Send the mail, end with CRLF.CRLF", None, "RFC 5321 §4.1.1.4";
     NO_VALID_RECIPIENTS = 554 "5.5.1" "No valid recipients", Some("no_valid_recipients"), "RFC 5321 §3.3";
+    NO_VALID_RECIPIENTS_LMTP = 503 "5.5.1" "No valid recipients", Some("no_valid_recipients_lmtp"), "RFC 2033 §4.2";
     BDAT_SYNTAX = 501 "5.5.4" "Syntax: BDAT octets [LAST]; closing, since the next command cannot be found", Some("bdat_syntax"), "RFC 3030 §2";
     CHUNK_OK = 250 "2.0.0" "Chunk OK", None, "RFC 3030 §2";
     BDAT_FAILED = 503 "5.5.1" "An earlier chunk failed, send RSET", Some("bdat_failed"), "RFC 3030 §2";
@@ -118,6 +141,10 @@ replies! {
 
     // The end of the session.
     TOO_MANY_ERRORS = 421 "4.7.0" "too many errors, closing", Some("too_many_errors"), "RFC 5321 §7.8";
+    TOO_MANY_COMMANDS = 421 "4.7.0" "too many commands, closing", Some("too_many_commands"), "RFC 5321 §7.8";
+    TOO_MANY_JUNK_COMMANDS = 421 "4.7.0" "too many commands without mail, closing", Some("too_many_junk_commands"), "RFC 5321 §7.8";
+    TOO_MANY_REFUSED_RECIPIENTS = 421 "4.7.0" "too many recipients refused, closing", Some("too_many_refused_recipients"), "RFC 5321 §7.8";
+    UNAUTHORIZED_PIPELINING = 503 "5.5.0" "Improper use of command pipelining, closing", Some("unauthorized_pipelining"), "RFC 2920 §3.1";
     TOO_MANY_TRANSACTIONS = 421 "4.7.0" "too many transactions in one session, closing", Some("too_many_transactions"), "RFC 9422 §4.1";
     NOT_SMTP = 421 "4.7.0" "this is an SMTP server, closing", Some("not_smtp"), "RFC 5321 §7.8";
     STORAGE_FAILED = 421 "4.3.0" "storage failed, message not accepted, closing", Some("storage_failed"), "RFC 5321 §6.1";

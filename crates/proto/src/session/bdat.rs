@@ -16,12 +16,13 @@
 //!
 //! Standards: RFC 3030 §2, §3, §4.2 (pipelining); RFC 1870 §6.1.
 
+use super::data::no_valid_recipients;
 use super::{Event, Pause, Session, State, grow};
 use crate::body::{Body, Transform};
 use crate::command;
 use crate::parameters;
 use crate::transaction::message_octets;
-use crate::{Limits, Reply, Transaction};
+use crate::{Context, Reply, Transaction};
 
 impl Session {
     pub(super) fn bdat(&mut self, rest: &[u8]) {
@@ -36,7 +37,7 @@ impl Session {
         };
         let refusal = match self.transaction.as_deref_mut() {
             None => Some(Reply::NO_MAIL),
-            Some(transaction) => chunk_refusal(transaction, octets, self.context.limits()),
+            Some(transaction) => chunk_refusal(transaction, octets, &self.context),
         };
         if let Some(reply) = refusal {
             self.spoil(reply);
@@ -114,6 +115,10 @@ impl Session {
         }
         self.state = State::Command;
         if last {
+            // In LMTP the last chunk is answered for each recipient (RFC 2033 §4.3).
+            for _ in 1..self.final_replies() {
+                self.say(reply);
+            }
             self.drop_transaction();
         }
         self.refuse_in_sequence(reply);
@@ -122,17 +127,17 @@ impl Session {
 }
 
 /// Why the chunk is refused before its octets have come; otherwise the transaction is one of chunks from now on.
-fn chunk_refusal(transaction: &mut Transaction, octets: u64, limits: &Limits) -> Option<&'static Reply> {
+fn chunk_refusal(transaction: &mut Transaction, octets: u64, context: &Context) -> Option<&'static Reply> {
     if transaction.data.failure.is_some() {
         return Some(Reply::BDAT_FAILED);
     }
     if transaction.recipient_spans().is_empty() {
-        return Some(Reply::NO_VALID_RECIPIENTS);
+        return Some(no_valid_recipients(context.kind()));
     }
     transaction.data.chunking = true;
     let so_far = message_octets(transaction.data.scanner.findings(), true);
     // RFC 1870 §6.1; a count near the end of 64 bits must not wrap.
-    (so_far.saturating_add(octets) > limits.message_bytes_max).then_some(Reply::TOO_BIG)
+    (so_far.saturating_add(octets) > context.limits().message_bytes_max).then_some(Reply::TOO_BIG)
 }
 
 // RFC 3030 §2: chunk-size, then perhaps LAST, in any case.

@@ -20,7 +20,7 @@ use super::{Event, Pause, Session, State, grow};
 use crate::body::{Body, Transform};
 use crate::parameters::BodyType;
 use crate::transaction::{Data, message_octets};
-use crate::{BareNewline, Limits, Reply};
+use crate::{BareNewline, Kind, Limits, Reply};
 
 /// `.CRLF`, the part of the end-of-data indication that does not belong to the data.
 const TERMINATOR_OCTETS: usize = 3;
@@ -55,9 +55,8 @@ impl Session {
         if transaction.body_type() == BodyType::BinaryMime {
             return Err(Reply::BINARYMIME_DATA);
         }
-        // RFC 5321 §3.3: 554 or 503 when no recipient was accepted.
         if transaction.recipient_spans().is_empty() {
-            return Err(Reply::NO_VALID_RECIPIENTS);
+            return Err(no_valid_recipients(self.context.kind()));
         }
         Ok(())
     }
@@ -124,9 +123,9 @@ impl Session {
         self.aborted |= std::mem::take(&mut data.handed_out);
         if let Some(end) = data.end {
             *at += end;
+            self.answer_message(reply);
             self.finish_transaction();
             self.state = State::Command;
-            self.say(reply);
             return None;
         }
         *at = input.len();
@@ -135,6 +134,21 @@ impl Session {
             return None;
         }
         Some(Event::NeedInput { hint: 16 * 1024 })
+    }
+
+    /// Says the final reply to a message, in LMTP once for each recipient (RFC 2033 §4.2).
+    pub(super) fn answer_message(&mut self, reply: &'static Reply) {
+        for _ in 0..self.final_replies() {
+            self.say(reply);
+        }
+    }
+
+    /// How many final replies the open transaction has.
+    pub(super) fn final_replies(&self) -> usize {
+        match self.context.kind() {
+            Kind::Lmtp => self.transaction().recipient_spans().len().max(1),
+            Kind::Mx | Kind::Submission => 1,
+        }
     }
 
     /// The mail data under way is refused with `reply` once it has all come.
@@ -176,6 +190,11 @@ impl Data {
         self.scanned -= octets.min(self.scanned);
         self.end = self.end.map(|end| end - octets);
     }
+}
+
+/// RFC 5321 §3.3: 554 or 503 when no recipient was accepted. RFC 2033 §4.2: 503 in LMTP.
+pub(super) fn no_valid_recipients(kind: Kind) -> &'static Reply {
+    if kind == Kind::Lmtp { Reply::NO_VALID_RECIPIENTS_LMTP } else { Reply::NO_VALID_RECIPIENTS }
 }
 
 /// What the findings say against the message; with all octets seen this is the last word. `slack` octets of the size are

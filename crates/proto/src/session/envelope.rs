@@ -12,12 +12,18 @@ use super::{Event, Hello, Pause, Session, Verdict};
 use crate::address::PathError;
 use crate::command;
 use crate::parameters::{MailParameters, RcptParameters};
-use crate::{Path, RECIPIENT_OCTETS, Recipient, Reply};
+use crate::{Kind, Path, RECIPIENT_OCTETS, Recipient, Reply};
 
 impl Session {
-    pub(super) fn mail(&mut self, rest: &[u8]) {
+    pub(super) fn mail<'i>(&mut self, rest: &'i [u8]) -> Option<Event<'i>> {
         match self.open_transaction(rest) {
-            Ok(()) => {
+            // RFC 6409 §6.1: a submission server may ask whether the address is one of the user's.
+            Ok(path) if self.context.kind() == Kind::Submission => {
+                self.mail_refused = false;
+                self.pause = Pause::Sender;
+                return Some(Event::Sender(path));
+            }
+            Ok(_) => {
                 self.mail_refused = false;
                 self.say(Reply::SENDER_OK);
             }
@@ -27,9 +33,26 @@ impl Session {
                 self.refuse(reply);
             }
         }
+        None
     }
 
-    fn open_transaction(&mut self, rest: &[u8]) -> Result<(), &'static Reply> {
+    /// The answer to [`Event::Sender`].
+    pub fn sender_verdict(&mut self, verdict: Verdict) {
+        if !self.resume(Pause::Sender) {
+            return;
+        }
+        match verdict {
+            Verdict::Accept => self.say(Reply::SENDER_OK),
+            Verdict::Refuse(reply) => {
+                debug_assert!(reply.is_failure());
+                self.mail_refused = true;
+                self.finish_transaction();
+                self.say(reply);
+            }
+        }
+    }
+
+    fn open_transaction<'i>(&mut self, rest: &'i [u8]) -> Result<Path<'i>, &'static Reply> {
         // RFC 5321 §4.1.4: EHLO or HELO comes first.
         if self.hello == Hello::None {
             return Err(Reply::NO_HELLO);
@@ -64,7 +87,7 @@ impl Session {
         transaction.open(path, &parameters);
         self.transaction = Some(transaction);
         self.transactions += 1;
-        Ok(())
+        Ok(path)
     }
 
     pub(super) fn rcpt<'i>(&mut self, rest: &'i [u8]) -> Option<Event<'i>> {
@@ -133,6 +156,13 @@ impl Session {
                 debug_assert!(reply.is_failure());
                 if let Some(transaction) = self.transaction.as_deref_mut() {
                     transaction.pop_recipient();
+                }
+                if !reply.is_temporary() {
+                    self.refused_recipients += 1;
+                    if self.refused_recipients > self.limits().refused_recipients_max {
+                        self.close_with(Reply::TOO_MANY_REFUSED_RECIPIENTS);
+                        return;
+                    }
                 }
                 // A refusal by policy is no error of the protocol, whatever its code.
                 self.say(reply);

@@ -2,24 +2,32 @@
 //!
 //! Standards: RFC 5321 §4.1.1.1, §4.1.1.5–10, §4.1.4 (order).
 
-use super::{Hello, Session};
-use crate::Reply;
+use super::{Hello, Session, State};
 use crate::address::DOMAIN_OCTETS_MAX;
 use crate::command::{self, Verb};
+use crate::{Kind, Reply};
 
 impl Session {
     pub(super) fn hello(&mut self, verb: Verb, rest: &[u8]) {
+        // RFC 2033 §4.1: LHLO takes the place of HELO and EHLO.
+        if (verb == Verb::Lhlo) != (self.context.kind() == Kind::Lmtp) {
+            self.refuse(Reply::UNKNOWN_COMMAND);
+            return;
+        }
         let Some(name) = hello_name(command::argument(rest)) else {
             self.refuse(Reply::HELLO_SYNTAX);
             return;
         };
-        self.hello_name.clear();
-        self.hello_name.push_str(name);
+        if !self.hello_is_fixed {
+            self.hello_name.clear();
+            self.hello_name.push_str(name);
+        }
         // RFC 5321 §4.1.4: EHLO in the middle of a session clears all state, as RSET does; the same goes for HELO.
         self.reset();
-        if verb == Verb::Ehlo {
+        if verb != Verb::Helo {
             self.hello = Hello::Ehlo;
-            self.output.push_rendered(&self.context, Reply::EHLO, self.context.ehlo(self.secure));
+            let wire = self.context.ehlo(self.secure, self.trusted);
+            self.output.push_rendered(&self.context, Reply::EHLO, wire);
         } else {
             self.hello = Hello::Helo;
             self.output.push_rendered(&self.context, Reply::HELO, self.context.helo());
@@ -49,7 +57,7 @@ impl Session {
     pub(super) fn quit(&mut self, rest: &[u8]) {
         if rest.is_empty() {
             self.close_with(Reply::BYE);
-            self.quit = true;
+            self.state = State::Closed { quit: true };
         } else {
             self.refuse(Reply::NO_ARGUMENT_ALLOWED);
         }

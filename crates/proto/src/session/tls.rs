@@ -36,7 +36,9 @@ impl Session {
         self.drop_transaction();
         self.mail_refused = false;
         self.hello = Hello::None;
-        self.hello_name.clear();
+        if !self.hello_is_fixed {
+            self.hello_name.clear();
+        }
         self.scanned = 0;
         self.secure = true;
     }

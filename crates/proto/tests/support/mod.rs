@@ -5,9 +5,10 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use inrush_proto::sasl::Credentials;
 use inrush_proto::{
-    Accepted, AppendFailure, Body, Context, Event, INPUT_OCTETS_MAX, Observe, PIECE_OCTETS_MAX, Path, Reply,
-    Session, Tls, Transaction, Verb, Verdict,
+    Accepted, AppendFailure, Body, Context, Event, INPUT_OCTETS_MAX, Identity, Observe, PIECE_OCTETS_MAX,
+    Path, Reply, Session, Tls, Transaction, Verb, Verdict,
 };
 
 /// Counts replies by their index, for everybody who holds a clone.
@@ -59,7 +60,22 @@ pub trait World {
     fn tls(&mut self) -> Result<(), &'static Reply> {
         Ok(())
     }
+    /// There is one user.
+    fn authenticate(&mut self, credentials: &Credentials) -> Result<(), &'static Reply> {
+        let right = credentials.name == USER && credentials.password.as_str() == PASSWORD;
+        if right { Ok(()) } else { Err(Reply::AUTH_FAILED) }
+    }
+    /// Who may send as that user alone.
+    fn sender(&mut self, identity: Option<&Identity>, path: Path<'_>) -> Verdict {
+        let owned = identity.is_some_and(|identity| path.is_null() || path.as_str() == identity.name);
+        if owned { Verdict::Accept } else { Verdict::Refuse(Reply::SENDER_NOT_OWNED) }
+    }
 }
+
+/// The one who may log in.
+pub const USER: &str = "joe@one.example";
+/// What for.
+pub const PASSWORD: &str = "secret";
 
 /// How far one call of [`Caller::step`] got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,6 +177,20 @@ impl Caller {
                 self.spilled.clear();
                 Step::Again
             }
+            Event::Sender(path) => {
+                let verdict = world.sender(self.session.identity(), path);
+                self.session.sender_verdict(verdict);
+                Step::Again
+            }
+            Event::Authenticate(credentials) => {
+                let answer = world.authenticate(&credentials);
+                self.session.authenticated(answer);
+                Step::Again
+            }
+            Event::Introduced(xclient) => {
+                self.session.introduced(&xclient);
+                Step::Again
+            }
             Event::StartTls => {
                 let answer = world.tls();
                 self.session.start_tls(answer);
@@ -229,6 +259,7 @@ fn message(session: &Session, body: Vec<u8>) -> Message {
         ("requiretls", transaction.requiretls().to_string()),
         ("protocol", session.protocol().to_owned()),
         ("hello", session.hello_name().to_owned()),
+        ("identity", session.identity().map_or_else(String::new, |identity| identity.name.clone())),
         ("chunking", transaction.chunking().to_string()),
         ("hops", transaction.hops().to_string()),
         ("header", transaction.header_octets().to_string()),

@@ -1,0 +1,182 @@
+//! Who gets a session, and which session a TLS handshake.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use inrush_metrics::{ConnectionRefusal, Counter, TlsFailure};
+use inrush_policy::{Access, ConnectionRefusal as Limit, Ticket};
+use inrush_proto::Reply;
+use monoio::io::AsyncWriteRentExt;
+use monoio::net::TcpStream;
+
+use crate::core::{Core, Door};
+use crate::proxy::{self, Introduction};
+use crate::session;
+use crate::tls::{Agreed, Certificates, Tls};
+
+/// Admits a new connection, or says why not.
+pub(crate) async fn welcome(core: &Rc<Core>, door: &Rc<Door>, mut stream: TcpStream, peer: SocketAddr) {
+    let proxied = !door.proxies.is_empty() && door.proxies.contains(peer.ip());
+    let room = core.admit();
+    // Who is behind a proxy is known when its header is there.
+    let admitted = room.and_then(|()| if proxied { Ok(None) } else { core.admit_address(peer.ip(), true) });
+    let ticket = match admitted {
+        Ok(ticket) => ticket,
+        Err((reason, reply)) => {
+            core.metrics.count(reason);
+            // Nobody behind a proxy is told, since its header was not read.
+            if !proxied {
+                refuse(core, door, &mut stream, reply).await;
+            }
+            return;
+        }
+    };
+    core.metrics.accepted(door.index);
+    core.open.set(core.open.get() + 1);
+    let admitted = Admitted { core: Rc::clone(core), peer, introduction: None, ticket };
+    if proxied {
+        monoio::spawn(proxy::serve(admitted, stream, Rc::clone(door)));
+    } else {
+        monoio::spawn(session::serve(admitted, stream, Rc::clone(door)));
+    }
+}
+
+/// Says to a new connection why it gets no session. Under implicit TLS there is no way to say it.
+pub(crate) async fn refuse(core: &Core, door: &Door, stream: &mut TcpStream, reply: &'static Reply) {
+    if door.context.tls() != inrush_proto::Tls::Implicit {
+        // The socket buffer of a new connection takes one line: this does not wait for the peer.
+        let mut session = inrush_proto::Session::new(Rc::clone(&door.context));
+        session.close_with(reply);
+        let mut out = core.take_output();
+        session.take_ready(&mut out);
+        let (_, out) = stream.write_all(out).await;
+        core.give_back_output(out);
+    }
+}
+
+/// The leave of one connection to be there; given back when its session ends.
+pub(crate) struct Admitted {
+    pub(crate) core: Rc<Core>,
+    /// Who it is.
+    pub(crate) peer: SocketAddr,
+    /// What a proxy has said about it.
+    pub(crate) introduction: Option<Box<Introduction>>,
+    /// Its part of what its address may have, where that is limited.
+    ticket: Option<Ticket>,
+}
+
+impl Admitted {
+    /// Keeps the part of who stands behind a proxy.
+    pub(crate) fn hold(&mut self, ticket: Option<Ticket>) {
+        debug_assert!(self.ticket.is_none());
+        self.ticket = ticket;
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.core.open.set(self.core.open.get() - 1);
+        if let Some(ticket) = self.ticket.take() {
+            self.core.connections.leave(ticket);
+        }
+    }
+}
+
+/// The leave of one TLS handshake to be under way.
+pub(crate) struct HandshakePermit<'c> {
+    core: &'c Core,
+    certificates: Arc<Certificates>,
+}
+
+impl HandshakePermit<'_> {
+    /// A connection on which the client speaks first; `ask` for its certificate.
+    pub(crate) fn accept(&self, ask: bool) -> Result<Tls, rustls::Error> {
+        self.certificates.accept(ask)
+    }
+
+    /// What was agreed on.
+    pub(crate) fn agreed(&self, tls: &Tls) -> Agreed {
+        self.certificates.agreed(tls)
+    }
+}
+
+impl Drop for HandshakePermit<'_> {
+    fn drop(&mut self) {
+        self.core.handshakes.set(self.core.handshakes.get() - 1);
+    }
+}
+
+impl Core {
+    /// Why there is no session for anybody now, if so.
+    pub(crate) fn admit(&self) -> Result<(), (ConnectionRefusal, &'static Reply)> {
+        if self.stopping.get() {
+            return Err((ConnectionRefusal::Stopping, Reply::SHUTTING_DOWN));
+        }
+        if self.open.get() >= self.connections_max {
+            return Err((ConnectionRefusal::Connections, Reply::TOO_MANY_CONNECTIONS));
+        }
+        if self.pool.exhausted() {
+            return Err((ConnectionRefusal::Memory, Reply::OVERLOADED));
+        }
+        Ok(())
+    }
+
+    /// Counts a new connection where its address has limits, or says why it gets no session. Unless `known`, the address is only
+    /// that of the proxy before it.
+    pub(crate) fn admit_address(
+        &self,
+        address: IpAddr,
+        known: bool,
+    ) -> Result<Option<Ticket>, (ConnectionRefusal, &'static Reply)> {
+        match self.access_of(address) {
+            Access::Denied => return Err((ConnectionRefusal::Denied, Reply::ACCESS_DENIED)),
+            Access::Allowed if known => return Ok(None),
+            Access::Allowed | Access::Unlisted => {}
+        }
+        match self.connections.enter(address, &self.settings.budgets.connections, self.shared_now()) {
+            Ok(ticket) => {
+                if ticket.is_untracked() {
+                    self.metrics.count(Counter::ConnectionsUntracked);
+                }
+                Ok(Some(ticket))
+            }
+            Err(limit) => Err(match limit {
+                Limit::OpenPerAddress => (ConnectionRefusal::Address, Reply::TOO_MANY_CONNECTIONS_ADDRESS),
+                Limit::OpenPerNetwork => (ConnectionRefusal::Network, Reply::TOO_MANY_CONNECTIONS_NETWORK),
+                Limit::RatePerAddress => (ConnectionRefusal::AddressRate, Reply::CONNECTION_RATE_ADDRESS),
+                Limit::RatePerNetwork => (ConnectionRefusal::NetworkRate, Reply::CONNECTION_RATE_NETWORK),
+            }),
+        }
+    }
+
+    /// What the lists of networks say about an address.
+    pub(crate) fn access_of(&self, address: IpAddr) -> Access {
+        self.access.load().access(address)
+    }
+
+    /// Microseconds on the clock that all cores share.
+    pub(crate) fn shared_now(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// May another TLS handshake begin? Counted when not.
+    ///
+    /// # Errors
+    /// What STARTTLS is answered with.
+    pub(crate) fn permit_handshake(&self) -> Result<HandshakePermit<'_>, &'static Reply> {
+        let refuse = |reason: TlsFailure| {
+            self.metrics.count(reason);
+            Reply::TLS_UNAVAILABLE
+        };
+        let certificates = self.certificates.get().ok_or_else(|| refuse(TlsFailure::NoCertificate))?;
+        if self.handshakes.get() >= self.settings.budgets.handshakes_max {
+            return Err(refuse(TlsFailure::Budget));
+        }
+        if self.pool.exhausted() {
+            return Err(refuse(TlsFailure::Memory));
+        }
+        self.handshakes.set(self.handshakes.get() + 1);
+        Ok(HandshakePermit { core: self, certificates })
+    }
+}
