@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use inrush_tests::client::Client;
 use inrush_tests::http::Samples;
+use inrush_tests::process;
 use inrush_tests::server::Server;
 use inrush_tests::settings::Settings;
 
@@ -21,7 +22,7 @@ fn count(server: &Server, metric: &str, labels: &[&str]) -> f64 {
 
 #[test]
 fn early_talkers_are_refused() {
-    let server = server("greet_delay = \"1s\"", &[]);
+    let server = server("greet_delay = \"5s\"", &[]);
     let mut early = Client::open(server.mx()).unwrap();
     early.send(b"EHLO spam.test.example\r\n").unwrap();
     let reply = early.expect(554);
@@ -31,7 +32,7 @@ fn early_talkers_are_refused() {
     // Who waits is served, and waits as long as it is told.
     let begun = Instant::now();
     Client::greeted(server.mx()).deliver(&["b@example.com"], b"Subject: x\r\n\r\nx\r\n");
-    assert!(begun.elapsed() >= Duration::from_secs(1));
+    assert!(begun.elapsed() >= Duration::from_secs(5));
 }
 
 /// A peer that hangs up meanwhile leaves nothing behind, and one without limits is greeted at once.
@@ -41,6 +42,10 @@ fn greetings_are_not_held_back_for_all() {
     for _ in 0..20 {
         drop(Client::open(server.mx()).unwrap());
     }
+    process::eventually("nobody is waited for who has left", || {
+        count(&server, "inrush_connections_open", &[]) == 0.0
+    });
+    assert_eq!(count(&server, "inrush_refusals_total", &["reason=\"early_talker\""]), 0.0);
     let mut client = Client::open_from("127.0.0.9".parse().unwrap(), server.mx()).unwrap();
     client.expect(220);
     client.say("QUIT", 221);
@@ -71,11 +76,30 @@ fn mistakes_are_answered_later_and_later_not_at_all() {
     assert!(begun.elapsed() >= Duration::from_millis(900));
     client.say("NONSENSE", 421);
     assert_eq!(count(&server, "inrush_tarpit_total", &[]), 4.0);
+    // Nor does it help to say them all at once.
+    let mut client = Client::greeted(server.mx());
+    let begun = Instant::now();
+    client.send(&b"NONSENSE\r\n".repeat(4)).unwrap();
+    for _ in 0..4 {
+        client.expect(500);
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(900));
+    assert_eq!(count(&server, "inrush_tarpit_total", &[]), 7.0);
     // Not for those without limits.
     let mut client = Client::open_from("127.0.0.9".parse().unwrap(), server.mx()).unwrap();
     client.expect(220);
     for _ in 0..4 {
         client.say("NONSENSE", 500);
     }
-    assert_eq!(count(&server, "inrush_tarpit_total", &[]), 4.0);
+    assert_eq!(count(&server, "inrush_tarpit_total", &[]), 7.0);
+}
+
+/// The gateway ends at once though clients wait for their greeting, and tells them.
+#[test]
+fn a_stop_ends_the_wait() {
+    let mut server = server("greet_delay = \"30s\"", &[]);
+    let mut client = Client::open(server.mx()).unwrap();
+    process::eventually("the client is there", || count(&server, "inrush_connections_open", &[]) == 1.0);
+    server.stop();
+    client.expect(421);
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 fn server(access: &str, limits: &[&str]) -> Server {
     let mut settings = Settings::default()
-        .listener("xclient_from = [\"127.0.0.1\"]")
+        .listener("xclient_from = [\"127.0.0.1\", \"192.0.2.2\"]")
         .tables(&format!("[access]\nallow = [\"127.0.0.1\"]\n{access}"));
     settings.limits = limits.iter().map(|line| (*line).to_owned()).collect();
     Server::with(settings)
@@ -84,4 +84,33 @@ fn limits_are_those_of_the_client() {
     assert_eq!(session("192.0.2.2").0, 220);
     drop(open);
     process::eventually("there is room again", || session("192.0.2.1").0 == 220);
+}
+
+/// What reaches us as the client has sent it is no longer the filter's word.
+#[test]
+fn a_client_does_not_speak_for_others() {
+    let server = server("deny = [\"192.0.2.0/24\"]", &[]);
+    let mut client = Client::greeted(server.mx());
+    client.say("XCLIENT ADDR=198.51.100.1", 220);
+    let offered = client.say("EHLO client.test.example", 250).text();
+    assert!(!offered.contains("XCLIENT"), "{offered}");
+    client.say("XCLIENT ADDR=127.0.0.1 LOGIN=joe", 502);
+    // A name alone says nothing about who speaks.
+    let mut client = Client::greeted(server.mx());
+    client.say("XCLIENT NAME=spike.example", 220);
+    client.say("XCLIENT ADDR=198.51.100.1", 220);
+}
+
+#[test]
+fn who_is_unknown_is_nobody_else() {
+    let server = server("", &[]);
+    let mut client = Client::greeted(server.mx());
+    client.say("XCLIENT NAME=spike.example ADDR=192.0.2.2", 220);
+    client.say("XCLIENT ADDR=[UNAVAILABLE]", 220);
+    client.say("XCLIENT ADDR=192.0.2.2", 502);
+    client.say("EHLO client.test.example", 250);
+    client.deliver(&["b@example.com"], b"Subject: x\r\n\r\nx\r\n");
+    let facts = facts(&server);
+    assert!(facts["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{}", facts["peer"]);
+    assert!(facts["peer_name"].is_null(), "{}", facts["peer_name"]);
 }

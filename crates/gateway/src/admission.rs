@@ -34,7 +34,7 @@ pub(crate) async fn welcome(core: &Rc<Core>, door: &Rc<Door>, mut stream: TcpStr
     };
     core.metrics.accepted(door.index);
     core.open.set(core.open.get() + 1);
-    let admitted = Admitted { core: Rc::clone(core), peer, introduction: None, ticket };
+    let admitted = Admitted { core: Rc::clone(core), peer, known: true, introduction: None, ticket };
     if proxied {
         monoio::spawn(proxy::serve(admitted, stream, Rc::clone(door)));
     } else {
@@ -60,6 +60,8 @@ pub(crate) struct Admitted {
     pub(crate) core: Rc<Core>,
     /// Who it is.
     pub(crate) peer: SocketAddr,
+    /// It is the peer itself, not a proxy that cannot say for whom it speaks.
+    pub(crate) known: bool,
     /// What a proxy has said about it.
     pub(crate) introduction: Option<Box<Introduction>>,
     /// Its part of what its address may have, where that is limited.

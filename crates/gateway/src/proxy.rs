@@ -22,7 +22,7 @@ use crate::admission::{Admitted, refuse};
 use crate::core::Door;
 use crate::session;
 use crate::tls::Agreed;
-use crate::watch::{Slot, Stage};
+use crate::watch::{Ending, Slot, Stage};
 
 /// What a proxy has said about its client beside the address.
 #[derive(Clone, Debug, Default)]
@@ -55,18 +55,20 @@ pub(crate) async fn serve(mut admitted: Admitted, mut stream: TcpStream, door: R
         (Command::Proxy, None) => ProxyConnection::Unknown,
         (Command::Proxy, Some(_)) => ProxyConnection::Client,
     });
-    if header.command == Command::Proxy {
-        // Somebody unknown is not given the rights of the proxy, but shares its limits with all others who are unknown.
-        let address = header.source.map_or(proxy.ip(), |source| source.ip());
-        match core.admit_address(address, header.source.is_some()) {
-            Ok(ticket) => admitted.hold(ticket),
-            Err((reason, reply)) => {
-                core.metrics.count(reason);
-                refuse(&core, &door, &mut stream, reply).await;
-                return;
-            }
+    let is_client = header.command == Command::Proxy;
+    // Somebody unknown is not given the rights of the proxy, but shares its limits with all others who are unknown.
+    let address = header.source.filter(|_| is_client).map_or(proxy.ip(), |source| source.ip());
+    match core.admit_address(address, !is_client || header.source.is_some()) {
+        Ok(ticket) => admitted.hold(ticket),
+        Err((reason, reply)) => {
+            core.metrics.count(reason);
+            refuse(&core, &door, &mut stream, reply).await;
+            return;
         }
+    }
+    if is_client {
         admitted.peer = header.source.unwrap_or(proxy);
+        admitted.known = header.source.is_some();
         admitted.introduction = Some(Box::new(introduction(proxy, &header)));
     }
     session::serve(admitted, stream, door).await;
@@ -123,7 +125,11 @@ async fn read_header(admitted: &Admitted, stream: &mut TcpStream) -> Result<Vec<
         let (result, slice) = stream.read(octets.slice_mut(filled..filled + wanted)).await;
         octets = slice.into_inner();
         if !matches!(result, Ok(1..)) {
-            return Err(if place.ending().is_some() { ProxyFailure::Timeout } else { ProxyFailure::Closed });
+            return Err(if place.ending() == Some(Ending::Proxy) {
+                ProxyFailure::Timeout
+            } else {
+                ProxyFailure::Closed
+            });
         }
     }
 }

@@ -139,7 +139,7 @@ impl<'c> Talk<'c> {
     ) -> Self {
         let core = &*admitted.core;
         let mut session = Session::new(Rc::clone(&door.context));
-        if !door.filters.is_empty() && door.filters.contains(admitted.peer.ip()) {
+        if admitted.known && !door.filters.is_empty() && door.filters.contains(admitted.peer.ip()) {
             session.trust_introductions();
         }
         Self {
@@ -180,9 +180,9 @@ impl<'c> Talk<'c> {
         loop {
             let step = self.parse().await;
             self.note_commands();
-            if self.has_slipped() {
-                self.core.metrics.count(Counter::Tarpits);
-                Box::pin(self.rest(self.core.settings().timeouts.tarpit_delay)).await;
+            let slips = self.new_slips();
+            if slips > 0 {
+                Box::pin(self.hold_replies(slips)).await;
             }
             if self.session.has_ready() && !self.send(writer).await {
                 return SessionEnd::PeerReset;

@@ -84,14 +84,27 @@ pub(crate) fn send_last(fd: RawFd, octets: &[u8]) -> usize {
     })
 }
 
-/// Whether something can be received from the socket `fd` now, be it the end.
+/// What lies in a socket to be received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    Nothing,
+    Octets,
+    /// The peer has closed its direction, or the connection is broken.
+    End,
+}
+
+/// What can be received from the socket `fd` now.
 ///
 /// The caller owns a socket behind `fd` that is still open.
-pub(crate) fn has_input(fd: RawFd) -> bool {
-    let mut octet = [0];
-    with_socket(fd, |socket| {
-        rustix::net::recv(socket, &mut octet, RecvFlags::PEEK | RecvFlags::DONTWAIT).is_ok()
-    })
+pub(crate) fn waiting(fd: RawFd) -> Waiting {
+    let mut octet = [0_u8; 1];
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    match with_socket(fd, |socket| rustix::net::recv(socket, &mut octet, flags)) {
+        Ok((0, _)) => Waiting::End,
+        Ok(_) => Waiting::Octets,
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Waiting::Nothing,
+        Err(_) => Waiting::End,
+    }
 }
 
 /// Calls `call` with the socket `fd`.

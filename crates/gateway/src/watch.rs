@@ -14,7 +14,7 @@ use std::time::Duration;
 use monoio::io::{CancelHandle, Canceller};
 
 use crate::settings::Timeouts;
-use crate::system::{self, Direction};
+use crate::system::{self, Direction, Waiting};
 
 /// How long an ended session may take to get its last reply out and to hang up.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -146,9 +146,9 @@ impl Slot {
         system::send_last(self.fd, octets)
     }
 
-    /// Whether something has come that was not received yet, be it the end.
-    pub(crate) fn has_input(&self) -> bool {
-        system::has_input(self.fd)
+    /// What has come that was not received yet.
+    pub(crate) fn waiting(&self) -> Waiting {
+        system::waiting(self.fd)
     }
 
     /// Ends both directions of the connection at once.

@@ -11,13 +11,14 @@
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{Builder, JoinHandle};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use inrush_proto::sasl::Credentials;
 
+use crate::Loaded;
 use crate::users::{Outcome, Users, UsersError};
 
 /// Called once with what was found, on a worker; it must not block.
@@ -48,7 +49,7 @@ struct Job {
 }
 
 struct Shared {
-    users: RwLock<Arc<Users>>,
+    users: crate::Shared<Users>,
     stopping: AtomicBool,
 }
 
@@ -69,8 +70,7 @@ impl Verifier {
     /// The system gives no thread.
     pub fn start(users: Users, settings: VerifierSettings) -> io::Result<Self> {
         let (sender, jobs) = bounded(settings.waiting_max);
-        let shared =
-            Arc::new(Shared { users: RwLock::new(Arc::new(users)), stopping: AtomicBool::new(false) });
+        let shared = Arc::new(Shared { users: crate::Shared::new(users), stopping: AtomicBool::new(false) });
         // Dropped on an error, it ends the workers that did start.
         let mut verifier = Self { jobs: Some(sender), shared, workers: Vec::new() };
         for worker in 0..settings.workers.get() {
@@ -96,13 +96,13 @@ impl Verifier {
 
     /// The users of this moment; for [`Users::may_send_as`].
     #[must_use]
-    pub fn users(&self) -> Arc<Users> {
-        self.shared.users()
+    pub fn users(&self) -> Loaded<Users> {
+        self.shared.users.load()
     }
 
-    /// Takes other users from now on. Verifications under way end with the users they began with.
+    /// Takes other users from now on. Verifications under way end with the users they began with, and are waited for: not for a core.
     pub fn replace(&self, users: Users) {
-        *self.shared.users.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(users);
+        self.shared.users.replace(users);
     }
 
     /// Reads the users again; gives back how many there are.
@@ -114,13 +114,6 @@ impl Verifier {
         let count = users.len();
         self.replace(users);
         Ok(count)
-    }
-}
-
-impl Shared {
-    // Nothing that holds the lock can panic, so a poisoned one holds what it should.
-    fn users(&self) -> Arc<Users> {
-        Arc::clone(&self.users.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -141,7 +134,7 @@ fn work(jobs: &Receiver<Job>, shared: &Shared) {
         if shared.stopping.load(Ordering::Relaxed) {
             continue;
         }
-        let outcome = shared.users().verify(&credentials.name, &credentials.password);
+        let outcome = shared.users.load().verify(&credentials.name, &credentials.password);
         on_done(outcome);
     }
 }

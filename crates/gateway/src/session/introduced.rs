@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use inrush_metrics::Counter;
-use inrush_policy::Ticket;
+use inrush_policy::{Access, Ticket};
 use inrush_proto::xclient::{Attribute, Xclient};
 
 use super::Talk;
@@ -17,6 +17,8 @@ use crate::proxy::Introduction;
 pub(super) struct Told<'c> {
     core: &'c Core,
     pub(super) peer: SocketAddr,
+    /// The address is that of the client.
+    known: bool,
     pub(super) introduction: Introduction,
     /// The client's part of what its address may have.
     ticket: Option<Ticket>,
@@ -44,6 +46,12 @@ impl Talk<'_> {
         self.told.as_ref().map_or(self.admitted.peer, |told| told.peer)
     }
 
+    /// Whether the peer has none of the limits: for a network in `allow`, and never for somebody unknown.
+    pub(super) fn is_unlimited(&self) -> bool {
+        let known = self.told.as_ref().map_or(self.admitted.known, |told| told.known);
+        known && self.core.access_of(self.peer().ip()) == Access::Allowed
+    }
+
     /// What others have said about the peer.
     pub(super) fn introduction(&self) -> Option<&Introduction> {
         introduction(self.told.as_deref(), self.admitted)
@@ -60,18 +68,22 @@ impl Talk<'_> {
     pub(super) fn introduce(&mut self, xclient: &Xclient) {
         let core = self.core;
         core.metrics.count(Counter::Introductions);
-        let peer = self.peer();
         // Who is unknown keeps the address of who speaks for it, and shares its limits with all others who are unknown.
-        let address = known(xclient.address.as_ref(), peer.ip());
-        let port = known(xclient.port.as_ref(), peer.port());
+        let filter = self.admitted.peer;
+        let address = said(xclient.address.as_ref(), self.peer().ip(), filter.ip());
+        let port = said(xclient.port.as_ref(), self.peer().port(), filter.port());
+        let known = match &xclient.address {
+            None => self.told.as_ref().map_or(self.admitted.known, |told| told.known),
+            Some(address) => matches!(address, Attribute::Known(_)),
+        };
         let ticket = match &xclient.address {
             None => self.told.as_mut().and_then(|told| told.ticket.take()),
-            Some(said) => {
+            Some(_) => {
                 // First that of the client before, which may be the same one.
                 if let Some(ticket) = self.told.as_mut().and_then(|told| told.ticket.take()) {
                     core.connections.leave(ticket);
                 }
-                match core.admit_address(address, matches!(said, Attribute::Known(_))) {
+                match core.admit_address(address, known) {
                     Ok(ticket) => ticket,
                     Err((reason, reply)) => {
                         core.metrics.count(reason);
@@ -86,25 +98,32 @@ impl Talk<'_> {
         let local = match (&xclient.destination_address, &xclient.destination_port) {
             (None, None) => before.local,
             (address, port) => {
-                Some(SocketAddr::new(known(address.as_ref(), local.ip()), known(port.as_ref(), local.port())))
+                let socket = self.socket.as_deref().copied().unwrap_or(self.door.address);
+                let ip = said(address.as_ref(), local.ip(), socket.ip());
+                Some(SocketAddr::new(ip, said(port.as_ref(), local.port(), socket.port())))
             }
         };
         let name = match &xclient.name {
-            None => before.name,
+            None if xclient.address.is_none() => before.name,
             Some(Attribute::Known(name)) => Some(name.clone()),
-            Some(Attribute::Unavailable | Attribute::TemporarilyUnavailable) => None,
+            _ => None,
         };
-        let proxy = before.proxy.or(Some(peer));
+        let proxy = before.proxy.or(Some(filter));
         let introduction = Introduction { proxy, local, name, ..before };
         let peer = SocketAddr::new(address, port);
-        self.told = Some(Box::new(Told { core, peer, introduction, ticket }));
-        self.session.introduced(xclient);
+        // A client that reaches us through the filter as it is must not speak for others.
+        let trusted = xclient.address.is_none() || (known && self.door.filters.contains(address));
+        self.told = Some(Box::new(Told { core, peer, known, introduction, ticket }));
+        self.slips = 0;
+        self.session.introduced(xclient, trusted);
     }
 }
 
-fn known<T: Copy>(said: Option<&Attribute<T>>, before: T) -> T {
-    match said {
+/// What an attribute says: nothing leaves it as it was `before`, and what is not known is what it is without XCLIENT.
+fn said<T: Copy>(attribute: Option<&Attribute<T>>, before: T, without: T) -> T {
+    match attribute {
+        None => before,
         Some(Attribute::Known(value)) => *value,
-        _ => before,
+        Some(Attribute::Unavailable | Attribute::TemporarilyUnavailable) => without,
     }
 }

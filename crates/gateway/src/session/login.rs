@@ -2,8 +2,8 @@
 //!
 //! Standards: RFC 4954 §4, §6; RFC 6409 §6.1.
 
-use inrush_metrics::Login;
-use inrush_policy::{Access, FailureRefusal, Outcome, Rate};
+use inrush_metrics::{Family as _, Login};
+use inrush_policy::{FailureRefusal, Outcome, Rate};
 use inrush_proto::sasl::Credentials;
 use inrush_proto::{Path, Reply, Verdict};
 
@@ -15,15 +15,18 @@ impl Talk<'_> {
     pub(super) async fn log_in(&mut self, credentials: Credentials) {
         let (login, answer) = self.verify(credentials).await;
         self.core.metrics.count(login);
-        if answer == Err(Reply::AUTH_FAILED) {
-            tracing::info!(listener = self.door.name, peer = %self.peer(), "login failed");
+        match (login, &mut self.secure) {
+            // There is no AUTH without TLS.
+            (Login::Accepted, Some(secure)) => secure.login = self.core.clock.now(),
+            (Login::Accepted | Login::Unavailable, _) => {}
             // Whoever guesses is slowed down; nothing is parsed meanwhile.
-            self.rest(self.core.settings().timeouts.login_failure_delay).await;
+            (Login::Refused | Login::Address | Login::User, _) => {
+                tracing::info!(listener = self.door.name, peer = %self.peer(), reason = login.value(), "login failed");
+                self.rest(self.core.settings().timeouts.login_failure_delay).await;
+            }
         }
-        // There is no AUTH without TLS.
-        if let Some(secure) = &mut self.secure {
-            secure.login = self.core.clock.now();
-        }
+        // As after a rest.
+        self.woken_at = 0;
         self.session.authenticated(answer);
     }
 
@@ -33,7 +36,7 @@ impl Talk<'_> {
         let Some(logins) = core.logins() else { return (Login::Unavailable, Err(Reply::AUTH_UNAVAILABLE)) };
         let address = self.peer().ip();
         let mut limits = core.settings().budgets.login_failures.clone();
-        if core.access_of(address) == Access::Allowed {
+        if self.is_unlimited() {
             limits.per_address = Rate::UNLIMITED;
         }
         let user = inrush_policy::user_key(&credentials.name).unwrap_or_default();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -59,17 +59,14 @@ fn name_of(certificate: &CertificateDer<'_>) -> Option<String> {
     harmless.then_some(name)
 }
 
-/// Takes every certificate whose key the client can prove to have.
+/// Takes every certificate whose key the client can prove to have; all else is as it is under [`Clients`].
 #[derive(Debug)]
-pub(crate) struct Anyone {
-    provider: Arc<CryptoProvider>,
-    hints: Vec<DistinguishedName>,
-}
+pub(crate) struct Anyone(Arc<dyn ClientCertVerifier>);
 
 impl Anyone {
     /// Tells clients under which authorities their certificates are looked for.
-    pub(crate) fn new(clients: &Clients, provider: &Arc<CryptoProvider>) -> Self {
-        Self { provider: Arc::clone(provider), hints: clients.trusted.root_hint_subjects().to_vec() }
+    pub(crate) fn new(clients: &Clients) -> Self {
+        Self(Arc::clone(&clients.trusted))
     }
 }
 
@@ -79,7 +76,7 @@ impl ClientCertVerifier for Anyone {
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &self.hints
+        self.0.root_hint_subjects()
     }
 
     fn verify_client_cert(
@@ -97,8 +94,7 @@ impl ClientCertVerifier for Anyone {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
+        self.0.verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -107,11 +103,10 @@ impl ClientCertVerifier for Anyone {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
+        self.0.verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.0.supported_verify_schemes()
     }
 }

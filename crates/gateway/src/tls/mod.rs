@@ -74,7 +74,7 @@ impl Certificates {
         }
         let by_name = Arc::new(by_name);
         let asking = clients.map(|clients| {
-            let anyone = Anyone::new(&clients, &provider);
+            let anyone = Anyone::new(&clients);
             (Arc::new(config(&provider, Arc::clone(&by_name), Some(anyone))), clients)
         });
         Ok(Some(Self { plain: Arc::new(config(&provider, by_name, None)), asking, expires }))

@@ -21,7 +21,7 @@ pub struct FailureLimits {
 impl Default for FailureLimits {
     fn default() -> Self {
         let hour = Duration::from_hours(1);
-        Self { per_address: Rate::new(20, hour), per_user: Rate::new(100, hour) }
+        Self { per_address: Rate::new(100, hour), per_user: Rate::new(300, hour) }
     }
 }
 

@@ -35,8 +35,8 @@ pub(super) enum Authentication {
 }
 
 impl Session {
-    /// The answer to [`Event::Authenticate`]: these are the credentials of a user; or the reply that says why not, 4xx or 5xx. A 535
-    /// counts as an error of the client.
+    /// The answer to [`Event::Authenticate`]: these are the credentials of a user; or the reply that says why not, 4xx or 5xx. What is
+    /// wrong with the credentials counts as an error of the client.
     pub fn authenticated(&mut self, answer: Result<(), &'static Reply>) {
         if !self.resume(Pause::Authenticated) {
             return;
@@ -172,9 +172,11 @@ impl Session {
         }
     }
 
-    /// As `refuse`; a wrong password is an error of the client too, so that a session has few of them.
+    /// As `refuse`; a wrong password is an error of the client too, and so is one that is not tried for others that were wrong.
     fn refuse_login(&mut self, reply: &'static Reply) {
-        if reply == Reply::AUTH_FAILED {
+        let of_the_client =
+            [Reply::AUTH_FAILED, Reply::AUTH_FAILURES_ADDRESS, Reply::AUTH_FAILURES_USER].contains(&reply);
+        if of_the_client {
             self.refuse_counted(reply);
         } else {
             self.refuse(reply);

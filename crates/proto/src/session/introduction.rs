@@ -20,42 +20,39 @@ impl Session {
         self.trusted = true;
     }
 
-    /// The answer to [`Event::Introduced`]: the client may have a session, which begins anew with its greeting. Whoever may not is
-    /// closed out with [`close_with`](Self::close_with).
-    pub fn introduced(&mut self, xclient: &Xclient) {
+    /// The answer to [`Event::Introduced`]: the client may have a session, which begins anew with its greeting, and with nothing of the
+    /// client before. Unless `trusted`, that client is believed nothing more: what it says may reach us as it is. Whoever may have no
+    /// session is closed out with [`close_with`](Self::close_with).
+    pub fn introduced(&mut self, xclient: &Xclient, trusted: bool) {
         if !self.resume(Pause::Introduced) {
             return;
         }
-        // XCLIENT_README, "XCLIENT Server response": as after the connection was made. What was said about the client stays.
+        self.trusted = trusted;
+        // XCLIENT_README, "XCLIENT Server response": as after the connection was made.
         self.hello = Hello::None;
-        match &xclient.helo {
-            Some(Attribute::Known(name)) => {
-                let harmless =
-                    |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':' | '[' | ']');
-                self.hello_name = name.chars().filter(harmless).collect();
-                self.hello_is_fixed = true;
-            }
-            Some(_) => {
-                self.hello_name.clear();
-                self.hello_is_fixed = true;
-            }
-            None if !self.hello_is_fixed => self.hello_name.clear(),
-            None => {}
+        self.mail_refused = false;
+        if xclient.address.is_some() {
+            // Somebody else has made those mistakes.
+            (self.errors, self.refused_recipients, self.junk_commands) = (0, 0, 0);
         }
-        if let Some(protocol) = xclient.protocol {
-            self.hello_protocol = Some(match protocol {
-                Protocol::Smtp => Hello::Helo,
-                Protocol::Esmtp => Hello::Ehlo,
-            });
+        self.hello_is_fixed = xclient.helo.is_some();
+        self.hello_name.clear();
+        if let Some(Attribute::Known(name)) = &xclient.helo {
+            let harmless =
+                |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | ':' | '[' | ']');
+            self.hello_name.extend(name.chars().filter(harmless));
         }
-        match &xclient.login {
+        self.hello_protocol = xclient.protocol.map(|protocol| match protocol {
+            Protocol::Smtp => Hello::Helo,
+            Protocol::Esmtp => Hello::Ehlo,
+        });
+        self.authentication = match &xclient.login {
             Some(Attribute::Known(name)) => {
                 let identity = Identity { name: name.clone(), mechanism: None };
-                self.authentication = Some(Box::new(Authentication::Known(identity)));
+                Some(Box::new(Authentication::Known(identity)))
             }
-            Some(_) => self.authentication = None,
-            None => {}
-        }
+            _ => None,
+        };
         self.greet();
     }
 

@@ -188,7 +188,8 @@ impl Caller {
                 Step::Again
             }
             Event::Introduced(xclient) => {
-                self.session.introduced(&xclient);
+                // As if no client were listed itself.
+                self.session.introduced(&xclient, xclient.address.is_none());
                 Step::Again
             }
             Event::StartTls => {
