@@ -248,3 +248,22 @@ fn accepted_message(client: &mut Client) {
     client.send(&[BODY, b".\r\n"].concat()).unwrap();
     accepted(&client.expect(250));
 }
+
+/// By default loopback has no limits; somebody of whom a proxy there knows nothing has them all, and is no filter.
+#[test]
+fn who_is_unknown_has_no_rights_of_the_proxy() {
+    let settings = Settings::default()
+        .listener("proxy_protocol_from = [\"127.0.0.0/8\"]")
+        .listener("xclient_from = [\"127.0.0.0/8\"]")
+        .listener("greet_delay = \"5s\"");
+    let server = Server::with(settings);
+    let known = b"PROXY TCP4 127.0.0.5 127.0.0.1 4711 25\r\nEHLO at.once\r\n";
+    let mut client = introduced(&server, known, false);
+    client.expect(220);
+    assert!(client.expect(250).text().contains("XCLIENT"));
+    introduced(&server, b"PROXY UNKNOWN\r\nEHLO at.once\r\n", false).expect(554);
+    let mut client = introduced(&server, b"PROXY UNKNOWN\r\n", false);
+    client.expect(220);
+    assert!(!client.say("EHLO client.test.example", 250).text().contains("XCLIENT"));
+    client.say("XCLIENT ADDR=192.0.2.1", 502);
+}
