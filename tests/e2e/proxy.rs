@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use inrush_tests::client::{Client, accepted};
 use inrush_tests::http::Samples;
@@ -11,8 +11,7 @@ use inrush_tests::postfix::free_port;
 use inrush_tests::server::Server;
 use inrush_tests::settings::Settings;
 use inrush_tests::tls::Authority;
-use inrush_tests::{binary, process};
-use serde_json::Value;
+use inrush_tests::{export, process};
 
 const NAME: &str = "mx.test.example";
 const BODY: &[u8] = b"Subject: behind a proxy\r\n\r\nx\r\n";
@@ -31,16 +30,6 @@ fn count(server: &Server, metric: &str, reason: &str) -> f64 {
 #[track_caller]
 fn wait_for(server: &Server, metric: &str, reason: &str, value: f64) {
     process::eventually(&format!("{metric} {reason} is {value}"), || count(server, metric, reason) == value);
-}
-
-fn facts(server: &Server) -> Vec<Value> {
-    let mut command = Command::new(binary::inrush());
-    command.args(["log", "export", "--format", "ndjson", "--to", "-", "--data-dir"]).arg(server.data());
-    let finished = process::finish(command).succeeded();
-    let lines = finished.stdout.split(|octet| *octet == b'\n').filter(|line| !line.is_empty());
-    let mut facts: Vec<Value> = lines.map(|line| serde_json::from_slice(line).unwrap()).collect();
-    facts.sort_by_key(|facts| facts["accepted_at"].as_str().map(str::to_owned));
-    facts
 }
 
 /// A header of version 2 for TCP over IPv4, or without addresses.
@@ -83,7 +72,7 @@ fn the_peer_is_who_the_header_names() {
             client.expect(220);
             client.say("EHLO client.test.example", 250);
             client.deliver(&["b@example.com"], BODY);
-            let facts = facts(&server).pop().unwrap();
+            let facts = export::facts(&server.data()).pop().unwrap();
             assert!(facts["peer"].as_str().unwrap().contains(peer), "{facts}");
             assert!(facts["proxy"].as_str().unwrap().contains("127.0.0.1"), "{facts}");
             assert!(facts["local"].as_str().unwrap().ends_with(":25"), "{facts}");
@@ -223,7 +212,7 @@ fn haproxy_in_front() {
         client.expect(220);
         client.say("EHLO client.test.example", 250);
         accepted_message(&mut client);
-        let facts = facts(&server).pop().unwrap();
+        let facts = export::facts(&server.data()).pop().unwrap();
         assert!(facts["peer"].as_str().unwrap().contains(source), "{facts}");
         assert_eq!(facts["tls"].is_object(), secure, "{facts}");
         if secure {

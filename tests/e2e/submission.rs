@@ -2,17 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::Command;
 
 use inrush_tests::client::{Client, stuffed};
+use inrush_tests::export;
 use inrush_tests::http::Samples;
 use inrush_tests::process::{self, Finished};
 use inrush_tests::server::Server;
 use inrush_tests::settings::Settings;
 use inrush_tests::tls::Authority;
 use inrush_tests::users::{self, PASSWORD};
-use inrush_tests::{binary, export};
-use serde_json::Value;
 
 const NAME: &str = "mx.test.example";
 const JOE: &str = "joe@example.com";
@@ -100,22 +98,11 @@ fn base64(text: &str) -> String {
     encoded
 }
 
-/// The facts about the only message in the log.
-fn facts(server: &Server) -> Value {
-    let mut command = Command::new(binary::inrush());
-    command.args(["log", "export", "--format", "ndjson", "--to", "-", "--data-dir"]).arg(server.data());
-    let text = process::finish(command).succeeded();
-    let lines: Vec<&[u8]> =
-        text.stdout.split(|octet| *octet == b'\n').filter(|line| !line.is_empty()).collect();
-    assert_eq!(lines.len(), 1, "{}", text.text());
-    serde_json::from_slice(lines[0]).unwrap()
-}
-
 fn swaks_logs_in(listener: &str, tls: &str, mechanism: &str) {
     let submission = Submission::start();
     let sent = ["--auth", mechanism, "--auth-user", JOE, "--auth-password", PASSWORD, tls];
     submission.swaks(listener, &[&sent[..], &["--data", "Subject: x\n\nhello"]].concat()).succeeded();
-    let facts = facts(&submission.server);
+    let facts = export::only_facts(&submission.server.data());
     assert_eq!(facts["auth"]["identity"], JOE);
     assert_eq!(facts["auth"]["mechanism"], mechanism);
     assert_eq!(facts["recipients"][0]["path"], FOREIGN);
@@ -164,7 +151,7 @@ fn curl_sends_as_a_user() {
     command.args(["--user", &format!("{JOE}:{PASSWORD}"), "--mail-from", JOE, "--mail-rcpt", FOREIGN]);
     command.arg("--upload-file").arg(&file);
     process::finish(command).succeeded();
-    let facts = facts(&submission.server);
+    let facts = export::only_facts(&submission.server.data());
     assert_eq!(facts["auth"]["identity"], JOE);
     let front = facts["received"].as_str().unwrap();
     assert!(!front.contains("Message-ID") && !front.contains("\nDate"), "{front}");
@@ -184,7 +171,7 @@ fn smtplib_logs_in() {
         submission.server.listener("submission").port()
     );
     process::finish(process::command("python3", ["-I", "-c", &script])).succeeded();
-    assert_eq!(facts(&submission.server)["recipients"].as_array().unwrap().len(), 2);
+    assert_eq!(export::only_facts(&submission.server.data())["recipients"].as_array().unwrap().len(), 2);
 }
 
 /// Relaying is for users alone: the same recipient is refused at the front door, and without a login.

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::process::Command;
 
 use inrush_tests::client::{Client, accepted};
 use inrush_tests::http::Samples;
@@ -11,8 +10,7 @@ use inrush_tests::process::{self, Finished};
 use inrush_tests::server::Server;
 use inrush_tests::settings::Settings;
 use inrush_tests::tls::{Authority, Files, Stream, client_in_pieces};
-use inrush_tests::{binary, corpus, export};
-use serde_json::Value;
+use inrush_tests::{corpus, export};
 
 const NAME: &str = "mx.test.example";
 const BODY: &[u8] = b"Subject: under TLS\r\n\r\nhello\r\n";
@@ -28,24 +26,6 @@ fn settings(certificate: &Files, tls: &str) -> Settings {
 
 fn started(certificate: &Files) -> Server {
     Server::with(settings(certificate, "starttls"))
-}
-
-/// The facts about the only message in the log.
-fn facts(server: &Server) -> Value {
-    let all = all_facts(server);
-    assert_eq!(all.len(), 1, "{all:?}");
-    all.into_iter().next().unwrap()
-}
-
-fn all_facts(server: &Server) -> Vec<Value> {
-    let mut command = Command::new(binary::inrush());
-    command.args(["log", "export", "--format", "ndjson", "--to", "-", "--data-dir"]).arg(server.data());
-    let finished = process::finish(command).succeeded();
-    let lines = finished.stdout.split(|octet| *octet == b'\n').filter(|line| !line.is_empty());
-    let mut facts: Vec<Value> = lines.map(|line| serde_json::from_slice(line).unwrap()).collect();
-    // Each core has a log of its own.
-    facts.sort_by_key(|facts| facts["accepted_at"].as_str().map(str::to_owned));
-    facts
 }
 
 fn count(server: &Server, metric: &str, labels: &[&str]) -> f64 {
@@ -85,7 +65,7 @@ fn starttls_with_swaks() {
         let server = started(&authority.issue(NAME));
         let port = server.mx().port().to_string();
         swaks(&server, &["--port", &port, "--tls", "--tls-protocol", version, "--tls-sni", NAME]).succeeded();
-        let facts = facts(&server);
+        let facts = export::only_facts(&server.data());
         assert_eq!(facts["tls"]["version"], protocol, "{facts}");
         assert_eq!(facts["tls"]["sni"], NAME, "{facts}");
         assert!(facts["tls"]["cipher"].as_str().unwrap().starts_with("TLS_"), "{facts}");
@@ -128,8 +108,8 @@ fn postfix_sends_under_tls() {
         ..Purpose::default()
     });
     postfix.inject("b@example.com", BODY);
-    process::eventually("the message is here", || !all_facts(&server).is_empty());
-    assert_eq!(facts(&server)["tls"]["version"], "TLSv1.3");
+    process::eventually("the message is here", || !export::facts(&server.data()).is_empty());
+    assert_eq!(export::only_facts(&server.data())["tls"]["version"], "TLSv1.3");
 }
 
 #[test]
@@ -221,7 +201,7 @@ fn required_means_no_mail_before() {
     client.say("DATA", 354);
     client.send(&[BODY, b".\r\n"].concat()).unwrap();
     accepted(&client.expect(250));
-    assert_eq!(facts(&server)["requiretls"], true);
+    assert_eq!(export::only_facts(&server.data())["requiretls"], true);
     wait_for(&server, "inrush_refusals_total", &["reason=\"tls_required\""], 1.0);
 }
 
@@ -310,7 +290,7 @@ fn names_of_clients_are_kept_if_an_authority_vouches_for_them() {
     let known = authority.issue("client.test.example");
     let unknown = stranger.issue("stranger.test.example");
     for (files, name) in [(Some(&known), Some("client.test.example")), (Some(&unknown), None), (None, None)] {
-        let before = all_facts(&server).len();
+        let before = export::facts(&server.data()).len();
         let own = files.map(|files| {
             let text = |path| fs::canonicalize(path).unwrap().display().to_string();
             [text(&files.certificate), text(&files.key)]
@@ -320,7 +300,7 @@ fn names_of_clients_are_kept_if_an_authority_vouches_for_them() {
             arguments.extend(["--tls-cert", certificate, "--tls-key", key]);
         }
         swaks(&server, &arguments).succeeded();
-        let all = all_facts(&server);
+        let all = export::facts(&server.data());
         assert_eq!(all.len(), before + 1);
         let client = &all.last().unwrap()["tls"]["client"];
         assert_eq!(client.as_str(), name, "{all:?}");
@@ -449,5 +429,5 @@ fn a_broken_record_ends_the_session() {
     client.stream().write_all(b"\x17\x03\x03\x00\x14this is not encrypted").unwrap();
     assert!(client.rest().iter().all(u8::is_ascii));
     wait_for_none_open(&server);
-    assert!(all_facts(&server).is_empty());
+    assert!(export::facts(&server.data()).is_empty());
 }

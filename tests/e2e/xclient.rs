@@ -1,13 +1,10 @@
 //! XCLIENT: a filter in front of the gateway says who its client is, and that client's access and limits count.
 
-use std::process::Command;
-
 use inrush_tests::client::Client;
 use inrush_tests::http::Samples;
 use inrush_tests::server::Server;
 use inrush_tests::settings::Settings;
-use inrush_tests::{binary, process};
-use serde_json::Value;
+use inrush_tests::{export, process};
 
 fn server(access: &str, limits: &[&str]) -> Server {
     let mut settings = Settings::default()
@@ -15,13 +12,6 @@ fn server(access: &str, limits: &[&str]) -> Server {
         .tables(&format!("[access]\nallow = [\"127.0.0.1\"]\n{access}"));
     settings.limits = limits.iter().map(|line| (*line).to_owned()).collect();
     Server::with(settings)
-}
-
-fn facts(server: &Server) -> Value {
-    let mut command = Command::new(binary::inrush());
-    command.args(["log", "export", "--format", "ndjson", "--to", "-", "--data-dir"]).arg(server.data());
-    let text = process::finish(command).succeeded();
-    serde_json::from_slice(&text.stdout).unwrap()
 }
 
 #[test]
@@ -33,7 +23,7 @@ fn swaks_speaks_for_its_client() {
     command.args(["--xclient", "NAME=spike.example ADDR=IPV6:2001:db8::7 PORT=4711 HELO=spike PROTO=ESMTP"]);
     command.env("HOME", server.scratch()).env_remove("SWAKS_HOME");
     process::finish(command).succeeded();
-    let facts = facts(&server);
+    let facts = export::only_facts(&server.data());
     assert_eq!(facts["peer"], "[2001:db8::7]:4711");
     assert_eq!(facts["peer_name"], "spike.example");
     assert_eq!(facts["helo"], "spike");
@@ -110,7 +100,7 @@ fn who_is_unknown_is_nobody_else() {
     client.say("XCLIENT ADDR=192.0.2.2", 502);
     client.say("EHLO client.test.example", 250);
     client.deliver(&["b@example.com"], b"Subject: x\r\n\r\nx\r\n");
-    let facts = facts(&server);
+    let facts = export::only_facts(&server.data());
     assert!(facts["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{}", facts["peer"]);
     assert!(facts["peer_name"].is_null(), "{}", facts["peer_name"]);
 }

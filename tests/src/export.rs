@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{binary, process};
@@ -24,6 +25,34 @@ pub fn all(data: &Path) -> Messages {
     command.args(["log", "export", "--data-dir"]).arg(data).arg("--to").arg(to.path());
     process::finish(command).succeeded();
     read(to.path())
+}
+
+/// What is known about every message of a data directory, in the order in which they were accepted: the fields of the ndjson export.
+///
+/// # Panics
+/// The export fails.
+#[track_caller]
+pub fn facts(data: &Path) -> Vec<Value> {
+    let mut command = Command::new(binary::inrush());
+    command.args(["log", "export", "--format", "ndjson", "--to", "-", "--data-dir"]).arg(data);
+    let finished = process::finish(command).succeeded();
+    let lines = finished.stdout.split(|octet| *octet == b'\n').filter(|line| !line.is_empty());
+    let read = |line| serde_json::from_slice(line).unwrap_or_else(|error| panic!("no JSON: {error}"));
+    let mut facts: Vec<Value> = lines.map(read).collect();
+    // Each core has a log of its own.
+    facts.sort_by_key(|facts| facts["accepted_at"].as_str().map(str::to_owned));
+    facts
+}
+
+/// The same about the only message.
+///
+/// # Panics
+/// There is not exactly one.
+#[track_caller]
+pub fn only_facts(data: &Path) -> Value {
+    let mut all = facts(data);
+    assert_eq!(all.len(), 1, "{all:?}");
+    all.remove(0)
 }
 
 /// The `ID.eml` files of a folder.

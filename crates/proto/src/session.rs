@@ -550,7 +550,7 @@ impl Session {
 
     /// Whether the session may have one more command of this kind, with more behind it.
     fn afford(&mut self, verb: Verb, more: bool) -> Result<(), &'static Reply> {
-        let context = Rc::clone(&self.context);
+        let context = &*self.context;
         let limits = context.limits();
         self.commands = self.commands.saturating_add(1);
         if self.commands > limits.commands_max {
