@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
-use inrush_tests::client::{Client, Reply, accepted, stuffed};
+use inrush_tests::client::{Client, Reply, accepted};
 use inrush_tests::http::Samples;
 use inrush_tests::mount::Mounted;
 use inrush_tests::random::Random;
@@ -16,30 +16,12 @@ use tempfile::TempDir;
 /// What an operator can delete.
 const BALLAST: &str = "ballast";
 
-/// One transaction; the reply that ends it, at whichever command it comes.
-fn attempt(client: &mut Client, body: &[u8]) -> Reply {
-    for (command, good) in [
-        ("RSET", 250),
-        ("MAIL FROM:<a@client.test.example>", 250),
-        ("RCPT TO:<b@example.com>", 250),
-        ("DATA", 354),
-    ] {
-        client.send(format!("{command}\r\n").as_bytes()).unwrap();
-        let reply = client.reply().unwrap();
-        if reply.code != good {
-            return reply;
-        }
-    }
-    client.send(&stuffed(body)).unwrap();
-    client.reply().unwrap()
-}
-
 /// Sends messages until one is refused; each acceptance with its body.
 fn fill(client: &mut Client, sent: &mut Vec<(String, Vec<u8>)>) -> Reply {
     let mut random = Random::new(sent.len() as u64);
     for _ in 0..2000 {
         let body = random.text(100_000);
-        let reply = attempt(client, &body);
+        let reply = client.attempt(&body);
         if reply.code != 250 {
             return reply;
         }
@@ -142,7 +124,7 @@ fn scenario(disk: &Mounted, limits: &[&str], shortage: &Shortage) {
     (shortage.give_back)(disk.path());
     process::eventually("mail is accepted again", || {
         let body = b"Subject: after\r\n\r\nx\r\n".to_vec();
-        let reply = attempt(&mut client, &body);
+        let reply = client.attempt(&body);
         if reply.code == 250 {
             sent.push((accepted(&reply), body));
         }

@@ -25,6 +25,7 @@ mod log_tools;
 mod metrics;
 mod postfix;
 mod power_cut;
+mod pressure;
 mod proxy;
 mod refusals;
 mod reload;

@@ -83,11 +83,7 @@ fn everything(server: &mut Server) {
 
 #[test]
 fn every_metric_moves() {
-    let limits = vec![
-        "idle_timeout = \"10s\"".into(),
-        "idle_timeout_under_pressure = \"10s\"".into(),
-        "connections_max = 50".into(),
-    ];
+    let limits = vec!["idle_timeout = \"10s\"".into(), "connections_max = 50".into()];
     let settings = Settings { limits, ..Settings::default().recipients(&["b@example.com"]) };
     let mut server = Server::with(settings);
     everything(&mut server);

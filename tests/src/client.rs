@@ -175,6 +175,28 @@ impl Client {
         }
     }
 
+    /// One transaction; the reply that ends it, at whichever command it comes.
+    ///
+    /// # Panics
+    /// The connection ends.
+    #[track_caller]
+    pub fn attempt(&mut self, body: &[u8]) -> Reply {
+        for (command, good) in [
+            ("RSET", 250),
+            ("MAIL FROM:<a@client.test.example>", 250),
+            ("RCPT TO:<b@example.com>", 250),
+            ("DATA", 354),
+        ] {
+            self.send(format!("{command}\r\n").as_bytes()).expect("a connection");
+            let reply = self.reply().expect("a reply");
+            if reply.code != good {
+                return reply;
+            }
+        }
+        self.send(&stuffed(body)).expect("a connection");
+        self.reply().expect("a reply")
+    }
+
     /// Reads one whole reply (RFC 5321 §4.2.1: `ddd-` goes on, `ddd ` ends).
     ///
     /// # Errors

@@ -4,14 +4,17 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Only a test of a time limit may meet one, however busy the machine is.
-const PATIENT_LIMITS: [(&str, &str); 6] = [
+const PATIENT_LIMITS: [(&str, &str); 5] = [
     ("idle_timeout", "1h"),
-    ("idle_timeout_under_pressure", "1h"),
     ("transaction_timeout", "1h"),
     ("session_timeout", "1h"),
     ("handshake_timeout", "1h"),
     ("min_data_rate_window", "1h"),
 ];
+
+/// Only a test of pressure may come under it.
+const PATIENT_PRESSURE: [(&str, &str); 4] =
+    [("slow_after", "10m"), ("backlog_max", "10m"), ("idle_timeout", "1h"), ("stop_accepting_after", "1h")];
 
 /// What a test sets apart from the defaults. Everything listens on loopback, on ports that the kernel chooses.
 #[derive(Clone, Debug)]
@@ -26,6 +29,8 @@ pub struct Settings {
     pub listener: Vec<String>,
     /// Lines of the `[limits]` table.
     pub limits: Vec<String>,
+    /// Lines of the `[pressure]` table.
+    pub pressure: Vec<String>,
     /// `hostname`.
     pub hostname: String,
     /// Further tables, as they are.
@@ -49,6 +54,7 @@ impl Default for Settings {
             log: vec!["segment_bytes = \"4MiB\"".into(), "free_bytes_min = \"16MiB\"".into()],
             listener: Vec::new(),
             limits: Vec::new(),
+            pressure: Vec::new(),
             tables: Vec::new(),
             hostname: "mx.test.example".into(),
             domains: vec![("example.com".into(), Recipients::Any)],
@@ -124,9 +130,10 @@ impl Settings {
         }
         text.push_str("\n[limits]\n");
         lines(&mut text, &self.limits);
-        for (name, value) in PATIENT_LIMITS.iter().filter(|(name, _)| !is_named(&self.limits, name)) {
-            let _ = writeln!(text, "{name} = \"{value}\"");
-        }
+        patience(&mut text, &self.limits, &PATIENT_LIMITS);
+        text.push_str("\n[pressure]\n");
+        lines(&mut text, &self.pressure);
+        patience(&mut text, &self.pressure, &PATIENT_PRESSURE);
         text.push('\n');
         lines(&mut text, &self.tables);
         text.push_str("\n[admin]\naddress = \"127.0.0.1:0\"\n");
@@ -152,6 +159,13 @@ fn lines(text: &mut String, lines: &[String]) {
     for line in lines {
         text.push_str(line);
         text.push('\n');
+    }
+}
+
+/// Those of `defaults` that are not set.
+fn patience(text: &mut String, set: &[String], defaults: &[(&str, &str)]) {
+    for (name, value) in defaults.iter().filter(|(name, _)| !is_named(set, name)) {
+        let _ = writeln!(text, "{name} = \"{value}\"");
     }
 }
 

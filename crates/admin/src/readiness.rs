@@ -3,7 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use inrush_metrics::{Gauge, Metrics};
+use inrush_metrics::{Gauge, Metrics, Resource};
+
+/// What refuses mail or connections at its hard mark. A log without space or without an answer says so itself.
+const REFUSING: [Resource; 5] = [
+    Resource::Connections,
+    Resource::Descriptors,
+    Resource::Memory,
+    Resource::PendingBytes,
+    Resource::LogBacklog,
+];
 
 /// Switches of the cores: each says whether its core takes connections.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +46,16 @@ impl Readiness {
                 reasons.push(format!("{logs} of {} {why}", snapshot.cores()));
             }
         }
+        for resource in REFUSING {
+            let cores = snapshot.cores_at_hard_mark(resource);
+            if cores > 0 {
+                reasons.push(format!(
+                    "{cores} of {} cores have reached {}",
+                    snapshot.cores(),
+                    resource.value()
+                ));
+            }
+        }
         reasons
     }
 }
@@ -44,7 +63,7 @@ impl Readiness {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-    use inrush_metrics::Names;
+    use inrush_metrics::{Level, Names};
 
     use super::*;
 
@@ -59,19 +78,24 @@ mod tests {
         writer.set(Gauge::LogPoisoned, 1);
         writer.set(Gauge::LogNoSpace, 1);
         writer.set(Gauge::LogHung, 1);
+        writer.pressure(Resource::PendingBytes, Level::Hard);
+        writer.pressure(Resource::Connections, Level::Soft);
+        writer.pressure(Resource::LogSpace, Level::Hard);
         assert_eq!(
             readiness.reasons(&metrics),
             [
                 "1 of 2 cores take no connections",
                 "1 of 2 logs are poisoned by a failed write",
                 "1 of 2 logs have no space for new mail",
-                "1 of 2 logs have no answer from the disk"
+                "1 of 2 logs have no answer from the disk",
+                "1 of 2 cores have reached pending_bytes_max"
             ]
         );
         cores[1].store(true, Ordering::Release);
         writer.set(Gauge::LogPoisoned, 0);
         writer.set(Gauge::LogNoSpace, 0);
         writer.set(Gauge::LogHung, 0);
+        writer.pressure(Resource::PendingBytes, Level::Soft);
         assert!(readiness.reasons(&metrics).is_empty());
     }
 }

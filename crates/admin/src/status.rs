@@ -2,7 +2,7 @@
 
 use inrush_metrics::{
     ConnectionRefusal, Consumer, Counter, Distribution, Family, Gauge, Histogram, LogRefusal, Metrics, Phase,
-    Retired, SessionEnd, Snapshot, Timeout,
+    Resource, Retired, SessionEnd, Snapshot, Timeout,
 };
 use serde_json::{Map, Value, json};
 
@@ -27,6 +27,9 @@ pub(crate) fn status(metrics: &Metrics, readiness: &Readiness) -> Value {
             "accepted": object(snapshot.accepted()),
             "refused": family::<ConnectionRefusal>(&snapshot),
         },
+        "pressure": Resource::ALL.iter().map(|resource| {
+            (resource.value().to_owned(), Value::from(snapshot.pressure(*resource).name()))
+        }).collect::<Map<_, _>>(),
         "sessions_ended": family::<SessionEnd>(&snapshot),
         "timeouts": family::<Timeout>(&snapshot),
         "messages": {

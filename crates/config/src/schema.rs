@@ -203,8 +203,6 @@ pub(crate) const TABLES: &[Table] = &[
                 |config| Field::Number(&mut config.gateway.timeouts.tarpit_delay, Unit::Duration, 0..=60 * SECOND);
             "idle_timeout" "Silence between two inputs; then 421 4.4.2 (RFC 5321 §4.5.3.2.7 asks for 5m)."
                 |config| Field::Number(&mut config.gateway.timeouts.idle_timeout, Unit::Duration, SECOND..=DAY);
-            "idle_timeout_under_pressure" "The same while a budget of the core is nearly spent."
-                |config| Field::Number(&mut config.gateway.timeouts.idle_timeout_under_pressure, Unit::Duration, SECOND..=DAY);
             "transaction_timeout" "From MAIL to the final reply of one message; then 421 4.4.2."
                 |config| Field::Number(&mut config.gateway.timeouts.transaction_timeout, Unit::Duration, SECOND..=DAY);
             "proxy_timeout" "From the accept to the end of a PROXY header; then the connection is closed."
@@ -237,6 +235,26 @@ pub(crate) const TABLES: &[Table] = &[
                 |config| Field::Number(&mut config.gateway.budgets.connections.ipv6_prefix, Unit::Count, 16..=64);
             "pending_bytes_max" "Octets of mail data that the sessions of one core hold in memory; then 452 4.3.1."
                 |config| Field::Number(&mut config.gateway.budgets.pending_bytes_max, Unit::Bytes, MIB..=1024 * GIB);
+        },
+    },
+    Table {
+        name: "pressure",
+        help: "From where on a core is short of something, and what it does then. See pressure.md.",
+        rows: rows! {
+            "soft_percent" "Soft marks in percent of connections_max, of the limit of open files, of memory_max and of pending_bytes_max."
+                |config| Field::Number(&mut config.gateway.pressure.soft_percent, Unit::Count, 1..=100);
+            "memory_max" "Resident memory of the process; then 452 4.3.1 for new mail and 421 4.3.2 for new connections; 0 = three quarters of what the machine or its control group has."
+                |config| Field::Number(&mut config.gateway.pressure.memory_max, Unit::Bytes, 0..=1024 * 1024 * GIB);
+            "slow_after" "The time that a durable write, or the wait of a message for it, may take before the core is under pressure."
+                |config| Field::Number(&mut config.gateway.pressure.slow_after, Unit::Duration, 1_000..=3600 * SECOND);
+            "backlog_max" "How long messages may wait for their durable write; then 452 4.3.1 for new mail."
+                |config| Field::Number(&mut config.gateway.pressure.backlog_max, Unit::Duration, 1_000..=3600 * SECOND);
+            "idle_timeout" "Over a soft mark: the longest silence of a peer, in handshakes and headers as well, and the window of min_data_rate."
+                |config| Field::Number(&mut config.gateway.pressure.idle_timeout, Unit::Duration, SECOND..=DAY);
+            "connections_per_address_max" "Over a soft mark: sessions of one address (IPv6: one /64) on all cores; then 421 4.7.0 for new ones; 0 = as without pressure. Not for networks in [access] allow."
+                |config| Field::Number(&mut config.gateway.pressure.connections_per_address_max, Unit::Count, 0..=10_000_000);
+            "stop_accepting_after" "How long mail may be refused before a core stops to listen; 0 = it never does."
+                |config| Field::Number(&mut config.gateway.pressure.stop_accepting_after, Unit::Duration, 0..=DAY);
         },
     },
     Table {

@@ -1,16 +1,18 @@
 //! Who gets a session, and which session a TLS handshake.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use inrush_metrics::{ConnectionRefusal, Counter, TlsFailure};
+use inrush_metrics::{ConnectionRefusal, Counter, Level, Resource, TlsFailure};
 use inrush_policy::{Access, ConnectionRefusal as Limit, Ticket};
 use inrush_proto::Reply;
 use monoio::io::AsyncWriteRentExt;
 use monoio::net::TcpStream;
 
-use crate::core::{Core, Door};
+use crate::core::Core;
+use crate::doors::Door;
 use crate::proxy::{self, Introduction};
 use crate::session;
 use crate::tls::{Agreed, Certificates, Tls};
@@ -18,7 +20,7 @@ use crate::tls::{Agreed, Certificates, Tls};
 /// Admits a new connection, or says why not.
 pub(crate) async fn welcome(core: &Rc<Core>, door: &Rc<Door>, mut stream: TcpStream, peer: SocketAddr) {
     let proxied = !door.proxies.is_empty() && door.proxies.contains(peer.ip());
-    let room = core.admit();
+    let room = core.admit(stream.as_raw_fd());
     // Who is behind a proxy is known when its header is there.
     let admitted = room.and_then(|()| if proxied { Ok(None) } else { core.admit_address(peer.ip(), true) });
     let ticket = match admitted {
@@ -110,16 +112,23 @@ impl Drop for HandshakePermit<'_> {
 }
 
 impl Core {
-    /// Why there is no session for anybody now, if so.
-    pub(crate) fn admit(&self) -> Result<(), (ConnectionRefusal, &'static Reply)> {
+    /// Why there is no session for anybody now, if so. The kernel gives out the lowest number that is free: a connection with the number `fd`
+    /// says that at least so many descriptors are in use.
+    fn admit(&self, fd: RawFd) -> Result<(), (ConnectionRefusal, &'static Reply)> {
         if self.stopping.get() {
             return Err((ConnectionRefusal::Stopping, Reply::SHUTTING_DOWN));
         }
         if self.open.get() >= self.connections_max {
             return Err((ConnectionRefusal::Connections, Reply::TOO_MANY_CONNECTIONS));
         }
+        if u64::try_from(fd).is_ok_and(|number| number >= self.machine.descriptors().1) {
+            return Err((ConnectionRefusal::Descriptors, Reply::TOO_MANY_DESCRIPTORS));
+        }
         if self.pool.exhausted() {
             return Err((ConnectionRefusal::Memory, Reply::OVERLOADED));
+        }
+        if self.pressure.of(Resource::Memory) == Level::Hard {
+            return Err((ConnectionRefusal::ResidentMemory, Reply::OVERLOADED));
         }
         Ok(())
     }
@@ -136,7 +145,10 @@ impl Core {
             Access::Allowed if known => return Ok(None),
             Access::Allowed | Access::Unlisted => {}
         }
-        match self.connections.enter(address, &self.settings.budgets.connections, self.shared_now()) {
+        let (limits, usual) =
+            (self.connection_limits(), self.settings.budgets.connections.open_per_address_max);
+        let lowered = usual == 0 || limits.open_per_address_max < usual;
+        match self.connections.enter(address, limits, self.shared_now()) {
             Ok(ticket) => {
                 if ticket.is_untracked() {
                     self.metrics.count(Counter::ConnectionsUntracked);
@@ -144,6 +156,9 @@ impl Core {
                 Ok(Some(ticket))
             }
             Err(limit) => Err(match limit {
+                Limit::OpenPerAddress if lowered => {
+                    (ConnectionRefusal::AddressUnderPressure, Reply::TOO_MANY_CONNECTIONS_PRESSURE)
+                }
                 Limit::OpenPerAddress => (ConnectionRefusal::Address, Reply::TOO_MANY_CONNECTIONS_ADDRESS),
                 Limit::OpenPerNetwork => (ConnectionRefusal::Network, Reply::TOO_MANY_CONNECTIONS_NETWORK),
                 Limit::RatePerAddress => (ConnectionRefusal::AddressRate, Reply::CONNECTION_RATE_ADDRESS),

@@ -118,9 +118,20 @@ impl Pool {
         self.held_bytes.get() + SIZES[0] > self.held_bytes_max
     }
 
-    /// Whether seven eighths of the budget are spent: new transactions wait until there is room again.
+    /// Seven eighths of the budget.
+    pub(crate) fn high_water(&self) -> usize {
+        self.held_bytes_max / 8 * 7
+    }
+
+    /// Whether these are spent: new transactions wait until there is room again.
     pub(crate) fn nearly_exhausted(&self) -> bool {
-        self.held_bytes.get() > self.held_bytes_max / 8 * 7
+        self.held_bytes.get() >= self.high_water()
+    }
+
+    /// Gives the buffers that are kept for reuse back to the allocator.
+    pub(crate) fn let_go(&self) {
+        self.kept_bytes.set(0);
+        self.free.iter().chain([&self.commands]).for_each(|buffers| drop(buffers.take()));
     }
 }
 
@@ -165,6 +176,20 @@ mod tests {
         assert_eq!(pool.take(SIZES[0]), Err(Exhausted), "buffers and charges share the budget");
         pool.release(SIZES[0] + 1);
         assert_eq!(pool.held_bytes(), 0);
+    }
+
+    #[test]
+    fn lets_go_of_what_it_keeps() {
+        let pool = Pool::new(1 << 20);
+        for octets in [COMMAND, SIZES[0], SIZES[2]] {
+            pool.give_back(pool.take(octets).expect("within the budget"));
+        }
+        assert_eq!(pool.kept_bytes.get(), SIZES[0] + SIZES[2]);
+        pool.let_go();
+        assert_eq!((pool.kept_bytes.get(), pool.held_bytes()), (0, 0));
+        assert!(pool.free.iter().chain([&pool.commands]).all(|buffers| buffers.borrow().is_empty()));
+        pool.give_back(pool.take(SIZES[0]).expect("within the budget"));
+        assert_eq!(pool.kept_bytes.get(), SIZES[0]);
     }
 
     #[test]

@@ -7,42 +7,38 @@
 //! ```
 
 use std::cell::{Cell, RefCell};
-use std::net::{SocketAddr, TcpListener as StdTcpListener};
-use std::os::fd::AsRawFd;
+use std::net::TcpListener as StdTcpListener;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use inrush_log::{AppendError, Appender, Durability, LogSettings, Poisoned, Recipient, RecoveryReport};
-use inrush_metrics::{ConnectionRefusal, CoreMetrics, CoreWriter, Counter, Gauge, LogRefusal, Timeout};
-use inrush_policy::{AccessList, Connections, Networks, Shared, SharedRecipients, Verdict as Lookup};
-use inrush_proto::{AppendFailure, Context, Kind, Path, Reply, Settings, Transaction, Verdict};
+use inrush_log::{Appender, Durability, LogSettings, Poisoned, Recipient, RecoveryReport};
+use inrush_metrics::{CoreMetrics, CoreWriter, Counter, Gauge, LogRefusal, Timeout};
+use inrush_policy::{AccessList, ConnectionLimits, Connections, Shared, SharedRecipients, Verdict as Lookup};
+use inrush_proto::{AppendFailure, Kind, Path, Reply, Settings, Transaction, Verdict};
 use monoio::io::AsyncReadRent;
-use monoio::net::{TcpListener, TcpStream, UnixStream};
+use monoio::net::UnixStream;
 
-use crate::admission::welcome;
 use crate::buffers::Pool;
 use crate::clock::Clock;
 use crate::commit::{self, Disk};
 use crate::directory::Directory;
+use crate::doors::{Door, Doors, take_connections};
 use crate::engine::ActiveEngine;
 use crate::journal::Journal;
 use crate::login::{Logins, Outcomes, Verifications};
+use crate::machine::Machine;
 use crate::mail::{self, Refused};
+use crate::micros;
 use crate::observe::{Observer, Turn};
-use crate::settings::GatewaySettings;
+use crate::pressure::Pressure;
+use crate::settings::{GatewaySettings, Timeouts};
 use crate::signal::Signal;
-use crate::system::{self, Direction};
+use crate::system;
 use crate::tls::SharedCertificates;
 use crate::watch::{Ending, Watch};
-
-/// Accepts under way on each listening socket: the ring takes a burst of connections in one turn.
-const ACCEPTORS: usize = 8;
-
-/// How long an acceptor rests when the process has no file descriptor left.
-const DESCRIPTOR_REST: Duration = Duration::from_millis(100);
 
 /// Operations in a row without a wait after which a task of the epoll engine rests.
 const GREED_MAX: u32 = 16;
@@ -86,6 +82,7 @@ pub(crate) struct Plan {
     pub(crate) outcomes: Arc<Outcomes>,
     /// Where the clock begins that all cores share.
     pub(crate) epoch: Instant,
+    pub(crate) machine: Arc<Machine>,
     pub(crate) metrics: Arc<CoreMetrics>,
     pub(crate) control: StdUnixStream,
     pub(crate) stop: Arc<AtomicBool>,
@@ -94,30 +91,6 @@ pub(crate) struct Plan {
     pub(crate) directory: Option<Directory>,
     /// Starting a write may wait for the disk: not in the core's thread.
     pub(crate) start_may_wait: bool,
-}
-
-/// A listening address on this core.
-pub(crate) struct Door {
-    pub(crate) name: String,
-    pub(crate) context: Rc<Context>,
-    /// Clients are asked for a certificate.
-    pub(crate) asks_clients: bool,
-    /// Whose connections have to begin with a PROXY header.
-    pub(crate) proxies: Networks,
-    /// Who may use XCLIENT.
-    pub(crate) filters: Networks,
-    /// How long the greeting is held back.
-    pub(crate) greet_delay: Duration,
-    pub(crate) index: usize,
-    pub(crate) address: SocketAddr,
-    socket: TcpListener,
-}
-
-impl Door {
-    /// Our end of a connection where the listening address stands for all addresses; else it is that one.
-    pub(crate) fn own_address(&self, stream: &TcpStream) -> Option<Box<SocketAddr>> {
-        self.address.ip().is_unspecified().then(|| Box::new(stream.local_addr().unwrap_or(self.address)))
-    }
 }
 
 /// The state of a core.
@@ -145,9 +118,16 @@ pub(crate) struct Core {
     pub(crate) epoch: Instant,
     logins: Option<Logins>,
     pub(crate) verifications: Verifications,
-    contexts: Vec<Rc<Context>>,
+    pub(crate) doors: Doors,
+    pub(crate) machine: Arc<Machine>,
+    pub(crate) pressure: Pressure,
+    /// `settings.timeouts` while a resource is short.
+    timeouts_under_pressure: Timeouts,
+    /// The limits per address, without and under pressure.
+    connection_limits: [ConnectionLimits; 2],
     directory: Option<Directory>,
-    refusal: Cell<Option<&'static Reply>>,
+    /// What MAIL is refused with, and since when mail is refused.
+    pub(crate) refusal: Cell<Option<(&'static Reply, u64)>>,
     sessions: Cell<u64>,
     pub(crate) stopping: Cell<bool>,
     failure: Cell<Option<Poisoned>>,
@@ -201,7 +181,7 @@ async fn main(plan: Plan) -> Result<(), CoreError> {
     // The epoll driver waits for readiness before it reads; the ring would take a non-blocking socket at its word.
     plan.control.set_nonblocking(engine == ActiveEngine::Epoll).map_err(start)?;
     let control = UnixStream::from_std(plan.control).map_err(start)?;
-    let (stop, accepting) = (Arc::clone(&plan.stop), Arc::clone(&plan.accepting));
+    let stop = Arc::clone(&plan.stop);
 
     let metrics = plan.metrics.writer().ok_or_else(|| start(std::io::ErrorKind::AlreadyExists.into()))?;
     metrics.engine(match engine {
@@ -213,28 +193,14 @@ async fn main(plan: Plan) -> Result<(), CoreError> {
     for (listener, socket) in plan.listeners {
         let observer = Observer { metrics: metrics.clone(), turn: Rc::clone(&turn) };
         socket.set_nonblocking(engine == ActiveEngine::Epoll).map_err(start)?;
-        doors.push(Rc::new(Door {
-            name: plan.settings.listeners[listener].name.clone(),
-            context: Context::new(
-                Settings {
-                    kind: plan.settings.listeners[listener].kind,
-                    bare_newline: plan.settings.listeners[listener].bare_newline,
-                    unauthorized_pipelining: plan.settings.listeners[listener].unauthorized_pipelining,
-                    tls: plan.settings.listeners[listener].tls,
-                    ..plan.session.clone()
-                },
-                Box::new(observer),
-            ),
-            asks_clients: plan.settings.listeners[listener].client_certificates,
-            proxies: networks(&plan.settings.listeners[listener].proxy_protocol_from),
-            filters: networks(&plan.settings.listeners[listener].xclient_from),
-            greet_delay: plan.settings.listeners[listener].greet_delay,
-            index: listener,
-            address: socket.local_addr().map_err(start)?,
-            socket: TcpListener::from_std(socket).map_err(start)?,
-        }));
+        let (listener, index) = (&plan.settings.listeners[listener], listener);
+        doors.push(Rc::new(
+            Door::new(index, listener, &plan.session, socket, Box::new(observer)).map_err(start)?,
+        ));
     }
     let held_max = usize::try_from(plan.settings.budgets.pending_bytes_max).unwrap_or(usize::MAX);
+    let timeouts_under_pressure = plan.settings.timeouts.under_pressure(plan.settings.pressure.idle_timeout);
+    let connection_limits = limits_under_pressure(&plan.settings);
     let core = Rc::new(Core {
         index,
         engine,
@@ -257,7 +223,11 @@ async fn main(plan: Plan) -> Result<(), CoreError> {
         epoch: plan.epoch,
         logins: plan.logins,
         verifications: Verifications::new(plan.outcomes),
-        contexts: doors.iter().map(|door| Rc::clone(&door.context)).collect(),
+        doors: Doors::new(doors, plan.accepting),
+        machine: plan.machine,
+        pressure: Pressure::default(),
+        timeouts_under_pressure,
+        connection_limits,
         directory: plan.directory,
         refusal: Cell::new(None),
         sessions: Cell::new(0),
@@ -278,19 +248,10 @@ async fn main(plan: Plan) -> Result<(), CoreError> {
         monoio::spawn(async move { core.fail(commit::run_syncs(&core, disk).await) });
     }
     monoio::spawn(listen_to_control(Rc::clone(&core), control, stop));
-    for door in &doors {
-        for _ in 0..ACCEPTORS {
-            monoio::spawn(accept(Rc::clone(&core), Rc::clone(door)));
-        }
-    }
-    accepting.store(true, Ordering::Release);
+    take_connections(&core);
 
     let poisoned = core.tick_until_the_end().await;
-    accepting.store(false, Ordering::Release);
-    for door in &doors {
-        // Ends the accepts under way without dropping one, which would lose its connection.
-        system::shut_down(door.socket.as_raw_fd(), Direction::Both);
-    }
+    core.doors.close();
     if let Some(error) = poisoned {
         core.watch.end_all(core.clock.now(), true);
         core.wait_for_sessions(LAST_WORDS).await;
@@ -335,41 +296,18 @@ async fn listen_to_control(core: Rc<Core>, mut control: UnixStream, stop: Arc<At
     }
 }
 
-async fn accept(core: Rc<Core>, door: Rc<Door>) {
-    let mut greed = 0;
-    loop {
-        match door.socket.accept().await {
-            Ok((stream, peer)) => {
-                welcome(&core, &door, stream, peer).await;
-                greed += 1;
-                core.give_way(&mut greed).await;
-            }
-            Err(error) if system::is_out_of_descriptors(&error) => {
-                core.metrics.count(ConnectionRefusal::Descriptors);
-                monoio::time::sleep(DESCRIPTOR_REST).await;
-            }
-            // A connection that was gone before it was taken is no reason to stop; a socket that was shut down is.
-            Err(_) if core.stopping.get() || core.journal.failed() => return,
-            Err(error) => {
-                tracing::debug!(listener = door.name, %error, "accept");
-                monoio::time::sleep(Duration::from_millis(1)).await;
-            }
-        }
+/// The limits of connections without and under pressure. What is limited only then has to be counted before.
+fn limits_under_pressure(settings: &GatewaySettings) -> [ConnectionLimits; 2] {
+    let mut limits = settings.budgets.connections.clone();
+    let share = settings.pressure.connections_per_address_max;
+    if share == 0 {
+        return [limits.clone(), limits];
     }
-}
-
-/// The networks of a listener, which the configuration has checked.
-fn networks(list: &[String]) -> Networks {
-    let mut networks = Networks::new();
-    for network in list {
-        debug_assert!(networks.add(network).is_ok(), "{network}");
-        let _ = networks.add(network);
+    if limits.open_per_address_max == 0 {
+        limits.open_per_address_max = u32::MAX;
     }
-    networks
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+    let open_per_address_max = share.min(limits.open_per_address_max);
+    [limits.clone(), ConnectionLimits { open_per_address_max, ..limits }]
 }
 
 impl Core {
@@ -466,40 +404,6 @@ impl Core {
         self.recipients_scratch.replace(list);
     }
 
-    /// Finds out whether new mail has to be refused at MAIL, and tells the sessions when that has changed.
-    pub(crate) fn refresh_refusal(&self) {
-        let admission = self.journal.admission();
-        let refusal = match &admission {
-            Err(AppendError::NoSpace(_)) => Some(Reply::STORAGE_FULL),
-            Err(AppendError::Hung) => Some(Reply::STORAGE_HUNG),
-            Err(_) => Some(Reply::LOCAL_ERROR),
-            Ok(()) if self.pool.nearly_exhausted() => Some(Reply::PENDING_FULL),
-            Ok(()) => None,
-        };
-        if self.refusal.replace(refusal) == refusal {
-            return;
-        }
-        for context in &self.contexts {
-            context.refuse_mail(refusal);
-        }
-        self.journal.show();
-        let core = self.index;
-        match (refusal, admission) {
-            (None, _) => tracing::info!(core, "new mail is accepted again"),
-            (Some(reply), Err(reason)) => tracing::warn!(core, ?reply, %reason, "new mail is refused"),
-            (Some(reply), Ok(())) => {
-                let (held, limit) = (self.pool.held_bytes(), self.pool.held_bytes_max());
-                tracing::warn!(
-                    core,
-                    ?reply,
-                    held,
-                    limit,
-                    "new mail is refused: pending_bytes_max is nearly spent"
-                );
-            }
-        }
-    }
-
     fn show_limits(&self) {
         self.metrics.set(Gauge::ConnectionsLimit, self.connections_max as u64);
         self.metrics.set(Gauge::PendingBytesLimit, self.pool.held_bytes_max() as u64);
@@ -530,13 +434,12 @@ impl Core {
     fn tick(&self) {
         self.clock.follow_wall();
         let now = self.clock.now();
-        let pressure = self.refusal.get().is_some() || self.open.get() > self.connections_max * 7 / 8;
-        self.watch.look(now, &self.settings.timeouts, pressure, |ending| self.count_ending(ending));
+        self.watch.look(now, self.timeouts(), |ending| self.count_ending(ending));
         self.journal.tick(now, self.clock.wall(now), self.settings.timeouts.log_hung_after);
         let sealed = self.directory.as_ref().map_or(0, |directory| directory.show(&self.metrics));
         // The one in use, and with the first core all that are sealed.
         self.metrics.set(Gauge::LogSegments, sealed + 1);
-        self.refresh_refusal();
+        self.look_at_resources();
         self.metrics.set(Gauge::ConnectionsOpen, self.open.get() as u64);
         self.metrics.set(Gauge::PendingBytes, self.pool.held_bytes() as u64);
         self.metrics.set(Gauge::TlsHandshakes, self.handshakes.get().into());
@@ -545,6 +448,16 @@ impl Core {
             self.metrics.set(Gauge::TlsCertificateExpiry, u64::try_from(expires).unwrap_or(0));
         }
         self.metrics.mirror(Counter::BusyMicroseconds, system::thread_cpu_microseconds());
+    }
+
+    /// How long peers may take now.
+    fn timeouts(&self) -> &Timeouts {
+        if self.pressure.is_on() { &self.timeouts_under_pressure } else { &self.settings.timeouts }
+    }
+
+    /// What one address may have now.
+    pub(crate) fn connection_limits(&self) -> &ConnectionLimits {
+        &self.connection_limits[usize::from(self.pressure.is_on())]
     }
 
     fn count_ending(&self, ending: Ending) {
@@ -565,7 +478,7 @@ impl Core {
         while self.open.get() > 0 && self.clock.now() < deadline {
             self.watch.end_all(self.clock.now(), false);
             self.watch
-                .look(self.clock.now(), &self.settings.timeouts, true, |ending| self.count_ending(ending));
+                .look(self.clock.now(), &self.timeouts_under_pressure, |ending| self.count_ending(ending));
             monoio::time::sleep(DRAIN_LOOK).await;
         }
         self.watch.end_all(self.clock.now(), true);

@@ -26,6 +26,15 @@ pub(crate) type LogWrite = Write<DiskFile>;
 /// A sync of the log to a real file.
 pub(crate) type LogSync = Sync<DiskFile>;
 
+/// How long the log makes messages wait, in microseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Delays {
+    /// From a message that is ready to be appended to its durable write.
+    pub(crate) wait: u64,
+    /// One write, or one sync.
+    pub(crate) write: u64,
+}
+
 /// The log of one core.
 pub(crate) struct Journal {
     appender: RefCell<Appender>,
@@ -47,6 +56,8 @@ pub(crate) struct Journal {
     batches_at_last_tick: Cell<u64>,
     /// End of the last record that was appended.
     last_gate: Cell<u64>,
+    /// The longest since they were last [taken](Self::take_delays).
+    delays: Cell<Delays>,
     /// Why the last message was refused for want of space; until a segment is ready again.
     no_space: Cell<Option<NoSpace>>,
 }
@@ -78,6 +89,7 @@ impl Journal {
             appended_at: RefCell::default(),
             batches_at_last_tick: Cell::new(0),
             last_gate: Cell::new(committed),
+            delays: Cell::default(),
             no_space: Cell::new(None),
         }
     }
@@ -126,6 +138,36 @@ impl Journal {
             Some(reason) if appender.spares_ready() == 0 => Err(AppendError::NoSpace(reason)),
             _ => Ok(()),
         }
+    }
+
+    /// Whether free space or inodes have come near to what the file system must keep.
+    pub(crate) fn space_low(&self) -> bool {
+        self.appender.borrow().space_low()
+    }
+
+    /// The longest delays since the last call, up to `now`: of what has ended, and of what is under way.
+    pub(crate) fn take_delays(&self, now: u64) -> Delays {
+        let oldest = self.appended_at.borrow().front().copied();
+        self.note_delays(Delays {
+            wait: oldest.map_or(0, |since| now.saturating_sub(since)),
+            write: self.under_way_since().map_or(0, |since| now.saturating_sub(since)),
+        });
+        self.delays.take()
+    }
+
+    /// A message has been waiting for room for so long, in microseconds.
+    pub(crate) fn waited_for_room(&self, wait: u64) {
+        self.note_delays(Delays { wait, write: 0 });
+    }
+
+    fn note_delays(&self, seen: Delays) {
+        let longest = self.delays.get();
+        self.delays.set(Delays { wait: longest.wait.max(seen.wait), write: longest.write.max(seen.write) });
+    }
+
+    /// Since when the write or sync is under way that has been so for the longest.
+    fn under_way_since(&self) -> Option<u64> {
+        [self.writing_since.get(), self.syncing_since.get()].into_iter().flatten().min()
     }
 
     /// Counts a message that the log did not take, for good.
@@ -261,8 +303,9 @@ impl Journal {
     /// A disk that does not answer is a reason to send mail elsewhere, not to give up: what was appended may still become durable, and when the
     /// disk answers again everything goes on.
     fn watch_disk(&self, now: u64, hung_after: Duration) {
-        let oldest = [self.writing_since.get(), self.syncing_since.get()].into_iter().flatten().min();
-        let hung = oldest.is_some_and(|since| Duration::from_micros(now.saturating_sub(since)) > hung_after);
+        let hung = self
+            .under_way_since()
+            .is_some_and(|since| Duration::from_micros(now.saturating_sub(since)) > hung_after);
         if self.hung.replace(hung) == hung {
             return;
         }
@@ -294,6 +337,8 @@ impl Journal {
     fn record(&self, completion: &Completion, started: u64, now: u64) {
         let took = now.saturating_sub(started);
         let mut appended_at = self.appended_at.borrow_mut();
+        let oldest = appended_at.front().filter(|_| completion.messages > 0);
+        self.note_delays(Delays { wait: oldest.map_or(0, |at| now.saturating_sub(*at)), write: took });
         for _ in 0..completion.messages {
             let Some(at) = appended_at.pop_front() else { break };
             self.metrics.record(Histogram::Phase(Phase::QueueWait), started.saturating_sub(at));

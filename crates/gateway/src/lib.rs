@@ -13,13 +13,16 @@ mod clock;
 mod commit;
 mod core;
 mod directory;
+mod doors;
 mod engine;
 mod file_system;
 mod journal;
 mod listener;
 mod login;
+mod machine;
 mod mail;
 mod observe;
+mod pressure;
 mod proxy;
 mod ring_buffer;
 mod session;
@@ -36,7 +39,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use inrush_log::{DataDirectory, LogKind, LogSettings, OpenError, RecoveryReport, log_directory};
 use inrush_metrics::{Metrics, Names, ReplyName};
@@ -49,6 +52,7 @@ pub use crate::engine::{ActiveEngine, EngineRefused};
 pub use crate::listener::ListenError;
 pub use crate::login::Logins;
 use crate::login::Outcomes;
+use crate::machine::Machine;
 use crate::settings::GatewaySettings;
 use crate::tls::SharedCertificates;
 
@@ -166,6 +170,7 @@ impl Gateway {
 
         let connections = Arc::new(Connections::new(SITES_MAX));
         let epoch = Instant::now();
+        let machine = Arc::new(Machine::new(gateway.pressure.memory_max));
         let metrics = Metrics::new(names(&gateway, version), count);
         let stop = Arc::new(AtomicBool::new(false));
         let ended = Arc::new(ended);
@@ -214,6 +219,7 @@ impl Gateway {
                 logins: logins.clone(),
                 outcomes,
                 epoch,
+                machine: Arc::clone(&machine),
                 metrics: Arc::clone(metrics.core(index)),
                 control: theirs,
                 stop: Arc::clone(&stop),
@@ -340,6 +346,11 @@ fn connections_max(settings: &GatewaySettings, cores: u64, spares: u64) -> Resul
     }
     let max = if wanted == 0 { by_descriptors } else { wanted.min(by_descriptors) };
     Ok(usize::try_from(max).unwrap_or(usize::MAX))
+}
+
+/// Microseconds, as the clocks of the cores count them.
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn names(settings: &GatewaySettings, version: &'static str) -> Names {

@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that the kernel completes ahead of the accept, per socket.
-const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 
 /// A listening address could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -39,14 +39,17 @@ pub(crate) fn bind(
         let alone = socket(address, dual_stack, false).map_err(fail)?;
         alone.bind(&address.into()).map_err(fail)?;
     }
+    let shared = |address: SocketAddr| {
+        let socket = socket(address, dual_stack, true)?;
+        socket.bind(&address.into())?;
+        Ok(socket)
+    };
+    // Holds the port until the others have it. A socket keeps its port while it does not listen only where it has asked for that number.
+    let chosen = shared(address).map_err(fail)?;
+    address = chosen.local_addr().map_err(fail)?.as_socket().unwrap_or(address);
     let mut sockets = Vec::with_capacity(cores);
     for _ in 0..cores {
-        let socket = socket(address, dual_stack, true).map_err(fail)?;
-        socket.bind(&address.into()).map_err(fail)?;
-        if address.port() == 0 {
-            address = socket.local_addr().map_err(fail)?.as_socket().unwrap_or(address);
-        }
-        sockets.push(socket);
+        sockets.push(shared(address).map_err(fail)?);
     }
     // Only now do connections arrive: none is given to a core that another failed bind would have ended.
     for socket in &sockets {

@@ -19,7 +19,7 @@ use monoio::io::AsyncReadRent as _;
 use monoio::net::TcpStream;
 
 use crate::admission::{Admitted, refuse};
-use crate::core::Door;
+use crate::doors::Door;
 use crate::session;
 use crate::tls::Agreed;
 use crate::watch::{Ending, Slot, Stage};

@@ -38,7 +38,8 @@ use monoio::net::tcp::{TcpOwnedReadHalf, TcpOwnedWriteHalf};
 
 use crate::admission::Admitted;
 use crate::buffers::{self, COMMAND, Pool};
-use crate::core::{Core, Door};
+use crate::core::Core;
+use crate::doors::Door;
 use crate::mail::{Facts, Mail};
 use crate::watch::{Ending, Place, Slot, Stage};
 use introduced::{Told, introduction};
@@ -328,6 +329,7 @@ impl<'c> Talk<'c> {
     async fn wait_for_room(&self) {
         self.place.enter(Stage::Commit, self.core.clock.recent());
         self.core.journal.room().await;
+        self.core.journal.waited_for_room(self.waited());
     }
 
     /// Takes note of where this input has led.

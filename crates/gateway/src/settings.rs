@@ -69,8 +69,6 @@ impl Default for ListenerSettings {
 pub struct Timeouts {
     /// Silence between two inputs, then 421 4.4.2.
     pub idle_timeout: Duration,
-    /// `idle_timeout` while a budget of the core is nearly spent.
-    pub idle_timeout_under_pressure: Duration,
     /// From the `MAIL` that opens a mail transaction to its final reply, then 421 4.4.2.
     pub transaction_timeout: Duration,
     /// From the accept to the end of the session, then 421 4.4.2.
@@ -99,7 +97,6 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             idle_timeout: Duration::from_mins(5),
-            idle_timeout_under_pressure: Duration::from_secs(10),
             transaction_timeout: Duration::from_mins(20),
             session_timeout: Duration::from_mins(30),
             min_data_rate: 500,
@@ -111,6 +108,53 @@ impl Default for Timeouts {
             login_failure_delay: Duration::from_secs(2),
             drain_deadline: Duration::from_secs(30),
             log_hung_after: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Timeouts {
+    /// The same while a resource is short: nobody may be silent for longer than `silence`.
+    #[must_use]
+    pub fn under_pressure(&self, silence: Duration) -> Self {
+        Self {
+            idle_timeout: self.idle_timeout.min(silence),
+            min_data_rate_window: self.min_data_rate_window.min(silence),
+            proxy_timeout: self.proxy_timeout.min(silence),
+            handshake_timeout: self.handshake_timeout.min(silence),
+            ..self.clone()
+        }
+    }
+}
+
+/// From where on a core is short of something, and what it does then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PressureSettings {
+    /// The soft marks of sessions, file descriptors and memory, in percent of what there may be.
+    pub soft_percent: u8,
+    /// Octets of resident memory of the process, then 452 4.3.1 and 421 4.3.2. 0 = three quarters of what the machine or its control group has.
+    pub memory_max: u64,
+    /// The soft mark of a durable write and of the wait for it.
+    pub slow_after: Duration,
+    /// How long messages may wait for their durable write, then 452 4.3.1 for new ones.
+    pub backlog_max: Duration,
+    /// Over a soft mark: the longest silence of a peer, in handshakes and headers as well, and the time over which `min_data_rate` is measured.
+    pub idle_timeout: Duration,
+    /// Over a soft mark: sessions of one address on all cores together, then 421 4.7.0 for new ones. 0 = no other limit than before.
+    pub connections_per_address_max: u32,
+    /// How long mail may be refused before connections are refused as well, by the kernel. 0 = never.
+    pub stop_accepting_after: Duration,
+}
+
+impl Default for PressureSettings {
+    fn default() -> Self {
+        Self {
+            soft_percent: 75,
+            memory_max: 0,
+            slow_after: Duration::from_secs(1),
+            backlog_max: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(10),
+            connections_per_address_max: 10,
+            stop_accepting_after: Duration::from_secs(30),
         }
     }
 }
@@ -164,6 +208,8 @@ pub struct GatewaySettings {
     pub timeouts: Timeouts,
     /// What may be spent.
     pub budgets: Budgets,
+    /// What happens when something runs short.
+    pub pressure: PressureSettings,
     /// Certificates.
     pub tls: TlsSettings,
 }
@@ -178,6 +224,7 @@ impl Default for GatewaySettings {
             listeners: vec![ListenerSettings::default()],
             timeouts: Timeouts::default(),
             budgets: Budgets::default(),
+            pressure: PressureSettings::default(),
             tls: TlsSettings::default(),
         }
     }

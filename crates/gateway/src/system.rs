@@ -65,6 +65,16 @@ pub(crate) fn shut_down(fd: RawFd, direction: Direction) {
     let _ = with_socket(fd, |socket| rustix::net::shutdown(socket, how));
 }
 
+/// Listens on the socket `fd` again, which was [shut down](shut_down).
+///
+/// The caller owns a bound socket behind `fd` that is still open.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn listen(fd: RawFd) -> io::Result<()> {
+    Ok(with_socket(fd, |socket| rustix::net::listen(socket, crate::listener::BACKLOG))?)
+}
+
 /// Sends the last octets of the socket `fd` and ends its direction. Both leave as one segment, which saves each side a packet
 /// and the peer a wake-up. Gives back how many octets the kernel took; when it took fewer (none on an error, which the
 /// next ordinary send meets again), the direction is still open.
@@ -110,7 +120,8 @@ pub(crate) fn waiting(fd: RawFd) -> Waiting {
 /// Calls `call` with the socket `fd`.
 #[expect(unsafe_code, reason = "a raw descriptor is borrowed for one call")]
 fn with_socket<T>(fd: RawFd, call: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
-    // SAFETY: sessions leave the table of the watch before their socket closes, so `fd` is open and ours for this call.
+    // SAFETY: sessions leave the table of the watch before their socket closes, and listening sockets stay open as long as their core has them:
+    // `fd` is open and ours for this call.
     call(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 

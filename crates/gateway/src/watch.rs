@@ -220,15 +220,9 @@ impl Watch {
     }
 
     /// Looks over all sessions and acts on those that are due; `on_ending` hears of each new ending.
-    pub(crate) fn look(
-        &self,
-        now: u64,
-        timeouts: &Timeouts,
-        pressure: bool,
-        mut on_ending: impl FnMut(Ending),
-    ) {
+    pub(crate) fn look(&self, now: u64, timeouts: &Timeouts, mut on_ending: impl FnMut(Ending)) {
         for slot in self.slots.borrow().iter().flatten() {
-            match due(slot, now, timeouts, pressure) {
+            match due(slot, now, timeouts) {
                 None => {}
                 Some(Due::End(ending)) => {
                     slot.end(ending, now);
@@ -272,20 +266,20 @@ impl Watch {
 /// | has its ending, or says farewell | [`FAREWELL`] ago | cut off |
 /// | waits for a proxy's header | proxy timeout | end |
 /// | shakes hands | handshake timeout | end |
+/// | rests for us | – | only what holds for all sessions |
 /// | does not take our replies | idle timeout | cut off |
 /// | session open | session timeout | end |
 /// | transaction open | transaction timeout | end |
 /// | mail data expected, window over | fewer octets than the rate asks for | end (else a new window) |
 /// | silent | idle timeout | end |
 /// | silent outside of mail data, large buffer | [`LARGE_BUFFER_IDLE`] | swap the buffer |
-fn due(slot: &Slot, now: u64, timeouts: &Timeouts, pressure: bool) -> Option<Due> {
+fn due(slot: &Slot, now: u64, timeouts: &Timeouts) -> Option<Due> {
     let elapsed = |since: u64| Duration::from_micros(now.saturating_sub(since));
-    let idle_timeout = if pressure { timeouts.idle_timeout_under_pressure } else { timeouts.idle_timeout };
     let in_stage = elapsed(slot.since.get());
     match slot.stage.get() {
         Stage::Commit => return None,
         Stage::Farewell => return (in_stage > FAREWELL).then_some(Due::CutOff),
-        Stage::Output if in_stage > idle_timeout => return Some(Due::CutOff),
+        Stage::Output if in_stage > timeouts.idle_timeout => return Some(Due::CutOff),
         Stage::Output | Stage::Input | Stage::Handshake | Stage::Proxy | Stage::Rest => {}
     }
     if slot.ending.get().is_some() {
@@ -313,7 +307,7 @@ fn due(slot: &Slot, now: u64, timeouts: &Timeouts, pressure: bool) -> Option<Due
         }
     }
     if slot.stage.get() == Stage::Input {
-        if in_stage > idle_timeout {
+        if in_stage > timeouts.idle_timeout {
             return Some(Due::End(Ending::Idle));
         }
         if in_stage > LARGE_BUFFER_IDLE && slot.data.get().is_none() && slot.large_buffer.borrow().is_some() {
@@ -342,43 +336,54 @@ mod tests {
     #[test]
     fn a_silent_session_is_due_after_the_idle_timeout_only() {
         let slot = waiting_for_input();
-        assert_eq!(due(&slot, 300 * SECOND, &timeouts(), false), None);
-        assert_eq!(due(&slot, 301 * SECOND, &timeouts(), false), Some(Due::End(Ending::Idle)));
+        assert_eq!(due(&slot, 300 * SECOND, &timeouts()), None);
+        assert_eq!(due(&slot, 301 * SECOND, &timeouts()), Some(Due::End(Ending::Idle)));
         slot.received(1, 200 * SECOND);
-        assert_eq!(due(&slot, 301 * SECOND, &timeouts(), false), None);
+        assert_eq!(due(&slot, 301 * SECOND, &timeouts()), None);
     }
 
     #[test]
     fn a_handshake_has_its_own_time_whatever_comes() {
         let slot = waiting_for_input();
         slot.enter(Stage::Handshake, 5 * SECOND);
-        assert_eq!(due(&slot, 35 * SECOND, &timeouts(), false), None);
-        assert_eq!(due(&slot, 36 * SECOND, &timeouts(), false), Some(Due::End(Ending::Handshake)));
+        assert_eq!(due(&slot, 35 * SECOND, &timeouts()), None);
+        assert_eq!(due(&slot, 36 * SECOND, &timeouts()), Some(Due::End(Ending::Handshake)));
     }
 
     #[test]
     fn a_header_of_a_proxy_has_its_own_time() {
         let slot = waiting_for_input();
         slot.enter(Stage::Proxy, 0);
-        assert_eq!(due(&slot, 5 * SECOND, &timeouts(), false), None);
-        assert_eq!(due(&slot, 6 * SECOND, &timeouts(), false), Some(Due::End(Ending::Proxy)));
+        assert_eq!(due(&slot, 5 * SECOND, &timeouts()), None);
+        assert_eq!(due(&slot, 6 * SECOND, &timeouts()), Some(Due::End(Ending::Proxy)));
     }
 
     #[test]
     fn waiting_once_more_does_not_renew_the_time() {
         let slot = waiting_for_input();
         slot.enter(Stage::Input, 299 * SECOND);
-        assert_eq!(due(&slot, 301 * SECOND, &timeouts(), false), Some(Due::End(Ending::Idle)));
+        assert_eq!(due(&slot, 301 * SECOND, &timeouts()), Some(Due::End(Ending::Idle)));
         slot.enter(Stage::Output, 299 * SECOND);
         slot.enter(Stage::Input, 300 * SECOND);
-        assert_eq!(due(&slot, 301 * SECOND, &timeouts(), false), None);
+        assert_eq!(due(&slot, 301 * SECOND, &timeouts()), None);
     }
 
     #[test]
-    fn pressure_shortens_the_idle_timeout() {
+    fn pressure_shortens_every_silence() {
+        let short = timeouts().under_pressure(Duration::from_secs(10));
         let slot = waiting_for_input();
-        assert_eq!(due(&slot, 11 * SECOND, &timeouts(), false), None);
-        assert_eq!(due(&slot, 11 * SECOND, &timeouts(), true), Some(Due::End(Ending::Idle)));
+        assert_eq!(due(&slot, 11 * SECOND, &timeouts()), None);
+        assert_eq!(due(&slot, 11 * SECOND, &short), Some(Due::End(Ending::Idle)));
+        slot.enter(Stage::Handshake, 0);
+        assert_eq!(due(&slot, 11 * SECOND, &timeouts()), None);
+        assert_eq!(due(&slot, 11 * SECOND, &short), Some(Due::End(Ending::Handshake)));
+        let slot = waiting_for_input();
+        slot.set_data(true, 0);
+        slot.received(4999, 11 * SECOND);
+        assert_eq!(due(&slot, 11 * SECOND, &timeouts()), None);
+        assert_eq!(due(&slot, 11 * SECOND, &short), Some(Due::End(Ending::DataRate)));
+        // What is shorter already stays as it is.
+        assert_eq!(timeouts().under_pressure(Duration::from_hours(1)), timeouts());
     }
 
     #[test]
@@ -386,7 +391,7 @@ mod tests {
         let slot = waiting_for_input();
         slot.set_transaction(Some(0));
         slot.enter(Stage::Commit, 0);
-        assert_eq!(due(&slot, 100_000 * SECOND, &timeouts(), true), None);
+        assert_eq!(due(&slot, 100_000 * SECOND, &timeouts()), None);
     }
 
     #[test]
@@ -396,7 +401,7 @@ mod tests {
         for second in 1..=61 {
             slot.received(499, second * SECOND);
             let expected = (second == 61).then_some(Due::End(Ending::DataRate));
-            assert_eq!(due(&slot, second * SECOND, &timeouts(), false), expected, "second {second}");
+            assert_eq!(due(&slot, second * SECOND, &timeouts()), expected, "second {second}");
         }
     }
 
@@ -406,10 +411,10 @@ mod tests {
         slot.set_data(true, 0);
         for second in 1..=200 {
             slot.received(501, second * SECOND);
-            assert_eq!(due(&slot, second * SECOND, &timeouts(), false), None, "second {second}");
+            assert_eq!(due(&slot, second * SECOND, &timeouts()), None, "second {second}");
         }
         // The rate of the first minutes does not excuse silence in the last one.
-        assert_eq!(due(&slot, 260 * SECOND, &timeouts(), false), Some(Due::End(Ending::DataRate)));
+        assert_eq!(due(&slot, 260 * SECOND, &timeouts()), Some(Due::End(Ending::DataRate)));
     }
 
     #[test]
@@ -417,19 +422,19 @@ mod tests {
         let slot = waiting_for_input();
         slot.set_transaction(Some(10 * SECOND));
         slot.received(1, 1_211 * SECOND);
-        assert_eq!(due(&slot, 1_211 * SECOND, &timeouts(), false), Some(Due::End(Ending::Transaction)));
+        assert_eq!(due(&slot, 1_211 * SECOND, &timeouts()), Some(Due::End(Ending::Transaction)));
         slot.set_transaction(None);
-        assert_eq!(due(&slot, 1_211 * SECOND, &timeouts(), false), None);
+        assert_eq!(due(&slot, 1_211 * SECOND, &timeouts()), None);
         slot.received(1, 1_801 * SECOND);
-        assert_eq!(due(&slot, 1_801 * SECOND, &timeouts(), false), Some(Due::End(Ending::Session)));
+        assert_eq!(due(&slot, 1_801 * SECOND, &timeouts()), Some(Due::End(Ending::Session)));
     }
 
     #[test]
     fn a_peer_that_takes_no_replies_is_cut_off() {
         let slot = Slot::new(-1, 0);
         slot.enter(Stage::Output, 0);
-        assert_eq!(due(&slot, 299 * SECOND, &timeouts(), false), None);
-        assert_eq!(due(&slot, 301 * SECOND, &timeouts(), false), Some(Due::CutOff));
+        assert_eq!(due(&slot, 299 * SECOND, &timeouts()), None);
+        assert_eq!(due(&slot, 301 * SECOND, &timeouts()), Some(Due::CutOff));
     }
 
     #[test]
@@ -437,18 +442,18 @@ mod tests {
         let slot = waiting_for_input();
         slot.ending.set(Some(Ending::Idle));
         slot.ending_since.set(400 * SECOND);
-        assert_eq!(due(&slot, 405 * SECOND, &timeouts(), false), None);
-        assert_eq!(due(&slot, 406 * SECOND, &timeouts(), false), Some(Due::CutOff));
+        assert_eq!(due(&slot, 405 * SECOND, &timeouts()), None);
+        assert_eq!(due(&slot, 406 * SECOND, &timeouts()), Some(Due::CutOff));
     }
 
     #[test]
     fn an_idle_large_buffer_is_taken_back_but_not_during_data() {
         let slot = waiting_for_input();
-        assert_eq!(due(&slot, 3 * SECOND, &timeouts(), false), None, "no large buffer");
+        assert_eq!(due(&slot, 3 * SECOND, &timeouts()), None, "no large buffer");
         let _handle = slot.cancel_handle();
-        assert_eq!(due(&slot, 3 * SECOND, &timeouts(), false), Some(Due::SwapBuffer));
+        assert_eq!(due(&slot, 3 * SECOND, &timeouts()), Some(Due::SwapBuffer));
         slot.set_data(true, 0);
-        assert_eq!(due(&slot, 3 * SECOND, &timeouts(), false), None);
+        assert_eq!(due(&slot, 3 * SECOND, &timeouts()), None);
     }
 
     #[test]

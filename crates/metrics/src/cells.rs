@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use crate::histogram::{CELLS, Distribution, cell_of};
-use crate::table::{COUNTER_CELLS, CounterKey, Engine, Gauge, Histogram};
+use crate::table::{COUNTER_CELLS, CounterKey, Engine, Gauge, Histogram, Level, Resource};
 
 /// Cells that fit one line.
 const LINE: usize = 16;
-/// Cells whose number is known to the compiler: counters, gauges, the engine.
-const FIXED: usize = COUNTER_CELLS + Gauge::ALL.len() + 1;
+/// Cells whose number is known to the compiler: counters, gauges, levels of resources, the engine.
+const FIXED: usize = PRESSURE_CELLS + Resource::ALL.len() + 1;
+const PRESSURE_CELLS: usize = COUNTER_CELLS + Gauge::ALL.len();
 const ENGINE_CELL: usize = FIXED - 1;
 
 #[derive(Debug, Default)]
@@ -72,6 +73,12 @@ impl CoreMetrics {
     #[must_use]
     pub fn gauge(&self, gauge: Gauge) -> u64 {
         self.fixed(COUNTER_CELLS + gauge as usize).load(Relaxed)
+    }
+
+    /// How short a resource has run on this core.
+    #[must_use]
+    pub fn pressure(&self, resource: Resource) -> Level {
+        Level::of(self.fixed(PRESSURE_CELLS + resource as usize).load(Relaxed))
     }
 
     /// The engine, once the core has said which.
@@ -196,6 +203,11 @@ impl CoreWriter {
         bump(at(&self.core.histograms, histogram.index() * CELLS + cell_of(value)), 1);
     }
 
+    /// Sets how short a resource has run.
+    pub fn pressure(&self, resource: Resource, level: Level) {
+        self.core.fixed(PRESSURE_CELLS + resource as usize).store(level as u64, Relaxed);
+    }
+
     /// Says which engine this core runs on.
     pub fn engine(&self, engine: Engine) {
         let value = match engine {
@@ -288,6 +300,8 @@ mod tests {
         writer.lower(Gauge::ConnectionsOpen, 1);
         writer.set(Gauge::LogSparesReady, 7);
         writer.engine(Engine::Epoll);
+        writer.pressure(Resource::Memory, Level::Soft);
+        writer.pressure(Resource::LogSpace, Level::Hard);
         writer.reply(1);
         writer.command(0);
         writer.accepted(1);
@@ -301,6 +315,9 @@ mod tests {
         assert_eq!(core.gauge(Gauge::ConnectionsOpen), 2);
         assert_eq!(core.gauge(Gauge::LogSparesReady), 7);
         assert_eq!(core.engine(), Some(Engine::Epoll));
+        let pressed = Resource::ALL.iter().filter(|resource| core.pressure(**resource) != Level::Calm);
+        assert_eq!(pressed.copied().collect::<Vec<_>>(), [Resource::Memory, Resource::LogSpace]);
+        assert_eq!(core.pressure(Resource::LogSpace), Level::Hard);
         assert_eq!([core.replies(0), core.replies(1)], [0, 1]);
         assert_eq!([core.commands(0), core.commands(1)], [1, 0]);
         assert_eq!([core.accepted(0), core.accepted(1)], [0, 1]);

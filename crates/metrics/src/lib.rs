@@ -25,6 +25,7 @@ pub use process::Process;
 pub use render::Format;
 pub use snapshot::{Consumer, Metrics, Names, ReplyName, Snapshot};
 pub use table::{
-    ConnectionRefusal, Counter, CounterKey, Engine, Family, Gauge, Histogram, Kind, LogRefusal, Login,
-    Metric, Phase, ProxyConnection, ProxyFailure, Retired, SessionEnd, Timeout, TlsFailure, TlsVersion,
+    ConnectionRefusal, Counter, CounterKey, Engine, Family, Gauge, Histogram, Kind, Level, LogRefusal, Login,
+    Metric, Phase, ProxyConnection, ProxyFailure, Resource, Retired, SessionEnd, Timeout, TlsFailure,
+    TlsVersion,
 };

@@ -10,7 +10,7 @@ pub struct Process {
     pub cpu_seconds: f64,
     /// Octets of resident memory.
     pub resident_bytes: u64,
-    /// Open file descriptors, the one for counting them left out.
+    /// Open file descriptors, without one that counting them may take.
     pub descriptors: u64,
     /// File descriptors that may be open (soft limit).
     pub descriptors_limit: u64,
@@ -24,10 +24,18 @@ impl Process {
         Self {
             cpu_seconds: cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9,
             resident_bytes: resident_pages().unwrap_or(0) * rustix::param::page_size() as u64,
-            descriptors: std::fs::read_dir("/proc/self/fd")
-                .map_or(0, |fds| (fds.count() as u64).saturating_sub(1)),
+            descriptors: open_descriptors(),
             descriptors_limit: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
         }
+    }
+}
+
+/// Since Linux 6.2 the kernel says it as the size of the directory; before, the names in it are counted.
+fn open_descriptors() -> u64 {
+    const FOLDER: &str = "/proc/self/fd";
+    match std::fs::metadata(FOLDER) {
+        Ok(folder) if folder.len() > 0 => folder.len(),
+        _ => std::fs::read_dir(FOLDER).map_or(0, |names| (names.count() as u64).saturating_sub(1)),
     }
 }
 
@@ -47,6 +55,11 @@ mod tests {
         assert!(before.resident_bytes > 100_000);
         assert!(before.descriptors >= 3);
         assert!(before.descriptors_limit >= before.descriptors);
+        let files: Vec<_> =
+            (0..100).map(|_| std::fs::File::open("/dev/null").expect("there is one")).collect();
+        // Other tests of this process open files, too.
+        assert!(Process::read().descriptors > before.descriptors + 50);
+        drop(files);
         assert!(Process::read().cpu_seconds >= before.cpu_seconds);
     }
 }

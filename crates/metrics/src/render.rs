@@ -20,7 +20,7 @@ use crate::histogram::Distribution;
 use crate::snapshot::{Consumer, Metrics, Snapshot};
 use crate::table::{
     ConnectionRefusal, Counter, Family, Gauge, Histogram, Kind, LogRefusal, Login, Metric, Phase,
-    ProxyConnection, ProxyFailure, Retired, SessionEnd, Timeout, TlsFailure, TlsVersion, rows,
+    ProxyConnection, ProxyFailure, Resource, Retired, SessionEnd, Timeout, TlsFailure, TlsVersion, rows,
 };
 
 /// Text format of an exposition.
@@ -95,6 +95,7 @@ impl Collector for Exposition {
         let mut out = Out(encoder);
         out.sessions(&snapshot)?;
         out.cells(&snapshot)?;
+        out.pressure(&snapshot)?;
         out.histograms(&snapshot)?;
         out.consumers(&snapshot.consumers())?;
         out.process(&snapshot)
@@ -121,6 +122,15 @@ impl Out<'_> {
         self.family::<TlsVersion>(snapshot)?;
         self.family::<TlsFailure>(snapshot)?;
         self.family::<Retired>(snapshot)
+    }
+
+    fn pressure(&mut self, snapshot: &Snapshot<'_>) -> Result<(), Error> {
+        let mut encoder = self.family_of(Resource::METRIC)?;
+        for resource in Resource::ALL {
+            let level = snapshot.pressure(*resource) as u64;
+            encoder.encode_family(&[("reason", resource.value())])?.encode_gauge(&level)?;
+        }
+        Ok(())
     }
 
     fn consumers(&mut self, consumers: &[Consumer]) -> Result<(), Error> {

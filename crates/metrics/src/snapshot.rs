@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::cells::CoreMetrics;
 use crate::histogram::Distribution;
 use crate::process::Process;
-use crate::table::{Counter, CounterKey, Engine, Family, Gauge, Histogram, Phase};
+use crate::table::{Counter, CounterKey, Engine, Family, Gauge, Histogram, Level, Phase, Resource};
 
 /// One row of the reply table, as the label values need it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +141,18 @@ impl<'a> Snapshot<'a> {
     #[must_use]
     pub fn gauge_by_core(&self, gauge: Gauge) -> Vec<u64> {
         self.metrics.cores.iter().map(|core| core.gauge(gauge)).collect()
+    }
+
+    /// How short a resource has run on the core where it is the shortest.
+    #[must_use]
+    pub fn pressure(&self, resource: Resource) -> Level {
+        self.metrics.cores.iter().map(|core| core.pressure(resource)).max().unwrap_or_default()
+    }
+
+    /// Cores on which a resource is over its hard mark.
+    #[must_use]
+    pub fn cores_at_hard_mark(&self, resource: Resource) -> usize {
+        self.metrics.cores.iter().filter(|core| core.pressure(resource) == Level::Hard).count()
     }
 
     /// The engine of each core that has told it.

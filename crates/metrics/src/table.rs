@@ -163,7 +163,9 @@ families! {
         Denied "access_deny" "The peer is in a network of `[access] deny`: 554.";
         Memory "pending_bytes_max" "The core's budget of memory is spent.";
         Stopping "stopping" "The gateway is shutting down.";
-        Descriptors "descriptors" "The process has no file descriptor left.";
+        Descriptors "descriptors" "The process has hardly a file descriptor left.";
+        ResidentMemory "memory_max" "The process has as much memory as it may have.";
+        AddressUnderPressure "pressure_connections_per_address_max" "The peer has as many sessions as it may have while a resource is over its soft mark.";
     }
     /// How a session ended.
     SessionEnd "inrush_sessions_ended_total" "reason" "Sessions ended, by reason." {
@@ -263,6 +265,100 @@ plain! {
     LogClockDistrusted "inrush_log_clock_distrusted" [] "1 while the wall clock has jumped ahead and retention by age does not follow it.";
     LogPoisoned "inrush_log_poisoned" [] "Logs that take nothing more until a restart, because a write or sync failed.";
     LogNoSpace "inrush_log_no_space" [] "Logs that take no message for want of space.";
+}
+
+/// What may run short; each has a soft and a hard mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Resource {
+    /// Sessions of a core.
+    Connections,
+    /// File descriptors of the process.
+    Descriptors,
+    /// Resident memory of the process.
+    Memory,
+    /// Mail data that the sessions of a core hold in memory.
+    PendingBytes,
+    /// The wait of a message for its durable write.
+    LogBacklog,
+    /// The time that the disk takes for one durable write.
+    LogWrite,
+    /// Free space of the log.
+    LogSpace,
+}
+
+impl Resource {
+    /// All of them, in the order of the cells.
+    pub const ALL: &'static [Self] = &[
+        Self::Connections,
+        Self::Descriptors,
+        Self::Memory,
+        Self::PendingBytes,
+        Self::LogBacklog,
+        Self::LogWrite,
+        Self::LogSpace,
+    ];
+    /// The values of the label, in the same order: the settings of the hard marks, where there is one.
+    pub const VALUES: &'static [&'static str] = &[
+        "connections_max",
+        "descriptors",
+        "memory_max",
+        "pending_bytes_max",
+        "backlog_max",
+        "hung_after",
+        "log_space",
+    ];
+
+    /// The row of their gauge.
+    pub const METRIC: Metric = Metric {
+        name: "inrush_pressure",
+        kind: Kind::Gauge,
+        labels: &["reason"],
+        help: "How short a resource has run on the core where it is the shortest: 0 = below its marks, 1 = over the soft one, 2 = over the hard one.",
+        values: Self::VALUES,
+    };
+
+    /// The value of the label.
+    #[must_use]
+    pub fn value(self) -> &'static str {
+        Self::VALUES[self as usize]
+    }
+}
+
+const _: () = assert!(Resource::ALL.len() == Resource::VALUES.len());
+
+/// How short a resource has run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Level {
+    /// Below its marks.
+    #[default]
+    Calm,
+    /// Over its soft mark.
+    Soft,
+    /// Over its hard mark.
+    Hard,
+}
+
+impl Level {
+    /// The word for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Calm => "calm",
+            Self::Soft => "soft",
+            Self::Hard => "hard",
+        }
+    }
+
+    /// The level behind a number that was stored.
+    pub(crate) fn of(stored: u64) -> Self {
+        match stored {
+            0 => Self::Calm,
+            1 => Self::Soft,
+            _ => Self::Hard,
+        }
+    }
 }
 
 /// Which kernel interface a core runs on.
@@ -476,6 +572,7 @@ pub(crate) mod rows {
 #[must_use]
 pub fn all() -> Vec<Metric> {
     let mut all = rows::ALL.to_vec();
+    all.push(Resource::METRIC);
     all.extend([
         ConnectionRefusal::METRIC,
         SessionEnd::METRIC,

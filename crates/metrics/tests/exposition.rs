@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use inrush_metrics::table::{self, LABELS};
 use inrush_metrics::{
-    ConnectionRefusal, Consumer, CoreWriter, Counter, Engine, Family, Format, Gauge, Histogram, Kind,
-    LogRefusal, Login, Metrics, Names, Phase, ProxyConnection, ProxyFailure, ReplyName, Retired, SessionEnd,
-    Timeout, TlsFailure, TlsVersion, documentation,
+    ConnectionRefusal, Consumer, CoreWriter, Counter, Engine, Family, Format, Gauge, Histogram, Kind, Level,
+    LogRefusal, Login, Metrics, Names, Phase, ProxyConnection, ProxyFailure, ReplyName, Resource, Retired,
+    SessionEnd, Timeout, TlsFailure, TlsVersion, documentation,
 };
 
 /// Two cores on which everything that is declared has moved.
@@ -60,6 +60,7 @@ fn move_all(writer: &CoreWriter) {
     writer.record(Histogram::LogCommit, 100);
     writer.record(Histogram::LogBatchBytes, 4096);
     writer.record(Histogram::LogBatchRecords, 3);
+    Resource::ALL.iter().for_each(|resource| writer.pressure(*resource, Level::Soft));
     writer.engine(Engine::IoUring);
     for reply in 0..3 {
         writer.reply(reply);

@@ -191,7 +191,11 @@ fn every_dialog_in_every_slicing() {
 }
 
 /// Said on behalf of the gateway, which alone knows when; and one that depends on what comes at once.
-const OF_THE_GATEWAY: [&Reply; 17] = [
+const OF_THE_GATEWAY: [&Reply; 21] = [
+    Reply::MEMORY_FULL,
+    Reply::LOG_BEHIND,
+    Reply::TOO_MANY_CONNECTIONS_PRESSURE,
+    Reply::TOO_MANY_DESCRIPTORS,
     Reply::AUTH_UNAVAILABLE,
     Reply::AUTH_FAILURES_ADDRESS,
     Reply::AUTH_FAILURES_USER,

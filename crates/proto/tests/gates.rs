@@ -158,6 +158,14 @@ fn a_core_without_room_refuses_mail() {
         "452 4.3.1 Too much mail under way, try again later\r\n503 5.5.1 Say MAIL first\r\n"
     );
     assert_eq!(session.errors(), 0);
+    for (reply, why) in [
+        (Reply::MEMORY_FULL, "452 4.3.1 Short of memory, try again later\r\n"),
+        (Reply::LOG_BEHIND, "452 4.3.1 The disk is too slow for all the mail, try again later\r\n"),
+    ] {
+        context.refuse_mail(Some(reply));
+        advance(&mut session, b"MAIL FROM:<>\r\n");
+        assert_eq!(ready(&mut session), why);
+    }
     context.refuse_mail(None);
     advance(&mut session, ENVELOPE.as_bytes());
     assert_eq!(ready(&mut session), "250 2.1.0 Sender OK\r\n250 2.1.5 Recipient OK\r\n");

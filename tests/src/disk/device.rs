@@ -1,4 +1,4 @@
-//! What our disk does with a write or a flush: does it, fails it, or never answers.
+//! What our disk does with a write or a flush: does it, at once or slowly, fails it, or never answers.
 //!
 //! ```text
 //! write ──▶ live image ──flush──▶ durable           Fault: none | failing | silent
@@ -11,6 +11,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use super::image::{BLOCK, Before, Image};
 
@@ -61,6 +63,8 @@ struct State {
     /// Requests without an answer, in order.
     silent: Vec<(Request, Answer)>,
     refused: u64,
+    /// How long each request takes.
+    delay: Duration,
 }
 
 enum Request {
@@ -101,6 +105,8 @@ impl Device {
     }
 
     fn request(&self, request: Request, answer: Answer) {
+        let delay = self.state().delay;
+        thread::sleep(delay);
         let mut state = self.state();
         if state.failing.is_none() && state.begins(&request) {
             state.failing = state.fault.take().map(|(_, fails)| fails);
@@ -130,6 +136,11 @@ impl Device {
     /// From then on the disk fails.
     pub fn fail(&self, begin: Begin, fails: Fails) {
         self.state().fault = Some((begin, fails));
+    }
+
+    /// From now on each write and each flush takes so long, one after the other.
+    pub fn delay(&self, delay: Duration) {
+        self.state().delay = delay;
     }
 
     /// Whether the fault has begun.

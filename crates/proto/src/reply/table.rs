@@ -136,6 +136,8 @@ replies! {
     // Means of the server.
     STORAGE_FULL = 452 "4.3.1" "Insufficient system storage", Some("storage_full"), "RFC 5321 §4.2.3";
     PENDING_FULL = 452 "4.3.1" "Too much mail under way, try again later", Some("pending_full"), "RFC 5321 §4.2.3";
+    MEMORY_FULL = 452 "4.3.1" "Short of memory, try again later", Some("memory_full"), "RFC 5321 §4.2.3";
+    LOG_BEHIND = 452 "4.3.1" "The disk is too slow for all the mail, try again later", Some("log_behind"), "RFC 5321 §4.2.3";
     STORAGE_HUNG = 451 "4.3.0" "The disk does not answer, try again later", Some("storage_hung"), "RFC 5321 §4.2.3";
     LOCAL_ERROR = 451 "4.3.0" "Local error in processing, try again later", Some("local_error"), "RFC 5321 §4.2.3";
 
@@ -154,8 +156,10 @@ replies! {
     TOO_MANY_CONNECTIONS_NETWORK = 421 "4.7.0" "too many connections from your network, try again later", Some("too_many_connections_network"), "RFC 5321 §7.8";
     CONNECTION_RATE_ADDRESS = 421 "4.7.0" "too many new connections from your address, try again later", Some("connection_rate_address"), "RFC 5321 §7.8";
     CONNECTION_RATE_NETWORK = 421 "4.7.0" "too many new connections from your network, try again later", Some("connection_rate_network"), "RFC 5321 §7.8";
+    TOO_MANY_CONNECTIONS_PRESSURE = 421 "4.7.0" "too many connections from your address while resources are short, try again later", Some("too_many_connections_pressure"), "RFC 5321 §7.8";
+    TOO_MANY_DESCRIPTORS = 421 "4.3.2" "short of file descriptors, try again later", Some("too_many_descriptors"), "RFC 5321 §7.8";
     ACCESS_DENIED = 554 "5.7.1" "Access denied", Some("access_denied"), "RFC 5321 §3.1";
-    OVERLOADED = 421 "4.3.2" "overloaded, try again later", Some("overloaded"), "RFC 5321 §7.8";
+    OVERLOADED = 421 "4.3.2" "short of memory, try again later", Some("overloaded"), "RFC 5321 §7.8";
     IDLE_TIMEOUT = 421 "4.4.2" "idle for too long, closing", Some("idle_timeout"), "RFC 5321 §4.5.3.2.7";
     SESSION_TIMEOUT = 421 "4.4.2" "session took too long, closing", Some("session_timeout"), "RFC 5321 §7.8";
     TRANSACTION_TIMEOUT = 421 "4.4.2" "transaction took too long, closing", Some("transaction_timeout"), "RFC 5321 §4.5.3.2";
