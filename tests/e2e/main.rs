@@ -13,6 +13,7 @@ mod curl;
 mod dialogs;
 mod disk_full;
 mod exactness;
+mod exim;
 mod failing_disk;
 mod file_systems;
 mod hostile;

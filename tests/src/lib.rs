@@ -14,6 +14,7 @@ pub mod binary;
 pub mod client;
 pub mod corpus;
 pub mod disk;
+pub mod exim;
 pub mod export;
 pub mod file_system;
 pub mod http;

@@ -45,7 +45,10 @@ impl Finished {
 pub fn program(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let daemons = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from);
-    let mut files = std::env::split_paths(&path).chain(daemons).map(|folder| folder.join(name));
+    // What cannot be installed beside the others.
+    let unpacked = crate::binary::folder("../target/packages");
+    let folders = std::env::split_paths(&path).chain(daemons).chain([unpacked]);
+    let mut files = folders.map(|folder| folder.join(name));
     let file = files.find(|file| file.is_file());
     file.unwrap_or_else(|| {
         panic!("{name} is not installed; `cargo xtask packages` installs what the tests need")

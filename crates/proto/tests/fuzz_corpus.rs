@@ -16,6 +16,8 @@ mod proxy;
 mod sasl;
 #[path = "../../../tests/fuzz/src/session.rs"]
 mod session;
+#[path = "../../../tests/fuzz/src/submission.rs"]
+mod submission;
 #[path = "../../../tests/fuzz/src/xclient.rs"]
 mod xclient;
 
@@ -37,6 +39,11 @@ fn replay(target: &str, run: fn(&[u8])) {
 #[test]
 fn session_corpus() {
     replay("session", session::run);
+}
+
+#[test]
+fn submission_corpus() {
+    replay("submission", submission::run);
 }
 
 #[test]

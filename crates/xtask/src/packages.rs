@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -34,11 +34,58 @@ const PACKAGES: &[Package] = &[
     // Only promtool is used.
     Package { name: "prometheus", programs: &["promtool"], modules: &[] },
     Package { name: "python3", programs: &["python3"], modules: &[] },
-    Package { name: "util-linux", programs: &["prlimit"], modules: &[] },
+    Package { name: "util-linux", programs: &["prlimit", "unshare"], modules: &[] },
     Package { name: "mount", programs: &["mount", "umount", "losetup"], modules: &[] },
     Package { name: "e2fsprogs", programs: &["mkfs.ext4", "e2fsck"], modules: &[] },
     Package { name: "xfsprogs", programs: &["mkfs.xfs"], modules: &[] },
 ];
+
+/// A package that cannot stand beside those above: its program is taken out of it.
+struct Unpacked {
+    name: &'static str,
+    /// In the package.
+    program: &'static str,
+    /// Packages of the libraries that it needs.
+    libraries: &'static [&'static str],
+}
+
+const UNPACKED: &[Unpacked] = &[Unpacked {
+    name: "exim4-daemon-light",
+    program: "usr/sbin/exim4",
+    libraries: &["libdb5.3", "libgnutls-dane0", "libidn12", "libnsl2", "libpcre2-8-0"],
+}];
+
+/// Where these programs go, below the root of the workspace.
+const UNPACKED_TO: &str = "target/packages";
+
+impl Unpacked {
+    fn file(&self) -> PathBuf {
+        let name = Path::new(self.program).file_name().unwrap_or_default();
+        run::root().join(UNPACKED_TO).join(name)
+    }
+
+    /// Whether the program is there with all of its libraries.
+    fn is_there(&self) -> bool {
+        let file = self.file();
+        let libraries = || run::output(Command::new("ldd").arg(&file));
+        file.is_file() && libraries().is_ok_and(|listed| !listed.contains("not found"))
+    }
+
+    fn install(&self) -> anyhow::Result<()> {
+        let minutes = Duration::from_secs(15 * 60);
+        let install = ["install", "-y", "--no-install-recommends", "--no-upgrade"];
+        run::must(apt().args(install).args(self.libraries), minutes)?;
+        let folder = tempfile::tempdir()?;
+        // The user that apt downloads as has to get in.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777))?;
+        run::must(apt().args(["download", self.name]).current_dir(folder.path()), minutes)?;
+        let package = fs::read_dir(folder.path())?.next().context("apt-get has downloaded nothing")??;
+        run::must(Command::new("dpkg-deb").arg("-x").arg(package.path()).arg(folder.path()), minutes)?;
+        fs::create_dir_all(run::root().join(UNPACKED_TO))?;
+        fs::copy(folder.path().join(self.program), self.file())?;
+        Ok(())
+    }
+}
 
 /// While this file says 101, Debian's packages start no service (`invoke-rc.d(8)`).
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -50,22 +97,28 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 pub(crate) fn ensure() -> anyhow::Result<()> {
     run::step("packages");
     let missing = missing();
-    if missing.is_empty() {
+    let unpacked = UNPACKED.iter().filter(|package| !package.is_there()).collect::<Vec<_>>();
+    if missing.is_empty() && unpacked.is_empty() {
         println!("   all there");
         return Ok(());
     }
     let names = missing.iter().map(|package| package.name).collect::<Vec<_>>();
     if !is_root()? {
-        bail!("missing Debian packages: {0}\n  apt-get install --no-install-recommends {0}", names.join(" "));
+        let unpacked = unpacked.iter().map(|package| package.name).collect::<Vec<_>>();
+        bail!(
+            "missing Debian packages: {0}\n  apt-get install --no-install-recommends {0}\n  to be unpacked into {UNPACKED_TO}: {1}",
+            names.join(" "),
+            unpacked.join(" ")
+        );
     }
     install(&names)?;
+    unpacked.iter().try_for_each(|package| package.install())?;
     let left = self::missing();
-    if !left.is_empty() {
-        let programs = left.iter().flat_map(|package| package.programs);
-        bail!(
-            "installed, but some of these programs are not there: {}",
-            programs.copied().collect::<Vec<_>>().join(" ")
-        );
+    let unpacked = UNPACKED.iter().filter(|package| !package.is_there()).map(|package| package.program);
+    let programs = left.iter().flat_map(|package| package.programs).copied().chain(unpacked);
+    let programs = programs.collect::<Vec<_>>();
+    if !programs.is_empty() {
+        bail!("installed, but some of these programs are not there: {}", programs.join(" "));
     }
     Ok(())
 }
@@ -87,6 +140,9 @@ fn install(names: &[&str]) -> anyhow::Result<()> {
     let _policy = NoServices::begin()?;
     let minutes = Duration::from_secs(15 * 60);
     run::must(apt().arg("update"), minutes)?;
+    if names.is_empty() {
+        return Ok(());
+    }
     if names.contains(&"postfix") {
         preseed("postfix postfix/main_mailer_type select No configuration\n")?;
     }

@@ -10,4 +10,5 @@ pub mod recover;
 pub mod sasl;
 pub mod scan;
 pub mod session;
+pub mod submission;
 pub mod xclient;
