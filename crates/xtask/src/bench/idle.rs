@@ -129,7 +129,7 @@ fn anonymous_octets(pid: u32) -> anyhow::Result<u64> {
     Ok(kib * 1024)
 }
 
-fn allow_descriptors(needed: u64) -> anyhow::Result<()> {
+pub(super) fn allow_descriptors(needed: u64) -> anyhow::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < needed) {
         setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;

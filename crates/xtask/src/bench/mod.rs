@@ -1,5 +1,6 @@
 //! Measurements, alone and against other servers. They want a quiet machine and are no part of the tests.
 
+mod abuse;
 mod beside;
 mod compare;
 mod cpu;
@@ -15,6 +16,8 @@ mod turnover;
 /// Which measurement.
 #[derive(clap::Subcommand)]
 pub(crate) enum Task {
+    /// What a well-behaved sender notices of abuse
+    Abuse(abuse::Arguments),
     /// What a tool that reads the log costs the gateway beside it
     Beside(beside::Arguments),
     /// Postfix's smtp-sink and smtpd and inrush, side by side under the same load
@@ -37,6 +40,7 @@ pub(crate) enum Task {
 /// A server or client cannot be started, or a run fails.
 pub(crate) fn run(task: &Task) -> anyhow::Result<()> {
     match task {
+        Task::Abuse(arguments) => abuse::run(arguments),
         Task::Beside(arguments) => beside::run(arguments),
         Task::Compare(arguments) => compare::run(arguments),
         Task::Idle(arguments) => idle::run(arguments),

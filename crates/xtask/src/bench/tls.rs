@@ -4,8 +4,10 @@
 //! more than one without: both say EHLO and QUIT. Each round measures all of them, one after the other.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -36,6 +38,9 @@ pub(crate) struct Arguments {
     /// Connections of each kind in a round
     #[arg(long, default_value_t = 1500)]
     connections: u32,
+    /// Connections under way at a time: 1 makes a server sleep and wake for each message of a handshake
+    #[arg(long, default_value_t = 16)]
+    at_once: u32,
     /// Where the queue and the log lie
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     folder: PathBuf,
@@ -100,15 +105,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for round in 1..=arguments.rounds {
         let each = |meter: &Meter, address, dialog| -> anyhow::Result<f64> {
             let before = meter.read()?;
-            for _ in 0..arguments.connections {
-                connection(&client, address, dialog)?;
-            }
+            repeat(arguments, || connection(&client, address, dialog).map(|()| Duration::ZERO))?;
             // What ends a session comes behind the last reply.
             std::thread::sleep(Duration::from_millis(200));
             let spent = meter.read()?.saturating_sub(before);
             Ok(spent.as_secs_f64() * 1e6 / f64::from(arguments.connections))
         };
-        let alone = in_memory(&client, &files, arguments.connections)?;
+        let alone = in_memory(arguments, &client, &files)?;
         let plain = each(&our_meter, server.mx(), Dialog::Ehlo)?;
         let secure = each(&our_meter, server.mx(), Dialog::StartTls)?;
         let message = each(&our_meter, server.mx(), Dialog::StartTlsAndMessage)?;
@@ -133,11 +136,29 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn connection(
-    client: &Arc<ClientConfig>,
-    address: std::net::SocketAddr,
-    dialog: Dialog,
-) -> anyhow::Result<()> {
+/// Runs `once` as often as there are connections in a round, so many at once; the sum of what it gives back.
+fn repeat(
+    arguments: &Arguments,
+    once: impl Fn() -> anyhow::Result<Duration> + Sync,
+) -> anyhow::Result<Duration> {
+    let left = AtomicU32::new(arguments.connections);
+    let take = || left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
+    let one_after_the_other = || {
+        let mut sum = Duration::ZERO;
+        while take() {
+            sum += once()?;
+        }
+        anyhow::Ok(sum)
+    };
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..arguments.at_once).map(|_| scope.spawn(one_after_the_other)).collect();
+        let ended =
+            clients.into_iter().map(|client| client.join().map_err(|_| anyhow!("a client has panicked"))?);
+        ended.sum()
+    })
+}
+
+fn connection(client: &Arc<ClientConfig>, address: SocketAddr, dialog: Dialog) -> anyhow::Result<()> {
     let mut peer = Client::greeted(address);
     if matches!(dialog, Dialog::StartTls | Dialog::StartTlsAndMessage) {
         peer.say("STARTTLS", 220);
@@ -154,8 +175,8 @@ fn connection(
     Ok(())
 }
 
-/// Microseconds of the server's side of a handshake, both sides in this thread.
-fn in_memory(client: &Arc<ClientConfig>, files: &Files, count: u32) -> anyhow::Result<f64> {
+/// Microseconds of the server's side of a handshake, both sides in one thread, and as many threads as there are clients of a server.
+fn in_memory(arguments: &Arguments, client: &Arc<ClientConfig>, files: &Files) -> anyhow::Result<f64> {
     let chain = CertificateDer::pem_slice_iter(&fs::read(&files.certificate)?)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| anyhow!("{error}"))?;
@@ -167,36 +188,39 @@ fn in_memory(client: &Arc<ClientConfig>, files: &Files, count: u32) -> anyhow::R
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     let config = Arc::new(config);
-    let mut spent = Duration::ZERO;
-    for _ in 0..count {
-        let mut peer = ClientConnection::new(Arc::clone(client), ServerName::try_from(NAME)?)?;
+    let spent = repeat(arguments, || handshake(client, &config))?;
+    Ok(spent.as_secs_f64() * 1e6 / f64::from(arguments.connections))
+}
+
+/// The server's side of one.
+fn handshake(client: &Arc<ClientConfig>, config: &Arc<ServerConfig>) -> anyhow::Result<Duration> {
+    let mut peer = ClientConnection::new(Arc::clone(client), ServerName::try_from(NAME)?)?;
+    let begun = thread_time();
+    let mut server = ServerConnection::new(Arc::clone(config))?;
+    let mut spent = thread_time() - begun;
+    while peer.is_handshaking() || server.is_handshaking() {
+        let mut wire = Vec::new();
+        while peer.wants_write() {
+            peer.write_tls(&mut wire)?;
+        }
         let begun = thread_time();
-        let mut server = ServerConnection::new(Arc::clone(&config))?;
+        let mut rest = wire.as_slice();
+        while !rest.is_empty() {
+            server.read_tls(&mut rest)?;
+            server.process_new_packets()?;
+        }
+        let mut answer = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut answer)?;
+        }
         spent += thread_time() - begun;
-        while peer.is_handshaking() || server.is_handshaking() {
-            let mut wire = Vec::new();
-            while peer.wants_write() {
-                peer.write_tls(&mut wire)?;
-            }
-            let begun = thread_time();
-            let mut rest = wire.as_slice();
-            while !rest.is_empty() {
-                server.read_tls(&mut rest)?;
-                server.process_new_packets()?;
-            }
-            let mut answer = Vec::new();
-            while server.wants_write() {
-                server.write_tls(&mut answer)?;
-            }
-            spent += thread_time() - begun;
-            let mut rest = answer.as_slice();
-            while !rest.is_empty() {
-                peer.read_tls(&mut rest)?;
-                peer.process_new_packets()?;
-            }
+        let mut rest = answer.as_slice();
+        while !rest.is_empty() {
+            peer.read_tls(&mut rest)?;
+            peer.process_new_packets()?;
         }
     }
-    Ok(spent.as_secs_f64() * 1e6 / f64::from(count))
+    Ok(spent)
 }
 
 /// Only the P-256 curve for the exchange of keys.
