@@ -13,6 +13,7 @@ use inrush_tests::http::Samples;
 use inrush_tests::mount::Mounted;
 use inrush_tests::server::Server;
 use inrush_tests::settings::Settings;
+use inrush_tests::tls::Authority;
 use inrush_tests::{export, http, process};
 
 /// One core, so that nothing depends on where a connection goes.
@@ -167,6 +168,33 @@ fn the_silent_leave_while_sessions_are_short() {
     // Whoever comes now has the usual time.
     let mut client = Client::greeted(server.mx());
     client.deliver(&["b@example.com"], b"x\r\n");
+}
+
+/// Who begins handshakes and says nothing does not keep TLS from others.
+#[test]
+fn handshakes_are_short() {
+    let authority = Authority::new();
+    let certificate = authority.issue("mx.test.example");
+    let pressure = ["soft_percent = 50", "idle_timeout = \"1s\"", "connections_per_address_max = 0"];
+    let mut settings = settings(&["handshakes_max = 4"], &pressure).listener("tls = \"starttls\"");
+    settings.tables.push(format!("[tls]\n{}", certificate.lines()));
+    let server = Server::with(settings);
+    let start_tls = || {
+        let mut client = Client::greeted(server.mx());
+        client.send(b"STARTTLS\r\n").unwrap();
+        (client.reply().unwrap().code, client)
+    };
+    let mut silent: Vec<_> = (0..4).map(|_| start_tls()).collect();
+    assert!(silent.iter().all(|(code, _)| *code == 220));
+    assert_eq!(start_tls().0, 454);
+    for (_, client) in &mut silent {
+        assert!(client.rest().is_empty());
+    }
+    let timeouts = Samples::scrape(server.admin())
+        .sum("inrush_tls_handshake_failures_total", &["reason=\"handshake_timeout\""]);
+    assert_eq!(timeouts, 4.0);
+    Client::greeted(server.mx()).start_tls("mx.test.example");
+    wait_for_level(&server, "handshakes_max", 0.0);
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use inrush_metrics::{Gauge, Metrics, Resource};
 
-/// What refuses mail or connections at its hard mark. A log without space or without an answer says so itself.
+/// What refuses mail or connections at its hard mark. A log without space or without an answer says so itself; without TLS handshakes there is
+/// still mail.
 const REFUSING: [Resource; 5] = [
     Resource::Connections,
     Resource::Descriptors,

@@ -79,7 +79,7 @@ fn listeners(reader: &mut Reader) {
                 }
             }
         }
-        let has_users = reader.config.users.is_some();
+        let has_users = reader.config.users_file.is_some();
         let what = match entry.table.kind {
             Kind::Submission if entry.table.tls == Tls::Off => {
                 Some("submission needs tls: passwords are taken under TLS only")
@@ -123,16 +123,19 @@ fn listeners(reader: &mut Reader) {
     gateway.listeners = listeners.iter().map(listener).collect();
 }
 
-/// Reads the file of users, to refuse one that cannot be used.
 fn users(reader: &mut Reader) {
-    let Some(named) = reader.config.users.clone() else { return };
+    let Some(named) = reader.config.users_file.clone() else { return };
     let place = place(reader, &["submission.users"]);
     let path = beside_file(&place.file, &named);
-    if let Err(error) = Users::load(&path) {
-        let why = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
-        reader.error(place, "submission.users", format!("{error}{why}"));
+    match Users::load(&path) {
+        Ok(users) => reader.config.users = Some(Arc::new(users)),
+        Err(error) => {
+            let why =
+                std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
+            reader.error(place, "submission.users", format!("{error}{why}"));
+        }
     }
-    reader.config.users = Some(path);
+    reader.config.users_file = Some(path);
 }
 
 fn domains(reader: &mut Reader) {

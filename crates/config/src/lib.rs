@@ -31,7 +31,7 @@ use inrush_admin::AdminSettings;
 use inrush_gateway::settings::GatewaySettings;
 use inrush_gateway::tls::SharedCertificates;
 use inrush_log::LogSettings;
-use inrush_policy::{AccessList, Recipients};
+use inrush_policy::{AccessList, Recipients, Users};
 use inrush_proto::Settings as SessionSettings;
 
 pub use access::AccessSources;
@@ -70,8 +70,10 @@ pub struct Config {
     pub access_sources: AccessSources,
     /// The certificates of the listeners.
     pub certificates: SharedCertificates,
-    /// The file of the users of submission, where there is one; it can be used.
-    pub users: Option<PathBuf>,
+    /// The users of submission, where there are some.
+    pub users: Option<Arc<Users>>,
+    /// The file where they stand.
+    pub users_file: Option<PathBuf>,
     token_file: Option<PathBuf>,
     networks: AccessTable,
     tls: TlsTable,
@@ -101,6 +103,7 @@ impl Default for Config {
             access_sources: AccessSources::default(),
             networks: AccessTable::default(),
             users: None,
+            users_file: None,
             token_file: None,
             tls: TlsTable::default(),
             sni: Vec::new(),

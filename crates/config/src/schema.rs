@@ -304,7 +304,7 @@ pub(crate) const TABLES: &[Table] = &[
         help: "Users and their logins, for listeners of kind = \"submission\". See users.md.",
         rows: rows! {
             "users" "File of users, as inrush user writes it; relative to this file. Reread when it changes and on SIGHUP."
-                |config| Field::OptionalPath(&mut config.users);
+                |config| Field::OptionalPath(&mut config.users_file);
             "failures_per_address" "Logins from one address (IPv6: one /64) that may fail, at once or spread over a time; then 454 4.7.0. Not for networks in [access] allow."
                 |config| Field::Rate(&mut config.gateway.budgets.login_failures.per_address);
             "failures_per_user" "The same for one user, wherever they come from."

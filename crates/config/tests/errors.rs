@@ -45,6 +45,10 @@ fn each_mistake_has_its_place_and_its_words() {
             "[[tls.sni]]\nname = \"a\"\nkey = \"k\"",
             "x.toml:1:1: tls.sni: has no certificate\nx.toml:1:1: tls.sni: needs certificate and key in [tls], for clients that ask for no name",
         ),
+        (
+            "[tls]\ncertificate = \"c\"\nkey = \"k\"\n[[tls.sni]]\nname = \"a.example\"\ncertificate = \"c\"\nkey = \"k\"\n[[tls.sni]]\nname = \"A.example\"\ncertificate = \"c\"\nkey = \"k\"",
+            "x.toml:9:8: tls.sni.name: \"A.example\" has a certificate already, at x.toml:5:8",
+        ),
         ("[tls]\nsni = 5", "x.toml:2:1: tls.sni: expected [[tls.sni]], a table that may be repeated"),
         (
             "[[listener]]\nname = \"a\"\nclient_certificates = true",

@@ -15,7 +15,7 @@ use crate::core::Core;
 use crate::doors::Door;
 use crate::proxy::{self, Introduction};
 use crate::session;
-use crate::tls::{Agreed, Certificates, Tls};
+use crate::tls::Certificates;
 
 /// Admits a new connection, or says why not.
 pub(crate) async fn welcome(core: &Rc<Core>, door: &Rc<Door>, mut stream: TcpStream, peer: SocketAddr) {
@@ -90,19 +90,8 @@ impl Drop for Admitted {
 /// The leave of one TLS handshake to be under way.
 pub(crate) struct HandshakePermit<'c> {
     core: &'c Core,
-    certificates: Arc<Certificates>,
-}
-
-impl HandshakePermit<'_> {
-    /// A connection on which the client speaks first; `ask` for its certificate.
-    pub(crate) fn accept(&self, ask: bool) -> Result<Tls, rustls::Error> {
-        self.certificates.accept(ask)
-    }
-
-    /// What was agreed on.
-    pub(crate) fn agreed(&self, tls: &Tls) -> Agreed {
-        self.certificates.agreed(tls)
-    }
+    /// What it is done with, even if they are replaced meanwhile.
+    pub(crate) certificates: Arc<Certificates>,
 }
 
 impl Drop for HandshakePermit<'_> {

@@ -142,6 +142,10 @@ impl Core {
             (Resource::Connections, share(self.open.get() as u64, self.connections_max as u64)),
             (Resource::Descriptors, Found::share(self.machine.descriptors(), marks.soft_percent)),
             (Resource::Memory, Found::share(self.machine.memory(), marks.soft_percent)),
+            (
+                Resource::Handshakes,
+                share(self.handshakes.get().into(), self.settings.budgets.handshakes_max.into()),
+            ),
             (Resource::PendingBytes, share(pool.held_bytes() as u64, pool.high_water() as u64)),
             (
                 Resource::LogBacklog,

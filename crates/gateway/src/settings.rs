@@ -184,7 +184,7 @@ impl Default for Budgets {
                 ..ConnectionLimits::default()
             },
             pending_bytes_max: 256 << 20,
-            handshakes_max: 256,
+            handshakes_max: 1000,
             login_failures: FailureLimits::default(),
         }
     }

@@ -56,7 +56,7 @@ impl Reload {
             sources_seen: Vec::new(),
             networks: config.access_sources.clone(),
             networks_seen: Vec::new(),
-            users: config.users.clone(),
+            users: config.users_file.clone(),
             users_seen: Vec::new(),
         };
         reload.look();

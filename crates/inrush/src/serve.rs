@@ -1,7 +1,6 @@
 //! `inrush serve`: start everything, wait for a reason to end, end in order.
 
 use std::io::{self, IsTerminal as _};
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
@@ -35,13 +34,13 @@ enum End {
 
 /// Runs the gateway until a signal or a failed log ends it.
 pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
-    let config = Config::load(arguments.config.as_deref())?;
+    let mut config = Config::load(arguments.config.as_deref())?;
     start_log();
     let (ends, end) = mpsc::channel();
     // Before anything is started, so that no signal finds a half-started gateway without a handler.
     let reload = Reload::new(&config, arguments.config.as_deref());
     // Before the cores, whose processors its threads would else share.
-    let logins = config.users.as_deref().map(logins).transpose()?;
+    let logins = config.users.take().map(logins).transpose()?;
     let Config { gateway, session, log, data_dir, node, recipients, access, certificates, admin, .. } =
         config;
     let recipients = Arc::new(SharedRecipients::new(recipients));
@@ -124,9 +123,9 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
 /// Addresses and users with failed logins that are kept at a time.
 const FAILURES_KEYS_MAX: usize = 100_000;
 
-/// What verifies the logins of the users in `path`.
-fn logins(path: &Path) -> anyhow::Result<Logins> {
-    let verifier = Verifier::start(Users::load(path)?, VerifierSettings::default());
+/// What verifies the logins of `users`.
+fn logins(users: Arc<Users>) -> anyhow::Result<Logins> {
+    let verifier = Verifier::start(users, VerifierSettings::default());
     let verifier = Arc::new(verifier.context("threads that verify passwords")?);
     Ok(Logins { verifier, failures: Arc::new(Failures::new(FAILURES_KEYS_MAX)) })
 }

@@ -277,6 +277,8 @@ pub enum Resource {
     Descriptors,
     /// Resident memory of the process.
     Memory,
+    /// TLS handshakes under way on a core.
+    Handshakes,
     /// Mail data that the sessions of a core hold in memory.
     PendingBytes,
     /// The wait of a message for its durable write.
@@ -293,6 +295,7 @@ impl Resource {
         Self::Connections,
         Self::Descriptors,
         Self::Memory,
+        Self::Handshakes,
         Self::PendingBytes,
         Self::LogBacklog,
         Self::LogWrite,
@@ -303,6 +306,7 @@ impl Resource {
         "connections_max",
         "descriptors",
         "memory_max",
+        "handshakes_max",
         "pending_bytes_max",
         "backlog_max",
         "hung_after",

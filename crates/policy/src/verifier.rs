@@ -68,7 +68,7 @@ impl Verifier {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(users: Users, settings: VerifierSettings) -> io::Result<Self> {
+    pub fn start(users: impl Into<Arc<Users>>, settings: VerifierSettings) -> io::Result<Self> {
         let (sender, jobs) = bounded(settings.waiting_max);
         let shared = Arc::new(Shared { users: crate::Shared::new(users), stopping: AtomicBool::new(false) });
         // Dropped on an error, it ends the workers that did start.

@@ -8,7 +8,7 @@ use inrush_proto::{AppendFailure, BareNewline, Context, Limits, Path, Reply, Set
 use support::{Caller, Message, Outcome, Random, World};
 
 #[path = "../../../crates/proto/tests/support/mod.rs"]
-mod support;
+pub(crate) mod support;
 
 struct Fates {
     refused: u8,

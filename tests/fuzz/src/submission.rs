@@ -4,10 +4,8 @@
 //! Octet 0 seeds the slices. Then comes what the client sends.
 
 use inrush_proto::{Context, Kind, Path, Settings, Tls, Unobserved, Verdict};
-use support::{Caller, Message, Outcome, Random, USER, World};
 
-#[path = "../../../crates/proto/tests/support/mod.rs"]
-mod support;
+use crate::session::support::{Caller, Message, Outcome, Random, USER, World};
 
 struct Everybody;
 

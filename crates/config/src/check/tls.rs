@@ -1,6 +1,7 @@
 //! `[tls]` and `[[tls.sni]]`: the files are read as the gateway reads them, so that what is wrong with them is said with the place that
 //! names them.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use inrush_gateway::tls::{CertificateFiles, Certificates, SharedCertificates, TlsSettings};
@@ -39,8 +40,14 @@ pub(super) fn tls(reader: &mut Reader) {
         (None, None) => {}
     }
     let entries = std::mem::take(&mut reader.sni);
+    let mut names: HashMap<String, Place> = HashMap::new();
     for entry in &entries {
         let SniTable { name, certificate, key } = &entry.table;
+        let at = entry.place("name");
+        // Names of hosts are the same in either case (RFC 6066 §3).
+        if let Some(first) = names.insert(name.to_ascii_lowercase(), at.clone()) {
+            reader.error(at, "tls.sni.name", format!("{name:?} has a certificate already, at {first}"));
+        }
         for needed in ["certificate", "key"].iter().filter(|key| !entry.places.contains_key(**key)) {
             reader.error(entry.place(""), "tls.sni", format!("has no {needed}"));
         }

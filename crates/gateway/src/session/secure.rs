@@ -143,7 +143,7 @@ impl Talk<'_> {
         writer: &mut TcpOwnedWriteHalf,
     ) -> Result<Box<Secure>, TlsFailure> {
         let core = self.core;
-        let mut tls = permit.accept(self.door.asks_clients).map_err(|_| TlsFailure::Internal)?;
+        let mut tls = permit.certificates.accept(self.door.asks_clients).map_err(|_| TlsFailure::Internal)?;
         // Handshakes are few and short: a buffer that takes any of their records at once.
         tls.incoming = core.pool.take(COMMAND + 1).map_err(|_| TlsFailure::Memory)?;
         let shaken = self.exchange(&mut tls, reader, writer).await;
@@ -151,7 +151,7 @@ impl Talk<'_> {
             core.pool.give_back(tls.incoming);
             return Err(failure);
         }
-        let agreed = permit.agreed(&tls);
+        let agreed = permit.certificates.agreed(&tls);
         Ok(Box::new(Secure { tls, agreed, outgoing: Vec::new(), since: 0, login: 0 }))
     }
 

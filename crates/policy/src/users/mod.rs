@@ -17,6 +17,7 @@ mod line;
 mod store;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -116,6 +117,13 @@ pub struct Users {
     by_name: HashMap<Box<str>, usize>,
     /// Takes the place of the hash of a user who is not there. What verifying against it finds is never looked at.
     dummy: Hash,
+}
+
+/// Neither names nor hashes: how many there are.
+impl fmt::Debug for Users {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Users").field("count", &self.users.len()).finish_non_exhaustive()
+    }
 }
 
 /// What the name of a user is compared by: two names with the same key are one. `None` for what cannot be the name of a user.
