@@ -135,18 +135,19 @@ fn an_address_has_a_share_while_sessions_are_short() {
     assert!(open.iter().all(is_taken));
     assert_eq!(ready(&server).0, 200);
 
-    while open.len() < 20 {
+    process::eventually("no place is left", || {
         let next = greeting(&server, &format!("127.0.2.{}", open.len()));
         if is_taken(&next) {
             open.push(next);
         }
-    }
-    process::eventually("no core has room", || {
+        open.len() == 20
+    });
+    process::eventually("the gateway refuses connections and says so", || {
+        let (refusal, _) = greeting(&server, "127.0.0.4");
+        assert!(refusal.contains("too many connections"), "{refusal}");
         let (status, why) = ready(&server);
         status == 503 && why.contains("1 of 1 cores have reached connections_max")
     });
-    let (refusal, _) = greeting(&server, "127.0.0.4");
-    assert!(refusal.contains("too many connections"), "{refusal}");
     drop(open);
     wait_for_level(&server, "connections_max", 0.0);
     let again: Vec<_> = (0..6).map(|_| greeting(&server, "127.0.0.2")).collect();
@@ -266,8 +267,8 @@ fn other_cores_take_the_connections() {
     server.stop();
 }
 
-#[test]
-fn the_process_is_short_of_memory() {
+/// `leave`: the sessions hang up in the middle of their messages, and nobody comes after them; else they end them.
+fn the_process_is_short_of_memory(leave: bool) {
     let resident =
         |server: &Server| Samples::scrape(server.admin()).sum("inrush_process_resident_memory_bytes", &[]);
     let empty = {
@@ -275,25 +276,46 @@ fn the_process_is_short_of_memory() {
         Client::greeted(server.mx()).deliver(&["b@example.com"], &body(0));
         resident(&server)
     };
-    let most = (empty / f64::from(1 << 20)).ceil() + 48.0;
+    let most = (empty / f64::from(1 << 20)).ceil() + 30.0;
     let limit = format!("memory_max = \"{most}MiB\"");
-    let server = Server::with(settings(&[], &[&limit]));
+    let authority = Authority::new();
+    let certificate = authority.issue("mx.test.example");
+    let mut settings =
+        settings(&[], &[&limit, "connections_per_address_max = 0"]).listener("tls = \"starttls\"");
+    settings.tables.push(format!("[tls]\n{}", certificate.lines()));
+    let server = Server::with(settings);
     let mut before = Client::greeted(server.mx());
-    let mut held = Vec::new();
-    while level(&server, "memory_max") < 2.0 {
-        assert!(held.len() < 1000, "{} octets are resident, {most} MiB may be", resident(&server));
+    // A burst, much of it before the next look.
+    let mut held: Vec<_> = (0..400).filter_map(|number| holding(&server, number)).collect();
+    process::eventually("memory is short", || {
         held.extend(holding(&server, held.len()));
-    }
+        level(&server, "memory_max") == 2.0
+    });
     before.send(b"MAIL FROM:<a@client.test.example>\r\n").unwrap();
     let refusal = before.reply().unwrap().text();
     assert!(refusal.starts_with("452 4.3.1 Short of memory"), "{refusal}");
+    before.say("STARTTLS", 454);
     let (refusal, _) = greeting(&server, "127.0.0.1");
     assert!(refusal.starts_with("421 4.3.2") && refusal.contains("short of memory"), "{refusal}");
     assert!(refused(&server, "memory_max") >= 1.0);
     assert!(ready(&server).1.contains("1 of 1 cores have reached memory_max"), "{}", ready(&server).1);
-    finish(&server, held);
+    if leave {
+        drop((held, before));
+    } else {
+        finish(&server, held);
+    }
     process::eventually("the gateway is ready", || ready(&server).0 == 200);
     Client::greeted(server.mx()).deliver(&["b@example.com"], b"x\r\n");
+}
+
+#[test]
+fn the_process_is_short_of_memory_until_mail_is_done() {
+    the_process_is_short_of_memory(false);
+}
+
+#[test]
+fn the_process_is_short_of_memory_until_peers_have_left() {
+    the_process_is_short_of_memory(true);
 }
 
 /// The soft limit of open files of a running process.
@@ -312,11 +334,15 @@ fn file_descriptors_are_short() {
     // Others use them up, which comes to the same: 64 are kept for the log.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small number")]
     set_open_files(&server, used as u64 + 60);
-    wait_for_level(&server, "descriptors", 2.0);
+    wait_for_level(&server, "descriptors", 1.0);
     let (refusal, _) = greeting(&server, "127.0.0.1");
     assert!(refusal.starts_with("421 4.3.2"), "{refusal}");
     assert!(refusal.contains("short of file descriptors"), "{refusal}");
     assert_eq!(refused(&server, "descriptors"), 1.0);
+    process::eventually("the gateway says so", || {
+        let _ = greeting(&server, "127.0.0.1");
+        level(&server, "descriptors") == 2.0
+    });
     assert!(ready(&server).1.contains("1 of 1 cores have reached descriptors"), "{}", ready(&server).1);
     // Who is in can send mail.
     open[0].1.say("EHLO client.test.example", 250);
@@ -398,6 +424,27 @@ fn the_disk_is_slow() {
     ids.push(Client::greeted(server.mx()).deliver(&["b@example.com"], b"x\r\n"));
     let stored = export::all(&server.data());
     ids.iter().for_each(|id| export::assert_body(&stored[id], b"x\r\n", id));
+}
+
+/// Under relaxed durability the disk's time is that of the syncs.
+#[test]
+fn syncs_are_slow() {
+    let disk = Disk::with_ext4(64, &[]);
+    let settings = settings(&[], &["slow_after = \"200ms\""]).data(&disk.path().join("data")).log(&[
+        "segment_bytes = \"1MiB\"",
+        "free_bytes_min = \"1MiB\"",
+        "spares = 1",
+        "durability = \"relaxed\"",
+    ]);
+    let server = Server::with(settings);
+    disk.device().delay(Duration::from_millis(250));
+    let mut sender = Client::greeted(server.mx());
+    process::eventually("the core has seen it", || {
+        sender.deliver(&["b@example.com"], b"x\r\n");
+        level(&server, "hung_after") == 1.0
+    });
+    disk.device().delay(Duration::ZERO);
+    wait_for_level(&server, "hung_after", 0.0);
 }
 
 fn free(folder: &Path) -> u64 {

@@ -13,8 +13,13 @@ const PATIENT_LIMITS: [(&str, &str); 5] = [
 ];
 
 /// Only a test of pressure may come under it.
-const PATIENT_PRESSURE: [(&str, &str); 4] =
-    [("slow_after", "10m"), ("backlog_max", "10m"), ("idle_timeout", "1h"), ("stop_accepting_after", "1h")];
+const PATIENT_PRESSURE: [(&str, &str); 5] = [
+    ("slow_after", "10m"),
+    ("backlog_max", "10m"),
+    ("idle_timeout", "1h"),
+    ("transaction_timeout", "1h"),
+    ("stop_accepting_after", "1h"),
+];
 
 /// What a test sets apart from the defaults. Everything listens on loopback, on ports that the kernel chooses.
 #[derive(Clone, Debug)]

@@ -251,6 +251,8 @@ pub(crate) const TABLES: &[Table] = &[
                 |config| Field::Number(&mut config.gateway.pressure.backlog_max, Unit::Duration, 1_000..=3600 * SECOND);
             "idle_timeout" "Over a soft mark: the longest silence of a peer, in handshakes and headers as well, and the window of min_data_rate."
                 |config| Field::Number(&mut config.gateway.pressure.idle_timeout, Unit::Duration, SECOND..=DAY);
+            "transaction_timeout" "Over a soft mark: from MAIL to the final reply of one message."
+                |config| Field::Number(&mut config.gateway.pressure.transaction_timeout, Unit::Duration, SECOND..=DAY);
             "connections_per_address_max" "Over a soft mark: sessions of one address (IPv6: one /64) on all cores; then 421 4.7.0 for new ones; 0 = as without pressure. Not for networks in [access] allow."
                 |config| Field::Number(&mut config.gateway.pressure.connections_per_address_max, Unit::Count, 0..=10_000_000);
             "stop_accepting_after" "How long mail may be refused before a core stops to listen; 0 = it never does."

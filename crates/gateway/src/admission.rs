@@ -108,9 +108,11 @@ impl Core {
             return Err((ConnectionRefusal::Stopping, Reply::SHUTTING_DOWN));
         }
         if self.open.get() >= self.connections_max {
+            self.refused.sessions.set(true);
             return Err((ConnectionRefusal::Connections, Reply::TOO_MANY_CONNECTIONS));
         }
         if u64::try_from(fd).is_ok_and(|number| number >= self.machine.descriptors().1) {
+            self.refused.descriptors.set(true);
             return Err((ConnectionRefusal::Descriptors, Reply::TOO_MANY_DESCRIPTORS));
         }
         if self.pool.exhausted() {
@@ -181,6 +183,9 @@ impl Core {
         }
         if self.pool.exhausted() {
             return Err(refuse(TlsFailure::Memory));
+        }
+        if self.pressure.of(Resource::Memory) == Level::Hard {
+            return Err(refuse(TlsFailure::ResidentMemory));
         }
         self.handshakes.set(self.handshakes.get() + 1);
         Ok(HandshakePermit { core: self, certificates })

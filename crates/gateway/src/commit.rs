@@ -57,7 +57,7 @@ pub(crate) async fn run_syncs(core: &Core, mut disk: Disk) -> Poisoned {
         monoio::time::sleep(core.sync_interval).await;
         if let Some(sync) = core.journal.next_sync(core.clock.now()) {
             let (sync, result) = disk.sync(sync).await;
-            if let Err(poisoned) = core.journal.sync_done(&sync, result) {
+            if let Err(poisoned) = core.journal.sync_done(&sync, result, core.clock.now()) {
                 return poisoned;
             }
         }

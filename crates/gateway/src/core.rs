@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use inrush_log::{Appender, Durability, LogSettings, Poisoned, Recipient, RecoveryReport};
-use inrush_metrics::{CoreMetrics, CoreWriter, Counter, Gauge, LogRefusal, Timeout};
+use inrush_metrics::{CoreMetrics, CoreWriter, Counter, Gauge, Level, LogRefusal, Resource, Timeout};
 use inrush_policy::{AccessList, ConnectionLimits, Connections, Shared, SharedRecipients, Verdict as Lookup};
 use inrush_proto::{AppendFailure, Kind, Path, Reply, Settings, Transaction, Verdict};
 use monoio::io::AsyncReadRent;
@@ -33,7 +33,7 @@ use crate::machine::Machine;
 use crate::mail::{self, Refused};
 use crate::micros;
 use crate::observe::{Observer, Turn};
-use crate::pressure::Pressure;
+use crate::pressure::{Pressure, RefusedConnections};
 use crate::settings::{GatewaySettings, Timeouts};
 use crate::signal::Signal;
 use crate::system;
@@ -83,6 +83,7 @@ pub(crate) struct Plan {
     /// Where the clock begins that all cores share.
     pub(crate) epoch: Instant,
     pub(crate) machine: Arc<Machine>,
+    pub(crate) give_memory_back: fn(),
     pub(crate) metrics: Arc<CoreMetrics>,
     pub(crate) control: StdUnixStream,
     pub(crate) stop: Arc<AtomicBool>,
@@ -120,9 +121,13 @@ pub(crate) struct Core {
     pub(crate) verifications: Verifications,
     pub(crate) doors: Doors,
     pub(crate) machine: Arc<Machine>,
+    pub(crate) give_memory_back: fn(),
+    /// What has been refused for want of sessions and of descriptors since the last look.
+    pub(crate) refused: RefusedConnections,
     pub(crate) pressure: Pressure,
-    /// `settings.timeouts` while a resource is short.
+    /// `settings.timeouts` while a resource is short, and while only handshakes are.
     timeouts_under_pressure: Timeouts,
+    timeouts_of_short_handshakes: Timeouts,
     /// The limits per address, without and under pressure.
     connection_limits: [ConnectionLimits; 2],
     directory: Option<Directory>,
@@ -199,7 +204,11 @@ async fn main(plan: Plan) -> Result<(), CoreError> {
         ));
     }
     let held_max = usize::try_from(plan.settings.budgets.pending_bytes_max).unwrap_or(usize::MAX);
-    let timeouts_under_pressure = plan.settings.timeouts.under_pressure(plan.settings.pressure.idle_timeout);
+    let timeouts_under_pressure = plan.settings.timeouts.under_pressure(&plan.settings.pressure);
+    let timeouts_of_short_handshakes = Timeouts {
+        handshake_timeout: timeouts_under_pressure.handshake_timeout,
+        ..plan.settings.timeouts.clone()
+    };
     let connection_limits = limits_under_pressure(&plan.settings);
     let core = Rc::new(Core {
         index,
@@ -225,8 +234,11 @@ async fn main(plan: Plan) -> Result<(), CoreError> {
         verifications: Verifications::new(plan.outcomes),
         doors: Doors::new(doors, plan.accepting),
         machine: plan.machine,
+        give_memory_back: plan.give_memory_back,
+        refused: RefusedConnections::default(),
         pressure: Pressure::default(),
         timeouts_under_pressure,
+        timeouts_of_short_handshakes,
         connection_limits,
         directory: plan.directory,
         refusal: Cell::new(None),
@@ -452,7 +464,13 @@ impl Core {
 
     /// How long peers may take now.
     fn timeouts(&self) -> &Timeouts {
-        if self.pressure.is_on() { &self.timeouts_under_pressure } else { &self.settings.timeouts }
+        if self.pressure.is_on() {
+            &self.timeouts_under_pressure
+        } else if self.pressure.of(Resource::Handshakes) >= Level::Soft {
+            &self.timeouts_of_short_handshakes
+        } else {
+            &self.settings.timeouts
+        }
     }
 
     /// What one address may have now.

@@ -106,7 +106,7 @@ impl Doors {
     }
 
     /// From now on the kernel refuses connections to this core, or gives them to other cores, where these listen. The sockets keep their port.
-    /// Accepts under way end without one being dropped, which would lose its connection.
+    /// Connections that wait to be accepted are reset; accepts under way end in order, so that no connection is taken and then forgotten.
     pub(crate) fn close(&self) {
         self.accepting.store(false, Ordering::Release);
         self.closed.set(true);
@@ -120,8 +120,11 @@ impl Doors {
     /// # Errors
     /// The kernel does not let one of them; it may be tried again.
     pub(crate) fn open(&self) -> io::Result<()> {
-        for door in &self.all {
-            system::listen(door.socket.as_raw_fd())?;
+        let listen = |door: &Rc<Door>| system::listen(door.socket.as_raw_fd());
+        if let Err(error) = self.all.iter().try_for_each(listen) {
+            // Nobody would greet those who come in at the others.
+            self.close();
+            return Err(error);
         }
         self.closed.set(false);
         self.accepting.store(true, Ordering::Release);
@@ -149,13 +152,14 @@ async fn accept(core: Rc<Core>, door: Rc<Door>) {
                 greed += 1;
                 core.give_way(&mut greed).await;
             }
-            Err(error) if system::is_out_of_descriptors(&error) => {
-                core.metrics.count(ConnectionRefusal::Descriptors);
-                monoio::time::sleep(DESCRIPTOR_REST).await;
-            }
             // A connection that was gone before it was taken is no reason to stop; a socket that was shut down is.
             Err(_) if core.stopping.get() || core.journal.failed() => return,
             Err(_) if core.doors.closed() => core.doors.opened.wait().await,
+            Err(error) if system::is_out_of_descriptors(&error) => {
+                core.metrics.count(ConnectionRefusal::Descriptors);
+                core.refused.descriptors.set(true);
+                monoio::time::sleep(DESCRIPTOR_REST).await;
+            }
             Err(error) => {
                 tracing::debug!(listener = door.name, %error, "accept");
                 monoio::time::sleep(Duration::from_millis(1)).await;

@@ -27,7 +27,7 @@ pub(crate) type LogWrite = Write<DiskFile>;
 pub(crate) type LogSync = Sync<DiskFile>;
 
 /// How long the log makes messages wait, in microseconds.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Delays {
     /// From a message that is ready to be appended to its durable write.
     pub(crate) wait: u64,
@@ -252,12 +252,19 @@ impl Journal {
         sync
     }
 
-    /// Takes back a sync.
+    /// Takes back a sync that has ended at `now`.
     ///
     /// # Errors
     /// The sync failed and the log takes nothing more.
-    pub(crate) fn sync_done(&self, sync: &LogSync, result: std::io::Result<()>) -> Result<(), Poisoned> {
-        self.syncing_since.set(None);
+    pub(crate) fn sync_done(
+        &self,
+        sync: &LogSync,
+        result: std::io::Result<()>,
+        now: u64,
+    ) -> Result<(), Poisoned> {
+        if let Some(since) = self.syncing_since.take() {
+            self.note_delays(Delays { wait: 0, write: now.saturating_sub(since) });
+        }
         let done = self.appender.borrow_mut().sync_done(sync, result);
         if done.is_err() {
             self.fail();

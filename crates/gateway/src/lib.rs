@@ -115,6 +115,8 @@ pub struct Start<'a> {
     pub logins: Option<Logins>,
     /// What is shown to clients under TLS; may be replaced at any time.
     pub certificates: SharedCertificates,
+    /// Gives memory that is free on the calling thread back to the machine, as the program's allocator does it.
+    pub give_memory_back: fn(),
     /// Version of the program, for the metrics.
     pub version: &'static str,
 }
@@ -157,6 +159,7 @@ impl Gateway {
             access,
             logins,
             certificates,
+            give_memory_back,
             version,
         } = start;
         let engine = engine::choose(gateway.engine)?;
@@ -171,6 +174,7 @@ impl Gateway {
         let connections = Arc::new(Connections::new(SITES_MAX));
         let epoch = Instant::now();
         let machine = Arc::new(Machine::new(gateway.pressure.memory_max));
+        machine.warn_of_small_memory(gateway.pressure.soft_percent);
         let metrics = Metrics::new(names(&gateway, version), count);
         let stop = Arc::new(AtomicBool::new(false));
         let ended = Arc::new(ended);
@@ -220,6 +224,7 @@ impl Gateway {
                 outcomes,
                 epoch,
                 machine: Arc::clone(&machine),
+                give_memory_back,
                 metrics: Arc::clone(metrics.core(index)),
                 control: theirs,
                 stop: Arc::clone(&stop),

@@ -1,6 +1,7 @@
 //! What the process uses of the machine: looked up by the first core once a second, known to all of them.
 
 use std::fs;
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -33,12 +34,23 @@ impl Machine {
         machine
     }
 
+    /// Says so where there is little more memory than the process needs before the first connection.
+    pub(crate) fn warn_of_small_memory(&self, soft_percent: u8) {
+        let (resident, memory_max) = self.memory();
+        if resident / u64::from(soft_percent).max(1) * 100 > memory_max / 8 * 7 {
+            tracing::warn!(
+                resident,
+                memory_max,
+                "memory_max leaves hardly any memory for connections and mail"
+            );
+        }
+    }
+
     /// Asks the kernel.
     pub(crate) fn look(&self) {
-        let process = Process::read();
-        self.resident.store(process.resident_bytes, Relaxed);
-        self.descriptors.store(process.descriptors, Relaxed);
-        self.descriptors_max.store(process.descriptors_limit.saturating_sub(DESCRIPTORS_KEPT), Relaxed);
+        self.resident.store(Process::resident_bytes(), Relaxed);
+        self.descriptors.store(Process::descriptors_told().unwrap_or_else(lowest_free_descriptor), Relaxed);
+        self.descriptors_max.store(Process::descriptors_limit().saturating_sub(DESCRIPTORS_KEPT), Relaxed);
     }
 
     /// Octets of resident memory, and how many there may be; 0 = nobody knows.
@@ -50,6 +62,12 @@ impl Machine {
     pub(crate) fn descriptors(&self) -> (u64, u64) {
         (self.descriptors.load(Relaxed), self.descriptors_max.load(Relaxed))
     }
+}
+
+/// At least so many descriptors are open, and not many more, since the kernel gives out the lowest number that is free. Counting them would hold up a
+/// core for too long.
+fn lowest_free_descriptor() -> u64 {
+    fs::File::open("/dev/null").map_or(0, |file| u64::try_from(file.as_raw_fd()).unwrap_or(0))
 }
 
 fn read(path: &str) -> String {
@@ -107,5 +125,8 @@ mod tests {
         let (open, most) = machine.descriptors();
         assert!(open > 0 && open < most, "{open} of {most}");
         assert_eq!(Machine::new(7).memory().1, 7);
+        let files: Vec<_> = (0..50).map(|_| fs::File::open("/dev/null").expect("there is one")).collect();
+        assert!(lowest_free_descriptor() >= 50);
+        drop(files);
     }
 }

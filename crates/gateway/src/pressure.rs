@@ -6,7 +6,8 @@
 //!                                                   │         mail refused for long: the listening sockets are closed
 //!                                                   └─ shorter time limits · a share of the sessions for each address · buffers are given back
 //! ```
-//! A level is reached at once, and left when [`CALM_LOOKS`] looks in a row have found the resource an eighth below the mark.
+//! A level is reached at once, and left when [`CALM_LOOKS`] looks in a row have found the resource an eighth below the mark, for the highest level that
+//! they have found.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use inrush_metrics::{CoreWriter, Level, Resource};
 use inrush_proto::Reply;
 
 use crate::core::Core;
+use crate::journal::Delays;
 use crate::micros;
 
 /// Looks in a row, one a second, for which a level has to be left behind.
@@ -31,6 +33,23 @@ pub(crate) enum Found {
 }
 
 impl Found {
+    /// Of `hard` that may be in use, and a soft mark of so many percent: a place comes free at any moment, so that it is over its hard mark only while
+    /// somebody is refused.
+    fn places((used, hard): (u64, u64), soft_percent: u8, refused: bool) -> Self {
+        match Self::share((used, hard), soft_percent) {
+            _ if refused => Self::Judged(Level::Hard),
+            Self::InUse { used, soft, .. } => Self::InUse { used, soft, hard: 0 },
+            judged @ Self::Judged(_) => judged,
+        }
+    }
+
+    /// A time that a message has taken. One alone is no pressure unless it is over the hard mark: `before` is that of the look before.
+    fn time(now: u64, before: u64, soft: Duration, hard: Duration) -> Self {
+        let hard = micros(hard);
+        let used = if hard != 0 && now >= hard { now } else { now.min(before) };
+        Self::InUse { used, soft: micros(soft), hard }
+    }
+
     /// `hard` may be in use, and the soft mark is so many percent of it.
     pub(crate) fn share((used, hard): (u64, u64), soft_percent: u8) -> Self {
         let soft = u128::from(hard) * u128::from(soft_percent) / 100;
@@ -61,34 +80,40 @@ impl Found {
 #[derive(Debug, Default)]
 struct Mark {
     level: Cell<Level>,
-    calm_looks: Cell<u8>,
+    /// Looks in a row that have found a lower level, and the highest of what they have found.
+    below: Cell<(u8, Level)>,
 }
 
 impl Mark {
     /// Takes note of a look; gives back the level before and now.
     fn look(&self, found: Found) -> (Level, Level) {
         let before = self.level.get();
-        // What a resource falls to is the level that it would still keep there.
-        let now = found.level().max(found.level_kept().min(before));
-        if now >= before {
-            self.calm_looks.set(0);
-            self.level.set(now);
-            return (before, now);
+        let seen = found.level().max(found.level_kept().min(before));
+        let (looks, highest) = self.below.take();
+        if seen >= before {
+            self.level.set(seen);
+        } else if looks + 1 < CALM_LOOKS {
+            self.below.set((looks + 1, highest.max(seen)));
+        } else {
+            self.level.set(highest.max(seen));
         }
-        self.calm_looks.set(self.calm_looks.get() + 1);
-        if self.calm_looks.get() < CALM_LOOKS {
-            return (before, before);
-        }
-        self.calm_looks.set(0);
-        self.level.set(now);
-        (before, now)
+        (before, self.level.get())
     }
+}
+
+/// Whether connections were refused since the last look, for want of what.
+#[derive(Debug, Default)]
+pub(crate) struct RefusedConnections {
+    pub(crate) sessions: Cell<bool>,
+    pub(crate) descriptors: Cell<bool>,
 }
 
 /// The levels of a core.
 #[derive(Debug, Default)]
 pub(crate) struct Pressure {
     marks: [Mark; Resource::ALL.len()],
+    /// What the log took at the look before.
+    delays: Cell<Delays>,
 }
 
 impl Pressure {
@@ -97,9 +122,13 @@ impl Pressure {
         self.marks[resource as usize].level.get()
     }
 
-    /// Whether any resource is over its soft mark.
+    /// Whether any resource is over its soft mark that all sessions need. Handshakes are not: they have their own time limit.
     pub(crate) fn is_on(&self) -> bool {
-        self.marks.iter().any(|mark| mark.level.get() >= Level::Soft)
+        let short = |resource: &&Resource| self.of(**resource) >= Level::Soft;
+        Resource::ALL
+            .iter()
+            .filter(|resource| **resource != Resource::Handshakes)
+            .any(|resource| short(&resource))
     }
 
     fn look(&self, resource: Resource, found: Found, core: usize, metrics: &CoreWriter) {
@@ -122,35 +151,37 @@ impl Core {
     /// Looks at everything that may run short, once a second, and does what follows from it.
     pub(crate) fn look_at_resources(&self) {
         let (marks, pool) = (&self.settings.pressure, &self.pool);
-        let share = |used, hard| Found::share((used, hard), marks.soft_percent);
         if self.index == 0 {
             self.machine.look();
         }
-        let journal = self.journal.take_delays(self.clock.now());
-        let slow = micros(marks.slow_after);
+        let now = self.journal.take_delays(self.clock.now());
+        let before = self.pressure.delays.replace(now);
         let log_write = if self.journal.hung() {
             Found::Judged(Level::Hard)
         } else {
-            Found::InUse { used: journal.write, soft: slow, hard: 0 }
+            Found::time(now.write, before.write, marks.slow_after, Duration::ZERO)
         };
         let log_space = match self.journal.admission() {
             Err(AppendError::NoSpace(_)) => Level::Hard,
             _ if self.journal.space_low() => Level::Soft,
             _ => Level::Calm,
         };
+        let sessions = (self.open.get() as u64, self.connections_max as u64);
+        let (descriptors, refused) = (self.machine.descriptors(), &self.refused);
+        let handshakes = (self.handshakes.get().into(), self.settings.budgets.handshakes_max.into());
         for (resource, found) in [
-            (Resource::Connections, share(self.open.get() as u64, self.connections_max as u64)),
-            (Resource::Descriptors, Found::share(self.machine.descriptors(), marks.soft_percent)),
+            (Resource::Connections, Found::places(sessions, marks.soft_percent, refused.sessions.take())),
+            (
+                Resource::Descriptors,
+                Found::places(descriptors, marks.soft_percent, refused.descriptors.take()),
+            ),
             (Resource::Memory, Found::share(self.machine.memory(), marks.soft_percent)),
+            (Resource::Handshakes, Found::share(handshakes, marks.soft_percent)),
             (
-                Resource::Handshakes,
-                share(self.handshakes.get().into(), self.settings.budgets.handshakes_max.into()),
+                Resource::PendingBytes,
+                Found::share((pool.held_bytes() as u64, pool.high_water() as u64), marks.soft_percent),
             ),
-            (Resource::PendingBytes, share(pool.held_bytes() as u64, pool.high_water() as u64)),
-            (
-                Resource::LogBacklog,
-                Found::InUse { used: journal.wait, soft: slow, hard: micros(marks.backlog_max) },
-            ),
+            (Resource::LogBacklog, Found::time(now.wait, before.wait, marks.slow_after, marks.backlog_max)),
             (Resource::LogWrite, log_write),
             (Resource::LogSpace, Found::Judged(log_space)),
         ] {
@@ -158,6 +189,7 @@ impl Core {
         }
         if self.pressure.of(Resource::Memory) >= Level::Soft {
             self.pool.let_go();
+            (self.give_memory_back)();
         }
         self.refresh_refusal();
         self.open_or_close_doors();
@@ -171,7 +203,9 @@ impl Core {
             Err(AppendError::NoSpace(_)) => Some(Reply::STORAGE_FULL),
             Err(AppendError::Hung) => Some(Reply::STORAGE_HUNG),
             Err(_) => Some(Reply::LOCAL_ERROR),
-            Ok(()) if self.pool.nearly_exhausted() => Some(Reply::PENDING_FULL),
+            Ok(()) if self.pool.nearly_exhausted() || at_hard_mark(Resource::PendingBytes) => {
+                Some(Reply::PENDING_FULL)
+            }
             Ok(()) if at_hard_mark(Resource::Memory) => Some(Reply::MEMORY_FULL),
             Ok(()) if at_hard_mark(Resource::LogBacklog) => Some(Reply::LOG_BEHIND),
             Ok(()) => None,
@@ -249,6 +283,35 @@ mod tests {
         assert_eq!(levels(&mark, &[139, 70, 70]), [Level::Soft; 3]);
         assert_eq!(levels(&mark, &[69, 69, 80, 69, 69]), [Level::Soft; 5]);
         assert_eq!(levels(&mark, &[69, 69]), [Level::Calm, Level::Calm]);
+    }
+
+    #[test]
+    fn falls_to_the_highest_that_was_seen_meanwhile() {
+        let mark = Mark::default();
+        levels(&mark, &[160]);
+        assert_eq!(levels(&mark, &[139, 0, 0]), [Level::Hard, Level::Hard, Level::Soft]);
+        assert_eq!(levels(&mark, &[0, 0, 0]), [Level::Soft, Level::Soft, Level::Calm]);
+    }
+
+    #[test]
+    fn a_place_is_short_while_somebody_is_refused() {
+        let mark = Mark::default();
+        let look = |used, refused| mark.look(Found::places((used, 100), 75, refused)).1;
+        assert_eq!(look(100, false), Level::Soft);
+        assert_eq!(look(100, true), Level::Hard);
+        assert_eq!(
+            [look(99, false), look(99, false), look(99, false)],
+            [Level::Hard, Level::Hard, Level::Soft]
+        );
+    }
+
+    #[test]
+    fn one_slow_write_is_no_pressure() {
+        let second = Duration::from_secs(1);
+        let look = |now, before| Mark::default().look(Found::time(now, before, second, second * 10)).1;
+        assert_eq!(look(5_000_000, 900_000), Level::Calm);
+        assert_eq!(look(5_000_000, 1_000_000), Level::Soft);
+        assert_eq!(look(10_000_000, 0), Level::Hard);
     }
 
     #[test]

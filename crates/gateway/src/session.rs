@@ -329,7 +329,7 @@ impl<'c> Talk<'c> {
     async fn wait_for_room(&self) {
         self.place.enter(Stage::Commit, self.core.clock.recent());
         self.core.journal.room().await;
-        self.core.journal.waited_for_room(self.waited());
+        self.core.journal.waited_for_room(self.core.clock.now().saturating_sub(self.place.since()));
     }
 
     /// Takes note of where this input has led.

@@ -113,10 +113,12 @@ impl Default for Timeouts {
 }
 
 impl Timeouts {
-    /// The same while a resource is short: nobody may be silent for longer than `silence`.
+    /// The same while a resource is short.
     #[must_use]
-    pub fn under_pressure(&self, silence: Duration) -> Self {
+    pub fn under_pressure(&self, marks: &PressureSettings) -> Self {
+        let silence = marks.idle_timeout;
         Self {
+            transaction_timeout: self.transaction_timeout.min(marks.transaction_timeout),
             idle_timeout: self.idle_timeout.min(silence),
             min_data_rate_window: self.min_data_rate_window.min(silence),
             proxy_timeout: self.proxy_timeout.min(silence),
@@ -139,6 +141,8 @@ pub struct PressureSettings {
     pub backlog_max: Duration,
     /// Over a soft mark: the longest silence of a peer, in handshakes and headers as well, and the time over which `min_data_rate` is measured.
     pub idle_timeout: Duration,
+    /// Over a soft mark: the longest mail transaction.
+    pub transaction_timeout: Duration,
     /// Over a soft mark: sessions of one address on all cores together, then 421 4.7.0 for new ones. 0 = no other limit than before.
     pub connections_per_address_max: u32,
     /// How long mail may be refused before connections are refused as well, by the kernel. 0 = never.
@@ -153,6 +157,7 @@ impl Default for PressureSettings {
             slow_after: Duration::from_secs(1),
             backlog_max: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(10),
+            transaction_timeout: Duration::from_mins(2),
             connections_per_address_max: 10,
             stop_accepting_after: Duration::from_secs(30),
         }

@@ -108,8 +108,8 @@ impl Slot {
         if matches!(self.stage.get(), Stage::Commit | Stage::Rest) && self.data.get().is_some() {
             self.data.set(Some(DataWindow { since: now, octets: 0 }));
         }
-        // Waiting for input once more is not input: only octets renew that time.
-        if self.stage.replace(stage) != stage || stage != Stage::Input {
+        // Waiting for input once more is not input: only octets renew that time. And who waits for us again has been waiting all along.
+        if self.stage.replace(stage) != stage || !matches!(stage, Stage::Input | Stage::Commit) {
             self.since.set(now);
         }
     }
@@ -139,6 +139,11 @@ impl Slot {
     /// Why the session has to end, once that was decided.
     pub(crate) fn ending(&self) -> Option<Ending> {
         self.ending.get()
+    }
+
+    /// Since when it has been waiting for what it waits for.
+    pub(crate) fn since(&self) -> u64 {
+        self.since.get()
     }
 
     /// Sends the last octets, as many as the kernel takes at once, and ends that direction; gives back how many.
@@ -320,6 +325,7 @@ fn due(slot: &Slot, now: u64, timeouts: &Timeouts) -> Option<Due> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::PressureSettings;
 
     const SECOND: u64 = 1_000_000;
 
@@ -370,7 +376,7 @@ mod tests {
 
     #[test]
     fn pressure_shortens_every_silence() {
-        let short = timeouts().under_pressure(Duration::from_secs(10));
+        let short = timeouts().under_pressure(&PressureSettings::default());
         let slot = waiting_for_input();
         assert_eq!(due(&slot, 11 * SECOND, &timeouts()), None);
         assert_eq!(due(&slot, 11 * SECOND, &short), Some(Due::End(Ending::Idle)));
@@ -382,8 +388,16 @@ mod tests {
         slot.received(4999, 11 * SECOND);
         assert_eq!(due(&slot, 11 * SECOND, &timeouts()), None);
         assert_eq!(due(&slot, 11 * SECOND, &short), Some(Due::End(Ending::DataRate)));
+        slot.set_data(false, 0);
+        slot.set_transaction(Some(0));
+        slot.received(1, 121 * SECOND);
+        assert_eq!(due(&slot, 121 * SECOND, &timeouts()), None);
+        assert_eq!(due(&slot, 121 * SECOND, &short), Some(Due::End(Ending::Transaction)));
         // What is shorter already stays as it is.
-        assert_eq!(timeouts().under_pressure(Duration::from_hours(1)), timeouts());
+        let hour = Duration::from_hours(1);
+        let long =
+            PressureSettings { idle_timeout: hour, transaction_timeout: hour, ..PressureSettings::default() };
+        assert_eq!(timeouts().under_pressure(&long), timeouts());
     }
 
     #[test]

@@ -225,6 +225,7 @@ families! {
         NoCertificate "no_certificate" "There is no certificate: 454, or the connection was closed.";
         Budget "handshakes_max" "The core has as many handshakes under way as it may have: 454, or the connection was closed.";
         Memory "pending_bytes_max" "The core's budget of memory is spent: 454, or the connection was closed.";
+        ResidentMemory "memory_max" "The process has as much memory as it may have: 454, or the connection was closed.";
         Internal "internal" "An error of the gateway.";
     }
     /// What became of an AUTH exchange.

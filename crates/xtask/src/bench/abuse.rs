@@ -91,6 +91,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             "slow_after = \"1s\"",
             "backlog_max = \"10s\"",
             "idle_timeout = \"10s\"",
+            "transaction_timeout = \"2m\"",
             "stop_accepting_after = \"30s\"",
         ]),
         ..Settings::default()
