@@ -325,6 +325,18 @@ fn a_handshake_that_does_not_come_ends() {
 }
 
 #[test]
+fn what_was_agreed_is_in_the_log() {
+    let authority = Authority::new();
+    let launcher = vec!["env".to_owned(), "INRUSH_LOG=debug".to_owned()];
+    let server = Server::with(Settings { launcher, ..settings(&authority.issue(NAME), "starttls") });
+    let mut client = Client::greeted(server.mx());
+    client.start_tls(NAME);
+    server.wait_for_log("TLS agreed");
+    let facts = format!("version=\"TLSv1.3\" cipher=\"TLS_AES_256_GCM_SHA384\" sni=\"{NAME}\"");
+    assert!(server.log().contains(&facts), "{}", server.log());
+}
+
+#[test]
 fn handshakes_have_a_budget() {
     let authority = Authority::new();
     let mut settings = settings(&authority.issue(NAME), "starttls");

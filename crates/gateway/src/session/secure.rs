@@ -117,6 +117,16 @@ impl Talk<'_> {
         match shaken {
             Ok(mut secure) => {
                 self.core.metrics.count(version(&secure.agreed));
+                let Agreed { version, cipher, server_name, client } = &secure.agreed;
+                tracing::debug!(
+                    listener = self.door.name,
+                    peer = %self.peer(),
+                    version,
+                    cipher,
+                    sni = server_name.as_deref().unwrap_or(""),
+                    client = client.as_deref().unwrap_or(""),
+                    "TLS agreed"
+                );
                 let now = self.core.clock.now();
                 self.core.record(Phase::Tls, now - begun);
                 secure.since = now;
