@@ -13,24 +13,8 @@ mod support;
 
 use std::rc::Rc;
 
-use inrush_proto::{BareNewline, Context, Path, Settings, Unobserved, Verdict};
-use support::{Caller, Outcome, World};
-
-struct Willing;
-
-impl World for Willing {
-    fn verdict(&mut self, _: Path<'_>) -> Verdict {
-        Verdict::Accept
-    }
-
-    fn store(&mut self, _: u32) -> Outcome {
-        Outcome::Taken
-    }
-
-    fn append(&mut self, _: u32) -> Outcome {
-        Outcome::Taken
-    }
-}
+use inrush_proto::{BareNewline, Context, Settings, Unobserved};
+use support::{Caller, Willing};
 
 const ALPHABET: &[u8; 5] = b"\r\n.\0a";
 

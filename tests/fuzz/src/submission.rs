@@ -3,25 +3,9 @@
 //!
 //! Octet 0 seeds the slices. Then comes what the client sends.
 
-use inrush_proto::{Context, Kind, Path, Settings, Tls, Unobserved, Verdict};
+use inrush_proto::{Context, Kind, Settings, Tls, Unobserved};
 
-use crate::session::support::{Caller, Message, Outcome, Random, USER, World};
-
-struct Everybody;
-
-impl World for Everybody {
-    fn verdict(&mut self, _: Path<'_>) -> Verdict {
-        Verdict::Accept
-    }
-
-    fn store(&mut self, _: u32) -> Outcome {
-        Outcome::Taken
-    }
-
-    fn append(&mut self, _: u32) -> Outcome {
-        Outcome::Taken
-    }
-}
+use crate::session::support::{Caller, Message, Random, USER, Willing};
 
 fn play(input: &[u8], mut next: impl FnMut() -> usize) -> (Vec<u8>, Vec<Message>, bool) {
     let settings = Settings {
@@ -32,10 +16,10 @@ fn play(input: &[u8], mut next: impl FnMut() -> usize) -> (Vec<u8>, Vec<Message>
     };
     let mut caller = Caller::new(&Context::new(settings, Box::new(Unobserved)));
     let mut rest = input;
-    let mut closed = caller.feed(b"", &mut Everybody);
+    let mut closed = caller.feed(b"", &mut Willing);
     while !rest.is_empty() && !closed {
         let (slice, behind) = rest.split_at(next().clamp(1, rest.len()));
-        closed = caller.feed(slice, &mut Everybody);
+        closed = caller.feed(slice, &mut Willing);
         rest = behind;
     }
     let logged_in = caller.session.identity().is_some_and(|identity| identity.name == USER);
