@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use inrush_tests::client::{Client, stuffed};
-use inrush_tests::disk::{Begin, Disk, Fails};
+use inrush_tests::disk::{Answering, Begin, Disk, Fails};
 use inrush_tests::http::Samples;
 use inrush_tests::server::Server;
 use inrush_tests::settings::Settings;
@@ -15,15 +15,6 @@ const WAITING: &[u8] = b"Subject: waiting\r\n\r\nx\r\n";
 const CORES: u8 = 2;
 /// Enough to meet every core.
 const WAITING_MAX: usize = 40;
-
-/// Ends the silence before the server is dropped, which could not end while it waits for the disk.
-struct Answering<'a>(&'a Disk);
-
-impl Drop for Answering<'_> {
-    fn drop(&mut self) {
-        self.0.device().heal();
-    }
-}
 
 /// An ext4 with a journal: while that commits, starting a write waits for it, and the thread that starts it with it.
 fn disk() -> Disk {

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use inrush_tests::client::{Client, accepted};
-use inrush_tests::disk::Disk;
+use inrush_tests::disk::{Answering, Begin, Disk, Fails};
 use inrush_tests::http::Samples;
 use inrush_tests::mount::Mounted;
 use inrush_tests::server::Server;
@@ -424,6 +424,33 @@ fn the_disk_is_slow() {
     ids.push(Client::greeted(server.mx()).deliver(&["b@example.com"], b"x\r\n"));
     let stored = export::all(&server.data());
     ids.iter().for_each(|id| export::assert_body(&stored[id], b"x\r\n", id));
+}
+
+#[test]
+fn the_disk_is_silent() {
+    let disk = Disk::with_ext4(64, &[]);
+    let log = ["segment_bytes = \"1MiB\"", "free_bytes_min = \"1MiB\"", "spares = 1", "hung_after = \"1s\""];
+    let pressure = ["stop_accepting_after = \"1s\""];
+    let server = Server::with(settings(&[], &pressure).data(&disk.path().join("data")).log(&log));
+    let _answering = Answering(&disk);
+    let id = Client::greeted(server.mx()).deliver(&["b@example.com"], b"x\r\n");
+    let mut before = Client::greeted(server.mx());
+    disk.device().fail(Begin::After(0), Fails::Silent);
+    // The log's own mark each second is enough to find out.
+    wait_for_level(&server, "hung_after", 2.0);
+    process::eventually("the core does not listen", || !is_listening(&server));
+    before.send(b"MAIL FROM:<a@client.test.example>\r\n").unwrap();
+    let refusal = before.reply().unwrap().text();
+    assert!(refusal.starts_with("451 4.3.0 The disk does not answer"), "{refusal}");
+    disk.device().heal();
+    process::eventually("the core listens again", || is_listening(&server));
+    process::eventually("the gateway is ready", || ready(&server).0 == 200);
+    before.say("RSET", 250);
+    let last = before.deliver(&["b@example.com"], b"x\r\n");
+    let stored = export::all(&server.data());
+    for id in [id, last] {
+        export::assert_body(&stored[&id], b"x\r\n", &id);
+    }
 }
 
 /// Under relaxed durability the disk's time is that of the syncs.

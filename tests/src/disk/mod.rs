@@ -38,6 +38,16 @@ pub struct Disk {
     mounted: bool,
 }
 
+/// Heals a silent disk when it is dropped: before a server that could not end while it waits for the disk.
+#[derive(Debug)]
+pub struct Answering<'a>(pub &'a Disk);
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        self.0.device().heal();
+    }
+}
+
 impl fmt::Debug for Disk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Disk").field("folder", &self.folder).finish_non_exhaustive()
