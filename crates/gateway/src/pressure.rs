@@ -36,11 +36,10 @@ impl Found {
     /// Of `hard` that may be in use, and a soft mark of so many percent: a place comes free at any moment, so that it is over its hard mark only while
     /// somebody is refused.
     fn places((used, hard): (u64, u64), soft_percent: u8, refused: bool) -> Self {
-        match Self::share((used, hard), soft_percent) {
-            _ if refused => Self::Judged(Level::Hard),
-            Self::InUse { used, soft, .. } => Self::InUse { used, soft, hard: 0 },
-            judged @ Self::Judged(_) => judged,
+        if refused {
+            return Self::Judged(Level::Hard);
         }
+        Self::InUse { used, soft: percent_of(hard, soft_percent), hard: 0 }
     }
 
     /// A time that a message has taken. One alone is no pressure unless it is over the hard mark: `before` is that of the look before.
@@ -52,8 +51,7 @@ impl Found {
 
     /// `hard` may be in use, and the soft mark is so many percent of it.
     pub(crate) fn share((used, hard): (u64, u64), soft_percent: u8) -> Self {
-        let soft = u128::from(hard) * u128::from(soft_percent) / 100;
-        Self::InUse { used, soft: u64::try_from(soft).unwrap_or(u64::MAX), hard }
+        Self::InUse { used, soft: percent_of(hard, soft_percent), hard }
     }
 
     fn level(self) -> Level {
@@ -74,6 +72,10 @@ impl Found {
             Self::InUse { .. } => Level::Calm,
         }
     }
+}
+
+fn percent_of(whole: u64, percent: u8) -> u64 {
+    u64::try_from(u128::from(whole) * u128::from(percent) / 100).unwrap_or(u64::MAX)
 }
 
 /// The level of one resource.
@@ -124,11 +126,8 @@ impl Pressure {
 
     /// Whether any resource is over its soft mark that all sessions need. Handshakes are not: they have their own time limit.
     pub(crate) fn is_on(&self) -> bool {
-        let short = |resource: &&Resource| self.of(**resource) >= Level::Soft;
-        Resource::ALL
-            .iter()
-            .filter(|resource| **resource != Resource::Handshakes)
-            .any(|resource| short(&resource))
+        let short = |resource| resource != Resource::Handshakes && self.of(resource) >= Level::Soft;
+        Resource::ALL.iter().copied().any(short)
     }
 
     fn look(&self, resource: Resource, found: Found, core: usize, metrics: &CoreWriter) {
