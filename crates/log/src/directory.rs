@@ -270,25 +270,26 @@ impl<S: Storage> DataDirectory<S> {
             return Err(OpenError::OpenTwice { place: place.text() });
         }
         self.storage.create_dir(&dir).map_err(|error| place.io("cannot be made", error))?;
+        let settings = self.settings.of(kind, log);
         let (meta, created) = self.meta(&dir, kind, log)?;
-        let mut maker = SegmentMaker::new(self.storage.clone(), dir.clone(), meta, &self.settings);
+        let mut maker = SegmentMaker::new(self.storage.clone(), dir.clone(), meta, &settings);
         let Recovered { mut report, sealed } = recover(&mut maker)?;
         report.created = created;
         // A log that was there is opened even below the mark: open, it can tell its peers why it takes no mail.
         let first = if created { maker.make(&mut |_| true) } else { maker.make_first() };
         let first = first.map_err(|error| match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                OpenError::NoSpace { place: place.text(), segment_bytes: self.settings.segment_bytes }
+                OpenError::NoSpace { place: place.text(), segment_bytes: settings.segment_bytes }
             }
             _ => place.io("making a segment", error),
         })?;
         let Some(first) = first else {
             return Err(place.io("making a segment", io::ErrorKind::Interrupted.into()));
         };
-        let supply = Arc::new(Supply::new(self.settings.spares.into(), Box::new(waker)));
+        let supply = Arc::new(Supply::new(settings.spares.into(), Box::new(waker)));
         let appender = Appender::new(
             self.storage.clone(),
-            &self.settings,
+            &settings,
             dir.clone(),
             Arc::clone(&supply),
             self.helper.thread(),
@@ -320,7 +321,8 @@ impl<S: Storage> DataDirectory<S> {
                 meta => meta?,
             };
             self.check_owner(&dir, &meta, kind, log)?;
-            let mut maker = SegmentMaker::new(self.storage.clone(), dir.clone(), meta, &self.settings);
+            let settings = self.settings.of(kind, log);
+            let mut maker = SegmentMaker::new(self.storage.clone(), dir.clone(), meta, &settings);
             let Recovered { report, sealed } = recover(&mut maker)?;
             maker
                 .drop_spares()
@@ -348,8 +350,9 @@ impl<S: Storage> DataDirectory<S> {
             meta => meta?,
         };
         self.check_owner(dir, &meta, kind, log)?;
-        if meta.identity.segment_bytes != self.settings.segment_bytes {
-            let (found, configured) = (meta.identity.segment_bytes, self.settings.segment_bytes);
+        let configured = self.settings.of(kind, log).segment_bytes;
+        if meta.identity.segment_bytes != configured {
+            let found = meta.identity.segment_bytes;
             return Err(OpenError::SegmentSize { place: place.text(), found, configured });
         }
         Ok((meta, false))
@@ -389,8 +392,8 @@ impl<S: Storage> DataDirectory<S> {
         // RFC 9562 §5.4: version 4, variant 10.
         uuid[6] = uuid[6] & 0x0F | 0x40;
         uuid[8] = uuid[8] & 0x3F | 0x80;
-        let identity =
-            LogIdentity { uuid, kind, log, node: self.node, segment_bytes: self.settings.segment_bytes };
+        let segment_bytes = self.settings.of(kind, log).segment_bytes;
+        let identity = LogIdentity { uuid, kind, log, node: self.node, segment_bytes };
         let meta =
             LogMeta { identity, generation: 1, created_at_us: self.storage.now_us(), next_number_min: 1 };
         create_meta(&self.storage, dir, &meta).map_err(|error| place.io("making", error))?;

@@ -4,7 +4,9 @@
 //! never waits for it: when queue or buffers are used up, a message is left out and counted, and consumers find it with
 //! their cursor over the log.
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use crossbeam::queue::ArrayQueue;
@@ -20,14 +22,12 @@ pub struct Fresh {
     pub id: MessageId,
     /// Its record header.
     pub header: RecordHeader,
-    record: Bytes,
+    /// Messages that this log has committed before it since it was opened. A gap means that some were left out of the queue, and stand in the log.
+    pub number: u64,
+    pub(crate) record: Bytes,
 }
 
 impl Fresh {
-    pub(crate) fn new(id: MessageId, header: RecordHeader, record: Bytes) -> Self {
-        Self { id, header, record }
-    }
-
     /// Position of its record.
     #[must_use]
     pub fn lsn(&self) -> Lsn {
@@ -56,63 +56,114 @@ impl Fresh {
         self.record.slice(start..start + self.header.body_octets as usize)
     }
 
-    fn content(&self) -> Option<(&[u8], &[u8])> {
+    pub(crate) fn content(&self) -> Option<(&[u8], &[u8])> {
         self.header.split(self.record.get(RECORD_HEADER_OCTETS..)?)
+    }
+}
+
+/// What both ends share.
+struct Shared {
+    queue: ArrayQueue<Fresh>,
+    /// The consumer waits for the waker.
+    asleep: AtomicBool,
+    waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("waiting", &self.queue.len()).finish_non_exhaustive()
     }
 }
 
 /// Consumer's end of the queue. Clones share it: each message goes to one of them.
 #[derive(Clone, Debug)]
 pub struct FreshReceiver {
-    queue: Arc<ArrayQueue<Fresh>>,
+    shared: Arc<Shared>,
 }
 
 impl FreshReceiver {
+    /// What is called, on the thread of the log, after a commit of messages while the consumer [sleeps](Self::sleep). The first one stays.
+    pub fn set_waker(&self, waker: impl Fn() + Send + Sync + 'static) {
+        let _ = self.shared.waker.set(Box::new(waker));
+    }
+
+    /// Asks for one call of the waker at the next commit of messages. A consumer looks at the queue and at the log once more after it, since a
+    /// commit may have come between its last look and this call.
+    pub fn sleep(&self) {
+        self.shared.asleep.store(true, Ordering::Relaxed);
+        // Either the log sees that we sleep, or our next look sees what it has committed.
+        fence(Ordering::SeqCst);
+    }
+
     /// The next message, in the order of commit.
     #[must_use]
     pub fn pop(&self) -> Option<Fresh> {
-        self.queue.pop()
+        self.shared.queue.pop()
     }
 
     /// Messages that wait.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.queue.len()
+        self.shared.queue.len()
     }
 
     /// Whether none waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.shared.queue.is_empty()
     }
 }
 
 /// Log's end of the queue.
 #[derive(Debug)]
 pub(crate) struct FreshSender {
-    queue: Arc<ArrayQueue<Fresh>>,
+    shared: Arc<Shared>,
+    committed: u64,
 }
 
 impl FreshSender {
     pub(crate) fn new(messages_max: usize) -> Self {
-        Self { queue: Arc::new(ArrayQueue::new(messages_max)) }
+        let shared = Shared {
+            queue: ArrayQueue::new(messages_max),
+            asleep: AtomicBool::new(false),
+            waker: OnceLock::new(),
+        };
+        Self { shared: Arc::new(shared), committed: 0 }
     }
 
     pub(crate) fn receiver(&self) -> FreshReceiver {
-        FreshReceiver { queue: Arc::clone(&self.queue) }
+        FreshReceiver { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Counts messages that were committed; gives the number of the first.
+    pub(crate) fn count(&mut self, messages: u64) -> u64 {
+        let first = self.committed;
+        self.committed += messages;
+        first
     }
 
     /// Whether anyone takes messages.
     pub(crate) fn attached(&self) -> bool {
-        Arc::strong_count(&self.queue) > 1
+        Arc::strong_count(&self.shared) > 1
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.queue.is_full()
+        self.shared.queue.is_full()
     }
 
     /// Whether there was room.
     pub(crate) fn push(&self, fresh: Fresh) -> bool {
-        self.queue.push(fresh).is_ok()
+        self.shared.queue.push(fresh).is_ok()
+    }
+
+    /// Wakes a consumer that sleeps.
+    pub(crate) fn wake(&self) {
+        fence(Ordering::SeqCst);
+        if self.shared.asleep.load(Ordering::Relaxed)
+            && self.shared.asleep.swap(false, Ordering::AcqRel)
+            && let Some(waker) = self.shared.waker.get()
+        {
+            waker();
+        }
     }
 }

@@ -66,7 +66,7 @@ pub use segment::{
     BlockError, LogIdentity, NO_CHUNKS, Seal, SealReason, SegmentHeader, SegmentSummary, segment_name,
     segment_number,
 };
-pub use settings::{Durability, InvalidSetting, LogKind, LogSettings};
+pub use settings::{Durability, INTERNAL_LOG, InvalidSetting, LogKind, LogSettings};
 pub use stats::AppenderStats;
 pub use status::{ConsumerStatus, DirectoryStatus, StatusHandle};
 pub use storage::disk::{DiskFile, DiskStorage};

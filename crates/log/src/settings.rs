@@ -109,7 +109,29 @@ pub struct InvalidSetting {
     pub rule: &'static str,
 }
 
+/// Octets of a segment at most in the logs that are written besides those of the cores.
+const SIDE_SEGMENT_BYTES: u64 = 32 << 20;
+
+/// Number of the arrival log that takes what is made here: delivery status notifications. No core has it.
+pub const INTERNAL_LOG: u8 = u8::MAX;
+
 impl LogSettings {
+    /// The settings for one log. Those that are not a core's have smaller segments, fewer spares and no consumers in memory, and are always
+    /// durable; that of outcomes may use the last of the free space, since what is recorded there makes room.
+    pub(crate) fn of(&self, kind: LogKind, log: u8) -> Self {
+        if kind == LogKind::Arrival && log != INTERNAL_LOG {
+            return self.clone();
+        }
+        Self {
+            segment_bytes: self.segment_bytes.min(SIDE_SEGMENT_BYTES),
+            durability: Durability::Strict,
+            spares: 1,
+            fresh_buffers: 0,
+            free_bytes_min: if kind == LogKind::Outcome { 0 } else { self.free_bytes_min },
+            ..self.clone()
+        }
+    }
+
     /// Checks each value by itself.
     ///
     /// # Errors

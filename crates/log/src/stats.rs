@@ -10,6 +10,8 @@ pub struct AppenderStats {
     pub chunks: u64,
     /// Marks written.
     pub marks: u64,
+    /// Records about messages taken: outcomes and checkpoints.
+    pub notes: u64,
     /// Octets of bodies taken, chunks included.
     pub body_octets: u64,
     /// Batches written.

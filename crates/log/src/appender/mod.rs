@@ -151,19 +151,84 @@ impl<S: Storage> Appender<S> {
         let envelope_max = envelope_octets_max(envelope);
         let whole = record_octets(envelope_max, body_octets_max);
         if whole <= RECORD_OCTETS_MAX {
-            return self.append_record(envelope, None, body, envelope_max, body_octets_max, accepted_at_us);
+            let sizes = Sizes { envelope_max, body_max: body_octets_max };
+            return self.append_record(envelope, None, body, sizes, accepted_at_us, None);
         }
         let alone = record_octets(envelope_max, 0);
         if alone > RECORD_OCTETS_MAX || body_octets_max > CHUNK_OCTETS_MAX {
             return Err(self.count(AppendError::TooLarge { octets: whole }));
         }
         let chunk = self.append_chunk(body, body_octets_max, accepted_at_us)?;
+        let sizes = Sizes { envelope_max, body_max: 0 };
         let appended =
-            self.append_record(envelope, Some(chunk), std::iter::empty(), envelope_max, 0, accepted_at_us);
+            self.append_record(envelope, Some(chunk), std::iter::empty(), sizes, accepted_at_us, None);
         if appended.is_err() {
             self.abandon_chunks(&[chunk]);
         }
         appended
+    }
+
+    /// Copies a message that another log has taken before, under the id that it has there. `body` is what its record held itself; the chunks of
+    /// the envelope are in this log.
+    ///
+    /// # Errors
+    /// The message was not taken; see [`AppendError`].
+    pub fn append_copy(
+        &mut self,
+        id: MessageId,
+        envelope: &EnvelopeRef<'_>,
+        body: &[u8],
+        accepted_at_us: u64,
+    ) -> Result<Appended, AppendError> {
+        self.admission()?;
+        let sizes = Sizes { envelope_max: envelope_octets_max(envelope), body_max: body.len() };
+        let octets = record_octets(sizes.envelope_max, sizes.body_max);
+        if octets > RECORD_OCTETS_MAX {
+            return Err(self.count(AppendError::TooLarge { octets }));
+        }
+        self.append_record(envelope, None, std::iter::once(body), sizes, accepted_at_us, Some(id))
+    }
+
+    /// Copies a record about a message, [`RecordKind::Outcome`] or [`RecordKind::Checkpoint`], into the open batch; `version` is that of its content. Taken
+    /// also while new mail is refused for want of free space: what is recorded makes room.
+    ///
+    /// # Errors
+    /// Nothing was taken; see [`AppendError`].
+    pub fn append_note(
+        &mut self,
+        kind: RecordKind,
+        message_id: u64,
+        version: u16,
+        content: &[u8],
+        at_us: u64,
+    ) -> Result<Appended, AppendError> {
+        debug_assert!(matches!(kind, RecordKind::Outcome | RecordKind::Checkpoint));
+        if self.poisoned {
+            return Err(AppendError::Poisoned);
+        }
+        if self.closed {
+            return Err(AppendError::Closed);
+        }
+        let octets = record_octets(content.len(), 0);
+        if octets > RECORD_OCTETS_MAX {
+            return Err(self.count(AppendError::TooLarge { octets }));
+        }
+        self.make_room(octets)?;
+        let durable = self.durable;
+        let Some(batch) = self.open.as_mut() else { return Err(AppendError::BatchFull) };
+        let lsn = batch.lsn();
+        batch.room()[..content.len()].copy_from_slice(content);
+        let (envelope_octets, envelope_crc) = batch.envelope(content.len());
+        batch.commit(RecordHeader {
+            envelope_version: version,
+            message_id,
+            envelope_octets,
+            envelope_crc,
+            ..RecordHeader::empty(kind, lsn, durable, at_us)
+        });
+        let gate = batch.lsn();
+        self.stats.notes += 1;
+        Ok(Appended { lsn, gate, id: MessageId::unpack(self.identity.node, message_id) })
     }
 
     /// Copies a part of a large body into the open batch. The result belongs into [`EnvelopeRef::chunks`] of the message that commits it, or,
@@ -469,20 +534,21 @@ impl<S: Storage> Appender<S> {
         envelope: &EnvelopeRef<'_>,
         last: Option<ChunkRef>,
         body: impl Iterator<Item = &'a [u8]>,
-        envelope_max: usize,
-        body_max: usize,
+        sizes: Sizes,
         accepted_at_us: u64,
+        copy_of: Option<MessageId>,
     ) -> Result<Appended, AppendError> {
-        let total = record_octets(envelope_max, body_max);
+        let total = record_octets(sizes.envelope_max, sizes.body_max);
         self.make_room(total)?;
         let durable = self.durable;
         let Some(batch) = self.open.as_mut() else { return Err(AppendError::BatchFull) };
         let lsn = batch.lsn();
-        let id = MessageId { node: self.identity.node, log: self.identity.log, lsn };
+        let own = MessageId { node: self.identity.node, log: self.identity.log, lsn };
+        let id = copy_of.unwrap_or(own);
         let envelope_octets =
             encode(envelope, last, batch.room()).ok_or(AppendError::TooLarge { octets: total })?;
         let (body_octets, body_crc) =
-            batch.body(envelope_octets, body, body_max).ok_or(AppendError::BodyTooLong)?;
+            batch.body(envelope_octets, body, sizes.body_max).ok_or(AppendError::BodyTooLong)?;
         let (envelope_octets, envelope_crc) = batch.envelope(envelope_octets);
         let chunked = last.is_some() || !envelope.chunks.is_empty();
         if let Some(lowest) = envelope.chunks.iter().chain(last.as_ref()).map(ChunkRef::lsn).min() {
@@ -490,7 +556,7 @@ impl<S: Storage> Appender<S> {
         }
         batch.commit(RecordHeader {
             kind: RecordKind::Message,
-            flags: flags(envelope, chunked),
+            flags: flags(envelope, chunked, copy_of.is_some()),
             envelope_version: ENVELOPE_VERSION,
             lsn,
             message_id: id.packed(),
@@ -569,12 +635,20 @@ impl<F> Active<F> {
     }
 }
 
-fn flags(envelope: &EnvelopeRef<'_>, chunked: bool) -> RecordFlags {
+/// Upper bounds of a record's parts, in octets.
+#[derive(Clone, Copy)]
+struct Sizes {
+    envelope_max: usize,
+    body_max: usize,
+}
+
+fn flags(envelope: &EnvelopeRef<'_>, chunked: bool, copy: bool) -> RecordFlags {
     let bits = [
         (envelope.findings.dot_lines > 0, RecordFlags::DOT_LINES),
         (envelope.findings.eight_bit, RecordFlags::EIGHT_BIT),
         (envelope.smtputf8, RecordFlags::SMTPUTF8),
         (chunked, RecordFlags::CHUNKED),
+        (copy, RecordFlags::RETRY_COPY),
     ];
     bits.into_iter()
         .fold(RecordFlags::default(), |flags, (set, bit)| if set { flags.with(bit) } else { flags })

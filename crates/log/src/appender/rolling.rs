@@ -119,6 +119,7 @@ impl<S: Storage> Appender<S> {
     /// Gives the buffer of a finished batch to the consumers or back to the pool.
     pub(super) fn hand_on(&mut self, write: Write<S::File>) {
         let Write { buffer, segment, salt, offset, octets, summary, .. } = write;
+        let first = self.fresh.count(summary.messages);
         if summary.messages == 0 || !self.fresh.attached() {
             return self.pool.put(buffer);
         }
@@ -131,12 +132,12 @@ impl<S: Storage> Appender<S> {
             Ok(shared) => {
                 let bytes = Bytes::from_owner(shared);
                 let base = Lsn::new(segment * self.identity.segment_bytes).plus(offset);
-                for (header, range) in crate::batch::records(&bytes, octets, base, salt) {
-                    if header.kind != RecordKind::Message {
-                        continue;
-                    }
+                let records = crate::batch::records(&bytes, octets, base, salt);
+                let messages = records.filter(|(header, _)| header.kind == RecordKind::Message);
+                for (number, (header, range)) in (first..).zip(messages) {
                     let id = MessageId::unpack(self.identity.node, header.message_id);
-                    if self.fresh.push(Fresh::new(id, header, bytes.slice(range))) {
+                    let fresh = Fresh { id, header, number, record: bytes.slice(range) };
+                    if self.fresh.push(fresh) {
                         self.stats.fresh_published += 1;
                     } else {
                         self.stats.fresh_skipped += 1;
@@ -144,6 +145,8 @@ impl<S: Storage> Appender<S> {
                 }
             }
         }
+        // Whether or not the messages are in the queue: what is not is in the log.
+        self.fresh.wake();
     }
 }
 

@@ -4,10 +4,12 @@ use std::io;
 use std::sync::Arc;
 
 use super::{BadReason, BadRecord, Reader, Record};
-use crate::buffer::AlignedBuffer;
+use rkyv::util::AlignedVec;
+
 use crate::crc::{crc32c, crc32c_combine};
 use crate::directory::log_directory;
 use crate::envelope::{ChunkRef, Envelope, EnvelopeError};
+use crate::fresh::Fresh;
 use crate::layout::{BLOCK, to_usize};
 use crate::record::{RECORD_HEADER_OCTETS, RecordHeader, RecordKind};
 use crate::storage::Storage;
@@ -21,7 +23,7 @@ pub struct Message {
     pub id: MessageId,
     /// Its record header.
     pub header: RecordHeader,
-    content: AlignedBuffer,
+    content: AlignedVec,
 }
 
 /// Length and checksum of a whole body.
@@ -60,10 +62,20 @@ impl Message {
     /// Keeps a record of a [`Reader`].
     #[must_use]
     pub fn from_record(record: &Record<'_>) -> Self {
-        let mut content = AlignedBuffer::new(record.envelope.len() + record.body.len());
-        content[..record.envelope.len()].copy_from_slice(record.envelope);
-        content[record.envelope.len()..].copy_from_slice(record.body);
+        let mut content = AlignedVec::with_capacity(record.envelope.len() + record.body.len());
+        content.extend_from_slice(record.envelope);
+        content.extend_from_slice(record.body);
         Self { id: record.id, header: record.header, content }
+    }
+
+    /// Copies a message out of the batch that it came in, which others wait for.
+    #[must_use]
+    pub fn from_fresh(fresh: &Fresh) -> Self {
+        let (envelope, body) = fresh.content().unwrap_or_default();
+        let mut content = AlignedVec::with_capacity(envelope.len() + body.len());
+        content.extend_from_slice(envelope);
+        content.extend_from_slice(body);
+        Self { id: fresh.id, header: fresh.header, content }
     }
 
     /// Its envelope.
@@ -126,8 +138,8 @@ impl<S: Storage> Reader<S> {
             return Ok(None);
         }
         let used = header.envelope_octets as usize + header.body_octets as usize;
-        let mut copy = AlignedBuffer::new(used);
-        copy.copy_from_slice(&content[..used]);
+        let mut copy = AlignedVec::with_capacity(used);
+        copy.extend_from_slice(&content[..used]);
         let id = MessageId::unpack(node, header.message_id);
         Ok(Some(Message { id, header, content: copy }))
     }

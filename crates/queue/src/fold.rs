@@ -1,0 +1,170 @@
+//! The state of the queue from what stands on the disk: last checkpoint, later outcomes, arrivals after those.
+//!
+//! Reads only, takes no lock: for the start of the gateway and for looking at a stopped data directory. Where a record of the outcome log is damaged,
+//! nothing that it may have said is believed: every outcome that is left is read, and each message that none of them accounts for is owed. That
+//! may deliver a message twice; it loses none.
+
+use inrush_log::{
+    BadRecord, Entry, LogKind, Lsn, OpenError, Reader, RecordKind, Storage, log_directory,
+    parse_log_directory,
+};
+
+use crate::outcome::{CheckpointPart, CheckpointRef, NoteError, StoredOutcome};
+use crate::{Ledger, QueueSettings};
+
+/// Name of the queue's cursor in arrival and retry logs: below it nothing is owed.
+pub const QUEUE_CONSUMER: &str = "queue";
+/// Name of the cursor in the outcome log that stands at the begin of the last whole checkpoint.
+pub const CHECKPOINT_CONSUMER: &str = "checkpoint";
+/// Name of the cursor in the outcome log that keeps the history.
+pub const HISTORY_CONSUMER: &str = "history";
+
+/// What a fold has come to.
+#[derive(Debug)]
+pub struct Folded {
+    /// The state of the queue.
+    pub ledger: Ledger,
+    /// Outcomes that were read.
+    pub outcomes: u64,
+    /// Records of the outcome log that cannot be used.
+    pub damaged: Vec<String>,
+}
+
+/// Why the state cannot be told.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FoldError {
+    /// A log cannot be read.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The disk.
+    #[error("{log}: {error}")]
+    Io {
+        /// The log.
+        log: String,
+        /// The disk's words.
+        error: std::io::Error,
+    },
+    /// The outcome log was written by a newer version.
+    #[error("outcome log: {0}")]
+    Version(NoteError),
+}
+
+/// Reads the state of the queue of a data directory. `suspect`: something in the outcome log was found to be damaged before.
+///
+/// # Errors
+/// A log cannot be read at all; see [`FoldError`].
+pub fn fold<S: Storage>(storage: &S, settings: &QueueSettings, suspect: bool) -> Result<Folded, FoldError> {
+    let mut folded = Fold::new(storage, settings)?;
+    if !suspect {
+        folded.read(storage, settings, Trust::Whole)?;
+    }
+    if suspect || !folded.damaged.is_empty() {
+        let damaged = std::mem::take(&mut folded.damaged);
+        folded = Fold::new(storage, settings)?;
+        folded.read(storage, settings, Trust::Nothing)?;
+        folded.damaged.extend(damaged.into_iter().filter(|_| suspect));
+    }
+    folded.ledger.finish_reading();
+    Ok(Folded { ledger: folded.ledger, outcomes: folded.outcomes, damaged: folded.damaged })
+}
+
+/// What is believed of the outcome log.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// Everything: checkpoints and notes of progress.
+    Whole,
+    /// Only what single outcomes and entries say of their own messages.
+    Nothing,
+}
+
+struct Fold {
+    ledger: Ledger,
+    outcomes: u64,
+    damaged: Vec<String>,
+}
+
+impl Fold {
+    /// The lanes as the cursors leave them.
+    fn new<S: Storage>(storage: &S, settings: &QueueSettings) -> Result<Self, FoldError> {
+        let mut ledger = Ledger::new(settings);
+        let io = |log: &str, error| FoldError::Io { log: log.to_owned(), error };
+        for dir in storage.list("").map_err(|error| io("data directory", error))? {
+            let Some((kind, log)) = parse_log_directory(&dir) else { continue };
+            if kind == LogKind::Outcome {
+                continue;
+            }
+            let reader = Reader::on(storage.clone(), &dir)?;
+            let segment_bytes = reader.identity().segment_bytes;
+            if kind == LogKind::Retry {
+                ledger.set_retry_segment_bytes(segment_bytes);
+                continue;
+            }
+            let cursors = reader.consumers().map_err(|error| io(&dir, error))?;
+            let cursor = cursors.into_iter().find(|cursor| cursor.name == QUEUE_CONSUMER);
+            // One that cannot be read keeps every segment, and says nothing.
+            let from = cursor.and_then(|cursor| cursor.state.ok()).map_or(Lsn::ZERO, |state| state.position);
+            ledger.add_lane(log, segment_bytes, from);
+        }
+        Ok(Self { ledger, outcomes: 0, damaged: Vec::new() })
+    }
+
+    fn read<S: Storage>(
+        &mut self,
+        storage: &S,
+        settings: &QueueSettings,
+        trust: Trust,
+    ) -> Result<(), FoldError> {
+        let dir = log_directory(LogKind::Outcome, 0);
+        let mut reader = match Reader::on(storage.clone(), &dir) {
+            Err(OpenError::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            reader => reader?,
+        };
+        let io = |error| FoldError::Io { log: dir.clone(), error };
+        if trust == Trust::Whole {
+            let cursors = reader.consumers().map_err(io)?;
+            let cursor = cursors.into_iter().find(|cursor| cursor.name == CHECKPOINT_CONSUMER);
+            if let Some(state) = cursor.and_then(|cursor| cursor.state.ok()) {
+                reader.seek(state.position);
+            }
+        }
+        let node = reader.identity().node;
+        while let Some(entry) = reader.next().map_err(io)? {
+            let record = match entry {
+                Entry::Record(record) => record,
+                Entry::Bad(bad) => {
+                    self.damaged.push(describe(&bad));
+                    continue;
+                }
+            };
+            let version = record.header.envelope_version;
+            let read = match record.header.kind {
+                RecordKind::Outcome => {
+                    let at_us = record.header.accepted_at_us;
+                    StoredOutcome::read(version, record.envelope, record.id, at_us).map(|outcome| {
+                        self.outcomes += 1;
+                        self.ledger.apply(&outcome.get());
+                    })
+                }
+                RecordKind::Checkpoint => CheckpointRef::read(version, record.envelope).map(|part| {
+                    if trust == Trust::Whole {
+                        self.ledger.read_checkpoint(&part, settings);
+                    } else if part.part == CheckpointPart::Entries {
+                        self.ledger.read_entries_alone(node, &part.entries);
+                    }
+                }),
+                _ => Ok(()),
+            };
+            match read {
+                Ok(()) => {}
+                Err(error @ NoteError::Version(_)) => return Err(FoldError::Version(error)),
+                Err(error) => self.damaged.push(format!("LSN {}: {error}", record.header.lsn)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn describe(bad: &BadRecord) -> String {
+    bad.to_string()
+}

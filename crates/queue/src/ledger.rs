@@ -1,0 +1,732 @@
+//! What is owed: entries for deferred and held recipients, and how far each arrival log is accounted for.
+//!
+//! ```text
+//!   take ──▶ open in its lane ──▶ apply(outcome) ──▶ sent, bounced … : gone
+//!                                      │ deferred, held
+//!                                      ▼
+//!                 entry: scheduled ──due──▶ ready ──claim──▶ busy ──apply(outcome)──▶ …
+//! ```
+//! No I/O, no clock: the same code folds the outcomes of earlier lives and follows those of this one. A message that has not been tried costs
+//! nothing; one that was deferred costs an entry of about 100 octets for each group of its recipients that waits together.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hashbrown::HashTable;
+use inrush_log::{LogKind, Lsn, MessageId};
+
+use crate::destinations::{DestinationId, Destinations};
+use crate::lane::Lane;
+use crate::outcome::{
+    CheckpointPart, CheckpointRef, EntryRef, LaneRef, OutcomeRef, Place, ResultRef, Status, outcome_flag,
+    result_flag,
+};
+use crate::{QueueSettings, RecipientSet};
+
+/// No slot.
+const NONE: u32 = u32::MAX;
+
+/// A handle on an entry; stale when the entry has changed since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Slot {
+    index: u32,
+    stamp: u32,
+}
+
+/// What an entry waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum EntryState {
+    /// The time of its next attempt.
+    Scheduled,
+    /// A place at its destination.
+    Ready,
+    /// The end of an attempt.
+    Busy,
+    /// An operator.
+    Held,
+}
+
+/// Recipients of a message that wait together.
+#[derive(Debug)]
+pub struct Entry {
+    /// [`MessageId::packed`].
+    pub message_id: u64,
+    lsn: u64,
+    /// The indices.
+    pub recipients: RecipientSet,
+    stamp: u32,
+    /// The next entry of the same message.
+    sibling: u32,
+    /// Its key among the wakes; 0 = it has none.
+    wake: u32,
+    accepted_at: u32,
+    next_attempt: u32,
+    octets: u32,
+    /// Recipients in the envelope.
+    pub recipients_total: u32,
+    /// Where to.
+    pub destination: DestinationId,
+    attempts: u16,
+    /// See [`result_flag`].
+    pub flags: u8,
+    /// What it waits for.
+    pub state: EntryState,
+    in_retry: bool,
+    log: u8,
+}
+
+const _: () = assert!(size_of::<Entry>() <= 96);
+
+impl Entry {
+    /// Where its message stands.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        let kind = if self.in_retry { LogKind::Retry } else { LogKind::Arrival };
+        Place { kind, log: self.log, lsn: Lsn::new(self.lsn) }
+    }
+
+    /// Attempts so far.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.attempts.into()
+    }
+
+    /// When its message was accepted, in seconds since 1970.
+    #[must_use]
+    pub fn accepted_at(&self) -> u64 {
+        self.accepted_at.into()
+    }
+
+    /// When its next attempt is or was due, in seconds since 1970.
+    #[must_use]
+    pub fn next_attempt(&self) -> u64 {
+        self.next_attempt.into()
+    }
+
+    /// Octets of its message, about.
+    #[must_use]
+    pub fn octets(&self) -> u64 {
+        u64::from(self.octets)
+    }
+}
+
+/// Live content of a segment of the retry log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RetryStock {
+    /// Entries whose message stands in it.
+    pub entries: u32,
+    /// Octets of their messages, about.
+    pub octets: u64,
+}
+
+/// The state of the queue.
+#[derive(Debug)]
+pub struct Ledger {
+    slots: Vec<Option<Entry>>,
+    free: Vec<u32>,
+    /// First slot of each message.
+    ids: HashTable<u32>,
+    wakes: BTreeSet<(u32, u32)>,
+    destinations: Destinations,
+    lanes: BTreeMap<u8, LaneState>,
+    retry: BTreeMap<(u8, u64), RetryStock>,
+    stamp: u32,
+    lifetime: u32,
+    delay_warning_after: u32,
+    /// A checkpoint that is being read.
+    next: Option<Box<Ledger>>,
+    generation: u64,
+    retry_segment_bytes: u64,
+    counts: Counts,
+}
+
+#[derive(Debug, Default)]
+struct LaneState {
+    lane: Lane,
+    segment_bytes: u64,
+}
+
+/// How many entries are in each state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// That wait for their time, a place, or the end of an attempt.
+    pub deferred: u64,
+    /// That wait for an operator.
+    pub held: u64,
+}
+
+/// What is due at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// The next attempt of an entry that was scheduled; it is ready now.
+    Attempt(Slot),
+    /// The age of one that was ready already has reached a mark: the sender may have to be told of a delay, or it is to be given up.
+    Age(Slot),
+}
+
+impl Ledger {
+    /// Nothing is owed.
+    #[must_use]
+    pub fn new(settings: &QueueSettings) -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            ids: HashTable::new(),
+            wakes: BTreeSet::new(),
+            destinations: Destinations::default(),
+            lanes: BTreeMap::new(),
+            retry: BTreeMap::new(),
+            stamp: 0,
+            lifetime: seconds(settings.lifetime),
+            delay_warning_after: seconds(settings.delay_warning_after),
+            next: None,
+            generation: 0,
+            retry_segment_bytes: 0,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Makes an arrival log known, with the position below which everything is accounted for when no outcome says more.
+    pub fn add_lane(&mut self, log: u8, segment_bytes: u64, taken: Lsn) {
+        let lane = LaneState { lane: Lane::starting_at(taken), segment_bytes };
+        self.lanes.insert(log, lane);
+    }
+
+    /// Makes the retry log known.
+    pub fn set_retry_segment_bytes(&mut self, segment_bytes: u64) {
+        self.retry_segment_bytes = segment_bytes;
+    }
+
+    /// Numbers of the arrival logs.
+    pub fn lanes(&self) -> impl Iterator<Item = u8> + '_ {
+        self.lanes.keys().copied()
+    }
+
+    /// Messages of an arrival log that were under way when the process ended, to be taken first.
+    #[must_use]
+    pub fn unfinished(&self, log: u8) -> Vec<Lsn> {
+        self.lanes.get(&log).map(|state| state.lane.open().collect()).unwrap_or_default()
+    }
+
+    /// Position in an arrival log from which on messages were not taken.
+    #[must_use]
+    pub fn taken(&self, log: u8) -> Lsn {
+        self.lanes.get(&log).map_or(Lsn::ZERO, |state| state.lane.taken())
+    }
+
+    /// Messages under way of all arrival logs: taken, and not all of their recipients accounted for.
+    #[must_use]
+    pub fn open_count(&self) -> usize {
+        self.lanes.values().map(|state| state.lane.open_count()).sum()
+    }
+
+    /// Takes a message of an arrival log, whose record ends at `next`. The recipients that are owed a first attempt; none when an earlier life has
+    /// accounted for all of them.
+    pub fn take(&mut self, log: u8, lsn: Lsn, next: Lsn, recipients_total: u32) -> RecipientSet {
+        let Some(state) = self.lanes.get_mut(&log) else { return RecipientSet::default() };
+        state.lane.take(lsn, next, recipients_total)
+    }
+
+    /// Passes by a place of an arrival log that holds no message, or none that can be read.
+    pub fn skip(&mut self, log: u8, lsn: Lsn, next: Lsn) {
+        if let Some(state) = self.lanes.get_mut(&log) {
+            state.lane.skip(lsn, next);
+        }
+    }
+
+    /// Nothing below this position of an arrival log is needed any more.
+    #[must_use]
+    pub fn low_water(&self, log: u8) -> Lsn {
+        self.lanes.get(&log).map_or(Lsn::ZERO, |state| state.lane.low_water(state.segment_bytes))
+    }
+
+    /// Segments of an arrival log that hold messages of entries, ascending, with how many entries.
+    pub fn live(&self, log: u8) -> impl Iterator<Item = (u64, u32)> + '_ {
+        self.lanes.get(&log).into_iter().flat_map(|state| state.lane.live())
+    }
+
+    /// Segments of a retry log that hold messages of entries, ascending.
+    pub fn retry_stock(&self, log: u8) -> impl Iterator<Item = (u64, RetryStock)> + '_ {
+        self.retry.range((log, 0)..=(log, u64::MAX)).map(|((_, segment), stock)| (*segment, *stock))
+    }
+
+    /// How many entries there are.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// The entry of a handle, unless it has changed since.
+    #[must_use]
+    pub fn entry(&self, slot: Slot) -> Option<&Entry> {
+        self.slots.get(slot.index as usize)?.as_ref().filter(|entry| entry.stamp == slot.stamp)
+    }
+
+    /// All entries, in no order.
+    pub fn entries(&self) -> impl Iterator<Item = (Slot, &Entry)> {
+        (0_u32..).zip(&self.slots).filter_map(|(index, entry)| {
+            let entry = entry.as_ref()?;
+            Some((Slot { index, stamp: entry.stamp }, entry))
+        })
+    }
+
+    /// The entries of a message.
+    #[must_use]
+    pub fn entries_of(&self, message_id: u64) -> Vec<Slot> {
+        let mut found = Vec::new();
+        let mut index = self.first(message_id);
+        while let Some(entry) = self.slots.get(index as usize).and_then(Option::as_ref) {
+            found.push(Slot { index, stamp: entry.stamp });
+            index = entry.sibling;
+        }
+        found
+    }
+
+    /// Name of a destination.
+    #[must_use]
+    pub fn destination(&self, id: DestinationId) -> &[u8] {
+        self.destinations.name(id)
+    }
+
+    /// Hands out what is due at `now`, in seconds since 1970, at most `max`. What is scheduled becomes ready.
+    pub fn due(&mut self, now: u64, max: usize, mut take: impl FnMut(Due)) {
+        let now = clamp(now);
+        for _ in 0..max {
+            let Some(&(wake, index)) = self.wakes.first() else { return };
+            if wake > now {
+                return;
+            }
+            let Some(entry) = self.slots[index as usize].as_mut() else {
+                self.wakes.pop_first();
+                continue;
+            };
+            let slot = Slot { index, stamp: entry.stamp };
+            let attempt = entry.state == EntryState::Scheduled && entry.next_attempt <= now;
+            if attempt {
+                entry.state = EntryState::Ready;
+            }
+            // Past its last mark it is looked at once a minute until it is given up.
+            let later = now.saturating_add(60);
+            let mark = self.next_mark(index, now).unwrap_or(later);
+            self.set_wake(index, mark);
+            take(if attempt { Due::Attempt(slot) } else { Due::Age(slot) });
+        }
+    }
+
+    /// When something is due next, in seconds since 1970.
+    #[must_use]
+    pub fn next_due(&self) -> Option<u64> {
+        self.wakes.first().map(|(wake, _)| u64::from(*wake))
+    }
+
+    /// Begins an attempt; false when the entry has changed or is not ready.
+    pub fn claim(&mut self, slot: Slot) -> bool {
+        match self.slots.get_mut(slot.index as usize).and_then(Option::as_mut) {
+            Some(entry) if entry.stamp == slot.stamp && entry.state == EntryState::Ready => {
+                entry.state = EntryState::Busy;
+                self.set_wake(slot.index, 0);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// An attempt did not take place: the entry waits for a place again.
+    pub fn unclaim(&mut self, slot: Slot, now: u64) {
+        let entry = self.slots.get_mut(slot.index as usize).and_then(Option::as_mut);
+        if let Some(entry) =
+            entry.filter(|entry| entry.stamp == slot.stamp && entry.state == EntryState::Busy)
+        {
+            entry.state = EntryState::Ready;
+            let mark = self.next_mark(slot.index, clamp(now)).unwrap_or(clamp(now).saturating_add(60));
+            self.set_wake(slot.index, mark);
+        }
+    }
+
+    /// Makes an entry due at once, whatever its time; false when it is held, ready or busy. It is handed out by [`due`](Self::due).
+    pub fn hurry(&mut self, slot: Slot) -> bool {
+        match self.slots.get_mut(slot.index as usize).and_then(Option::as_mut) {
+            Some(entry) if entry.stamp == slot.stamp && entry.state == EntryState::Scheduled => {
+                entry.next_attempt = 0;
+                self.set_wake(slot.index, 1);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the message at `age` seconds has to be given up.
+    #[must_use]
+    pub fn is_expired(&self, accepted_at: u64, now: u64) -> bool {
+        now >= accepted_at.saturating_add(self.lifetime.into())
+    }
+
+    /// Whether the sender is to be told of a delay.
+    #[must_use]
+    pub fn is_late(&self, accepted_at: u64, flags: u8, now: u64) -> bool {
+        self.delay_warning_after > 0
+            && flags & result_flag::DELAY_TOLD == 0
+            && now >= accepted_at.saturating_add(self.delay_warning_after.into())
+    }
+
+    /// Follows an outcome: of this life, once it is on its way to the log, or of an earlier one.
+    pub fn apply(&mut self, outcome: &OutcomeRef<'_>) {
+        if let Some(next) = &mut self.next {
+            next.apply(outcome);
+        }
+        let message_id = outcome.id.packed();
+        if outcome.flags & outcome_flag::MOVED != 0 {
+            self.move_message(message_id, outcome.place);
+        }
+        self.settle(message_id, outcome);
+        if outcome.flags & outcome_flag::REPLAY == 0
+            && let Some(state) = self.lanes.get_mut(&outcome.id.log)
+        {
+            let recipients = outcome.results.iter().map(|result| result.recipient);
+            state.lane.mention(outcome.id.lsn, outcome.recipients_total, recipients);
+        }
+    }
+
+    /// Follows a part of a checkpoint.
+    pub fn read_checkpoint(&mut self, part: &CheckpointRef<'_>, settings: &QueueSettings) {
+        match part.part {
+            CheckpointPart::Begin => {
+                let mut next = Self::new(settings);
+                next.retry_segment_bytes = self.retry_segment_bytes;
+                for (log, state) in &self.lanes {
+                    next.add_lane(*log, state.segment_bytes, Lsn::ZERO);
+                }
+                next.progress(&part.lanes);
+                next.generation = part.generation;
+                self.next = Some(Box::new(next));
+            }
+            CheckpointPart::Entries => {
+                if let Some(next) = self.next.as_mut().filter(|next| next.generation == part.generation) {
+                    part.entries.iter().for_each(|entry| next.read_entry(entry));
+                }
+            }
+            CheckpointPart::End => {
+                if let Some(next) = self.next.take_if(|next| next.generation == part.generation) {
+                    *self = *next;
+                }
+            }
+            CheckpointPart::Progress => {
+                if let Some(next) = &mut self.next {
+                    next.progress(&part.lanes);
+                }
+                self.progress(&part.lanes);
+            }
+        }
+    }
+
+    /// Number of the last whole checkpoint that was read, or 0.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Every outcome was read: a checkpoint that was not finished is none.
+    pub fn finish_reading(&mut self) {
+        self.next = None;
+    }
+
+    /// How far each arrival log is accounted for.
+    #[must_use]
+    pub fn told(&self) -> Vec<LaneRef> {
+        self.lanes.iter().map(|(log, state)| state.lane.told(*log)).collect()
+    }
+
+    /// Entries for a checkpoint, from a place in the table on, at most `max`; where the next ones begin, if there are any.
+    #[must_use]
+    pub fn list(&self, from: u32, max: usize) -> (Vec<EntryRef<'_>>, Option<u32>) {
+        let mut listed = Vec::new();
+        for (index, entry) in (from..).zip(self.slots.get(from as usize..).unwrap_or_default()) {
+            if listed.len() == max {
+                return (listed, Some(index));
+            }
+            listed.extend(entry.as_ref().map(|entry| self.entry_ref(entry)));
+        }
+        (listed, None)
+    }
+
+    fn entry_ref<'a>(&'a self, entry: &Entry) -> EntryRef<'a> {
+        EntryRef {
+            message_id: entry.message_id,
+            place: entry.place(),
+            accepted_at_us: micros(entry.accepted_at),
+            next_attempt_us: micros(entry.next_attempt),
+            octets: entry.octets(),
+            recipients_total: entry.recipients_total,
+            attempts: entry.attempts(),
+            held: entry.state == EntryState::Held,
+            flags: entry.flags,
+            destination: self.destinations.name(entry.destination),
+            recipients: entry.recipients.iter().collect(),
+        }
+    }
+
+    fn progress(&mut self, told: &[LaneRef]) {
+        for lane in told {
+            if let Some(state) = self.lanes.get_mut(&lane.log) {
+                state.lane.progress(lane);
+            }
+        }
+    }
+
+    /// Follows the entries of a checkpoint for themselves, where outcomes before it were lost: what they name is accounted for.
+    pub(crate) fn read_entries_alone(&mut self, node: u16, entries: &[EntryRef<'_>]) {
+        for entry in entries {
+            self.read_entry(entry);
+            let id = MessageId::unpack(node, entry.message_id);
+            if let Some(state) = self.lanes.get_mut(&id.log) {
+                state.lane.mention(id.lsn, entry.recipients_total, entry.recipients.iter().copied());
+            }
+        }
+    }
+
+    fn read_entry(&mut self, entry: &EntryRef<'_>) {
+        // Named before in this checkpoint, or by an outcome since its begin: what comes last holds.
+        for slot in self.entries_of(entry.message_id) {
+            for recipient in &entry.recipients {
+                self.strike(slot.index, *recipient);
+            }
+        }
+        let destination = self.destinations.acquire(entry.destination);
+        self.insert(Entry {
+            message_id: entry.message_id,
+            lsn: entry.place.lsn.get(),
+            recipients: entry.recipients.iter().copied().collect(),
+            stamp: 0,
+            sibling: NONE,
+            wake: 0,
+            accepted_at: whole_seconds(entry.accepted_at_us),
+            next_attempt: whole_seconds(entry.next_attempt_us),
+            octets: u32::try_from(entry.octets).unwrap_or(u32::MAX),
+            recipients_total: entry.recipients_total,
+            destination,
+            attempts: u16::try_from(entry.attempts).unwrap_or(u16::MAX),
+            flags: entry.flags,
+            state: if entry.held { EntryState::Held } else { EntryState::Scheduled },
+            in_retry: entry.place.kind == LogKind::Retry,
+            log: entry.place.log,
+        });
+    }
+
+    /// Brings the entries of a message into line with an outcome.
+    fn settle(&mut self, message_id: u64, outcome: &OutcomeRef<'_>) {
+        for slot in self.entries_of(message_id) {
+            for result in outcome.results {
+                self.strike(slot.index, result.recipient);
+            }
+        }
+        let mut made: Vec<(u32, ResultRef<'_>)> = Vec::new();
+        for result in outcome.results.iter().filter(|result| result.status.is_open()) {
+            let same = |(_, other): &&(u32, ResultRef<'_>)| {
+                other.status == result.status
+                    && other.next_attempt_us == result.next_attempt_us
+                    && other.attempts == result.attempts
+                    && other.flags == result.flags
+            };
+            if let Some((index, _)) = made.iter().find(same) {
+                if let Some(entry) = self.slots[*index as usize].as_mut() {
+                    entry.recipients.insert(result.recipient);
+                }
+                continue;
+            }
+            let destination = self.destinations.acquire(outcome.destination);
+            let index = self.insert(Entry {
+                message_id,
+                lsn: outcome.place.lsn.get(),
+                recipients: std::iter::once(result.recipient).collect(),
+                stamp: 0,
+                sibling: NONE,
+                wake: 0,
+                accepted_at: whole_seconds(outcome.accepted_at_us),
+                next_attempt: whole_seconds(result.next_attempt_us),
+                octets: u32::try_from(outcome.octets).unwrap_or(u32::MAX),
+                recipients_total: outcome.recipients_total,
+                destination,
+                attempts: u16::try_from(result.attempts).unwrap_or(u16::MAX),
+                flags: result.flags,
+                state: if result.status == Status::Held { EntryState::Held } else { EntryState::Scheduled },
+                in_retry: outcome.place.kind == LogKind::Retry,
+                log: outcome.place.log,
+            });
+            made.push((index, *result));
+        }
+    }
+
+    /// Takes a recipient out of an entry, and the entry away with its last one.
+    fn strike(&mut self, index: u32, recipient: u32) {
+        let Some(entry) = self.slots[index as usize].as_mut() else { return };
+        if entry.recipients.remove(recipient) && entry.recipients.is_empty() {
+            self.remove(index);
+        }
+    }
+
+    fn insert(&mut self, mut entry: Entry) -> u32 {
+        self.stamp = self.stamp.wrapping_add(1);
+        entry.stamp = self.stamp;
+        entry.sibling = self.first(entry.message_id);
+        self.count(&entry, true);
+        let (message_id, held) = (entry.message_id, entry.state == EntryState::Held);
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.slots[index as usize] = Some(entry);
+                index
+            }
+            None => {
+                self.slots.push(Some(entry));
+                u32::try_from(self.slots.len() - 1).unwrap_or(NONE)
+            }
+        };
+        self.set_first(message_id, index);
+        if !held {
+            self.set_wake(index, self.wake_of(index));
+        }
+        index
+    }
+
+    fn remove(&mut self, index: u32) {
+        self.set_wake(index, 0);
+        let Some(message_id) = self.slots[index as usize].as_ref().map(|entry| entry.message_id) else {
+            return;
+        };
+        let mut before = self.first(message_id);
+        let Some(entry) = self.slots[index as usize].take() else { return };
+        self.free.push(index);
+        self.count(&entry, false);
+        self.destinations.release(entry.destination);
+        if before == index {
+            self.set_first(message_id, entry.sibling);
+            return;
+        }
+        while let Some(other) = self.slots.get_mut(before as usize).and_then(Option::as_mut) {
+            if other.sibling == index {
+                other.sibling = entry.sibling;
+                return;
+            }
+            before = other.sibling;
+        }
+    }
+
+    fn count(&mut self, entry: &Entry, comes: bool) {
+        let counter =
+            if entry.state == EntryState::Held { &mut self.counts.held } else { &mut self.counts.deferred };
+        *counter = if comes { *counter + 1 } else { *counter - 1 };
+        if entry.in_retry {
+            let segment = Lsn::new(entry.lsn).segment(self.retry_segment_bytes.max(1));
+            let stock = self.retry.entry((entry.log, segment)).or_default();
+            if comes {
+                stock.entries += 1;
+                stock.octets += entry.octets();
+            } else {
+                stock.entries -= 1;
+                stock.octets -= entry.octets();
+                if stock.entries == 0 {
+                    self.retry.remove(&(entry.log, segment));
+                }
+            }
+        } else if let Some(state) = self.lanes.get_mut(&entry.log) {
+            let segment = Lsn::new(entry.lsn).segment(state.segment_bytes.max(1));
+            if comes {
+                state.lane.add_live(segment);
+            } else {
+                state.lane.remove_live(segment);
+            }
+        }
+    }
+
+    fn move_message(&mut self, message_id: u64, to: Place) {
+        for slot in self.entries_of(message_id) {
+            let Some(mut entry) = self.slots[slot.index as usize].take() else { continue };
+            self.count(&entry, false);
+            entry.lsn = to.lsn.get();
+            entry.log = to.log;
+            entry.in_retry = to.kind == LogKind::Retry;
+            self.count(&entry, true);
+            self.slots[slot.index as usize] = Some(entry);
+        }
+    }
+
+    fn first(&self, message_id: u64) -> u32 {
+        self.ids.find(hash(message_id), |index| self.is_of(*index, message_id)).copied().unwrap_or(NONE)
+    }
+
+    fn is_of(&self, index: u32, message_id: u64) -> bool {
+        self.slots[index as usize].as_ref().is_some_and(|entry| entry.message_id == message_id)
+    }
+
+    fn set_first(&mut self, message_id: u64, index: u32) {
+        let slots = &self.slots;
+        // The slot that is there may have been emptied already: it is the one that nothing else can be.
+        let of =
+            |slot: &u32| slots[*slot as usize].as_ref().is_none_or(|entry| entry.message_id == message_id);
+        if let Ok(found) = self.ids.find_entry(hash(message_id), of) {
+            found.remove();
+        }
+        if index != NONE {
+            let hash_of =
+                |slot: &u32| slots[*slot as usize].as_ref().map_or(0, |entry| hash(entry.message_id));
+            self.ids.insert_unique(hash(message_id), index, hash_of);
+        }
+    }
+
+    /// When a new or rescheduled entry is to be looked at.
+    fn wake_of(&self, index: u32) -> u32 {
+        let Some(entry) = &self.slots[index as usize] else { return 0 };
+        let attempt = (entry.state == EntryState::Scheduled).then_some(entry.next_attempt);
+        attempt.into_iter().chain(self.next_mark(index, 0)).min().unwrap_or(1).max(1)
+    }
+
+    /// The next age that means something, later than `now`.
+    fn next_mark(&self, index: u32, now: u32) -> Option<u32> {
+        let entry = self.slots[index as usize].as_ref()?;
+        let delay = entry.accepted_at.saturating_add(self.delay_warning_after);
+        let told = self.delay_warning_after == 0 || entry.flags & result_flag::DELAY_TOLD != 0;
+        let marks = [(!told).then_some(delay), Some(entry.accepted_at.saturating_add(self.lifetime))];
+        let attempt = (entry.state == EntryState::Scheduled).then_some(entry.next_attempt);
+        marks.into_iter().flatten().chain(attempt).filter(|mark| *mark > now).min()
+    }
+
+    fn set_wake(&mut self, index: u32, wake: u32) {
+        let Some(entry) = self.slots[index as usize].as_mut() else { return };
+        let before = std::mem::replace(&mut entry.wake, wake);
+        if before != 0 {
+            self.wakes.remove(&(before, index));
+        }
+        if wake != 0 {
+            self.wakes.insert((wake, index));
+        }
+    }
+}
+
+/// Ids are positions: their low bits differ little.
+fn hash(message_id: u64) -> u64 {
+    let mixed = (message_id ^ (message_id >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    mixed ^ (mixed >> 29)
+}
+
+fn seconds(duration: std::time::Duration) -> u32 {
+    clamp(duration.as_secs())
+}
+
+/// Seconds since 1970 fit until 2106.
+fn clamp(seconds: u64) -> u32 {
+    u32::try_from(seconds).unwrap_or(u32::MAX)
+}
+
+/// Rounded up: what is due in a second is not due yet.
+fn whole_seconds(at_us: u64) -> u32 {
+    clamp(at_us.div_ceil(1_000_000))
+}
+
+fn micros(seconds: u32) -> u64 {
+    u64::from(seconds) * 1_000_000
+}
+
+/// The id of an entry's message on a node.
+#[must_use]
+pub fn message_id(node: u16, entry: &Entry) -> MessageId {
+    MessageId::unpack(node, entry.message_id)
+}

@@ -1,0 +1,269 @@
+//! Writes outcomes and checkpoints into the outcome log. No I/O of its own: it says what to write, as the appender does.
+//!
+//! ```text
+//! record ─▶ ledger follows at once ─▶ appender ─▶ next_write ─▶ [thread] ─▶ write_done ─▶ durable ─▶ positions ─▶ cursors
+//! ```
+//! Nobody waits for an outcome to become durable but the cursors: what a crash forgets is tried again. A checkpoint is written in slices between
+//! outcomes, so that a long queue does not hold up the next delivery; it is whole when its last part is durable.
+
+use std::collections::VecDeque;
+use std::io;
+
+use inrush_log::{Appender, DiskStorage, LogKind, Lsn, Poisoned, RecordKind, Storage, Write, log_directory};
+
+use crate::Ledger;
+use crate::outcome::{CheckpointPart, CheckpointRef, LaneRef, OUTCOME_VERSION, OutcomeRef};
+
+/// Octets of outcomes after which a checkpoint is worth its while, at least.
+const CHECKPOINT_AFTER_OCTETS: u64 = 64 << 20;
+/// Entries of one record.
+const ENTRIES_PER_RECORD: usize = 1000;
+/// Messages under way in one note of progress at most; with more of them it waits.
+const OPEN_MAX: usize = 8000;
+
+/// A record that waits for room in the log.
+struct Note {
+    kind: RecordKind,
+    message_id: u64,
+    content: Vec<u8>,
+    at_us: u64,
+}
+
+/// A checkpoint under way.
+struct Checkpoint {
+    generation: u64,
+    begin: Option<Lsn>,
+    /// Where its next slice begins; `None` when only the end is left.
+    next: Option<u32>,
+    octets: u64,
+}
+
+/// How far the logs are done with, once the outcomes that say so are durable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Positions {
+    /// Nothing below is owed, by number of the arrival log.
+    pub arrival: Vec<(u8, Lsn)>,
+    /// Nothing below is needed in the retry log; `None` when nobody has said so.
+    pub retry: Option<Lsn>,
+    /// Begin of the last whole checkpoint.
+    pub checkpoint: Option<Lsn>,
+}
+
+/// The owner of the outcome log.
+pub struct Recorder<S: Storage = DiskStorage> {
+    appender: Appender<S>,
+    waiting: VecDeque<Note>,
+    /// End of the last record.
+    gate: Lsn,
+    since_checkpoint: u64,
+    checkpoint_octets: u64,
+    checkpoint_after: u64,
+    generation: u64,
+    under_way: Option<Checkpoint>,
+    /// Begin and gate of one that is whole when its gate is durable.
+    ended: Option<(Lsn, Lsn)>,
+    whole: Option<Lsn>,
+    pending: Option<(Lsn, Positions)>,
+    told: Vec<LaneRef>,
+}
+
+impl<S: Storage> Recorder<S> {
+    /// Goes on with the outcome log behind the state of `ledger`.
+    #[must_use]
+    pub fn new(appender: Appender<S>, ledger: &Ledger) -> Self {
+        let gate = appender.durable();
+        Self {
+            appender,
+            waiting: VecDeque::new(),
+            gate,
+            since_checkpoint: 0,
+            checkpoint_octets: 0,
+            checkpoint_after: CHECKPOINT_AFTER_OCTETS,
+            generation: ledger.generation(),
+            under_way: None,
+            ended: None,
+            whole: None,
+            pending: None,
+            told: Vec::new(),
+        }
+    }
+
+    /// Makes checkpoints after so many octets of outcomes: for tests, which have no patience.
+    pub fn set_checkpoint_after(&mut self, octets: u64) {
+        self.checkpoint_after = octets;
+    }
+
+    /// Directory of the outcome log.
+    #[must_use]
+    pub fn directory() -> String {
+        log_directory(LogKind::Outcome, 0)
+    }
+
+    /// Records an outcome, and lets the ledger follow it.
+    pub fn record(&mut self, ledger: &mut Ledger, outcome: &OutcomeRef<'_>) {
+        let content = outcome.encode();
+        ledger.apply(outcome);
+        self.since_checkpoint += content.len() as u64;
+        self.note(RecordKind::Outcome, outcome.id.packed(), content, outcome.at_us);
+    }
+
+    /// Goes on with what takes its time: notes that found no room, progress, checkpoints. To be called about once a second, and again
+    /// soon while it says so.
+    pub fn tick(&mut self, ledger: &Ledger, now_us: u64) -> bool {
+        self.append_waiting();
+        let told = ledger.told();
+        let small = told.iter().map(|lane| lane.open.len()).sum::<usize>() <= OPEN_MAX;
+        if small && told != self.told && self.waiting.is_empty() {
+            let note = CheckpointRef {
+                generation: self.generation,
+                part: CheckpointPart::Progress,
+                lanes: told.clone(),
+                entries: Vec::new(),
+            };
+            self.note(RecordKind::Checkpoint, 0, note.encode(), now_us);
+            self.told = told;
+        }
+        let due = self.since_checkpoint > self.checkpoint_after.max(self.checkpoint_octets * 2);
+        if self.under_way.is_none() && self.ended.is_none() && due && small && self.waiting.is_empty() {
+            self.generation += 1;
+            self.since_checkpoint = 0;
+            self.under_way =
+                Some(Checkpoint { generation: self.generation, begin: None, next: Some(0), octets: 0 });
+        }
+        self.advance_checkpoint(ledger, now_us);
+        self.note_positions(ledger);
+        self.under_way.is_some() || !self.waiting.is_empty()
+    }
+
+    /// Whether records wait for room in the log; nothing new is to be begun then.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// The next write of the log, when none is under way.
+    pub fn next_write(&mut self) -> Option<Write<S::File>> {
+        self.append_waiting();
+        self.appender.next_write()
+    }
+
+    /// Takes back a write with its result.
+    ///
+    /// # Errors
+    /// It failed: the log is poisoned, and the process has to end.
+    pub fn write_done(&mut self, write: Write<S::File>, result: io::Result<usize>) -> Result<(), Poisoned> {
+        self.appender.write_done(write, result)?;
+        let durable = self.appender.durable();
+        if let Some((begin, gate)) = self.ended
+            && gate <= durable
+        {
+            self.whole = Some(begin);
+            self.ended = None;
+        }
+        Ok(())
+    }
+
+    /// How far the logs are done with, as far as that is durable; `None` when there is nothing new.
+    pub fn positions(&mut self) -> Option<Positions> {
+        let durable = self.appender.durable();
+        let (_, positions) = self.pending.take_if(|(gate, _)| *gate <= durable)?;
+        Some(Positions { checkpoint: self.whole.take(), ..positions })
+    }
+
+    /// Everything that was recorded is durable.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.waiting.is_empty() && self.gate <= self.appender.durable()
+    }
+
+    /// Ends the log in order; what is left is to be written until [`is_idle`](Self::is_idle).
+    pub fn close(&mut self) {
+        self.append_waiting();
+        self.appender.close();
+    }
+
+    /// Whether nothing is left to be written.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.appender.is_idle()
+    }
+
+    /// The log itself.
+    #[must_use]
+    pub fn appender(&self) -> &Appender<S> {
+        &self.appender
+    }
+
+    fn advance_checkpoint(&mut self, ledger: &Ledger, now_us: u64) {
+        if !self.waiting.is_empty() {
+            return;
+        }
+        let Some(mut checkpoint) = self.under_way.take() else { return };
+        let part =
+            |part, lanes, entries| CheckpointRef { generation: checkpoint.generation, part, lanes, entries };
+        if checkpoint.begin.is_none() {
+            let begin = part(CheckpointPart::Begin, ledger.told(), Vec::new()).encode();
+            checkpoint.octets += begin.len() as u64;
+            checkpoint.begin = self.note(RecordKind::Checkpoint, 0, begin, now_us);
+            if checkpoint.begin.is_none() {
+                // No room just now: what waits in memory has no place yet, so this one is given up.
+                self.since_checkpoint = u64::MAX / 2;
+                return;
+            }
+        }
+        if let Some(from) = checkpoint.next {
+            let (entries, next) = ledger.list(from, ENTRIES_PER_RECORD);
+            let content = part(CheckpointPart::Entries, Vec::new(), entries).encode();
+            checkpoint.octets += content.len() as u64;
+            checkpoint.next = next;
+            self.note(RecordKind::Checkpoint, 0, content, now_us);
+            self.under_way = Some(checkpoint);
+            return;
+        }
+        let end = part(CheckpointPart::End, Vec::new(), Vec::new()).encode();
+        if self.note(RecordKind::Checkpoint, 0, end, now_us).is_none() {
+            self.since_checkpoint = u64::MAX / 2;
+            return;
+        }
+        self.checkpoint_octets = checkpoint.octets;
+        self.ended = checkpoint.begin.map(|begin| (begin, self.gate));
+    }
+
+    fn note_positions(&mut self, ledger: &Ledger) {
+        if self.pending.is_some() || !self.waiting.is_empty() {
+            return;
+        }
+        let arrival = ledger.lanes().map(|log| (log, ledger.low_water(log))).collect();
+        let positions = Positions { arrival, retry: None, checkpoint: None };
+        self.pending = Some((self.gate, positions));
+    }
+
+    /// Appends a record, or keeps it until there is room; its position in the first case.
+    fn note(&mut self, kind: RecordKind, message_id: u64, content: Vec<u8>, at_us: u64) -> Option<Lsn> {
+        let note = Note { kind, message_id, content, at_us };
+        if self.waiting.is_empty()
+            && let Some(lsn) = self.append(&note)
+        {
+            return Some(lsn);
+        }
+        self.waiting.push_back(note);
+        None
+    }
+
+    fn append(&mut self, note: &Note) -> Option<Lsn> {
+        let Note { kind, message_id, content, at_us } = note;
+        let appended =
+            self.appender.append_note(*kind, *message_id, OUTCOME_VERSION, content, *at_us).ok()?;
+        self.gate = appended.gate;
+        Some(appended.lsn)
+    }
+
+    fn append_waiting(&mut self) {
+        while let Some(note) = self.waiting.pop_front() {
+            if self.append(&note).is_none() {
+                self.waiting.push_front(note);
+                return;
+            }
+        }
+    }
+}
