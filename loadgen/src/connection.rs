@@ -240,6 +240,7 @@ impl Connection {
                 client::write_recipient(&mut self.out, &self.address, b"")?;
             }
             Step::Data => client::write_verb(&mut self.out, "DATA"),
+            Step::StartTls => client::write_verb(&mut self.out, "STARTTLS"),
             Step::Reset => client::write_verb(&mut self.out, "RSET"),
             Step::Quit => client::write_verb(&mut self.out, "QUIT"),
             Step::Body { empty, .. } => self.write_body(stream, empty, true).await?,

@@ -3,14 +3,17 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::process;
+use crate::{maildir, process};
+
+/// Who owns the mail that an instance keeps: Debian's `nobody` and `nogroup`.
+const MAIL_OWNER: u32 = 65_534;
 
 /// What the instance is for.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +22,8 @@ pub struct Purpose {
     pub relay_to: Option<SocketAddr>,
     /// Take mail by SMTP on this address.
     pub listen: Option<SocketAddr>,
+    /// Keep the mail of these domains, whoever it is for, for [`Postfix::kept`].
+    pub keep: Vec<String>,
     /// Further lines of main.cf.
     pub main: Vec<String>,
     /// Where the queue is; `None` = in the instance's own folder.
@@ -98,6 +103,21 @@ impl Postfix {
         panic!("the queue is not empty after {limit:?}:\n{queued}\n{}", self.log());
     }
 
+    /// What has come for the domains that it keeps, one message for each recipient; `Return-Path`, `X-Original-To`, `Delivered-To` and
+    /// `Received` are its own.
+    pub fn kept(&self) -> Vec<Vec<u8>> {
+        maildir::messages(&mail(self.folder.path()).join("all"))
+    }
+
+    /// Waits until so many have come; all of them.
+    ///
+    /// # Panics
+    /// They do not come.
+    #[track_caller]
+    pub fn wait_for_kept(&self, count: usize) -> Vec<Vec<u8>> {
+        maildir::wait_for(&mail(self.folder.path()).join("all"), count)
+    }
+
     /// Its log so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("maillog")).unwrap_or_default()
@@ -125,9 +145,10 @@ impl Postfix {
         // Its daemons run as another user and must get through to the queue.
         fs::set_permissions(root, fs::Permissions::from_mode(0o755))?;
         let data = root.join("lib");
-        for folder in [&self.configuration(), &self.queue, &data] {
+        for folder in [&self.configuration(), &self.queue, &data, &mail(root)] {
             fs::create_dir_all(folder)?;
         }
+        chown(mail(root), Some(MAIL_OWNER), Some(MAIL_OWNER))?;
         process::finish({
             let mut command = process::command("chown", ["postfix"]);
             command.arg(&data);
@@ -171,6 +192,21 @@ impl Postfix {
         if let Some(address) = purpose.relay_to {
             let _ = writeln!(text, "relayhost = [{}]:{}", address.ip(), address.port());
         }
+        if !purpose.keep.is_empty() {
+            let _ = write!(
+                text,
+                // Headers stay as they come, even from this machine; the slash makes it a Maildir.
+                "local_header_rewrite_clients =\n\
+                 virtual_mailbox_domains = {}\n\
+                 virtual_mailbox_base = {}\n\
+                 virtual_mailbox_maps = static:all/\n\
+                 virtual_mailbox_limit = 0\n\
+                 virtual_uid_maps = static:{MAIL_OWNER}\n\
+                 virtual_gid_maps = static:{MAIL_OWNER}\n",
+                purpose.keep.join(" "),
+                mail(root).display()
+            );
+        }
         for line in &purpose.main {
             let _ = writeln!(text, "{line}");
         }
@@ -186,6 +222,11 @@ impl Drop for Postfix {
             eprintln!("{}\n── the log of Postfix:\n{}", stopped.text(), self.log());
         }
     }
+}
+
+/// Where the mail is that it keeps.
+fn mail(root: &Path) -> PathBuf {
+    root.join("mail")
 }
 
 /// A port of loopback that was free a moment ago, for programs that cannot take one from the kernel.
@@ -229,6 +270,7 @@ fn master(listen: Option<SocketAddr>) -> String {
          smtp unix - - n - - smtp\n\
          relay unix - - n - - smtp\n\
          lmtp unix - - n - - lmtp\n\
+         virtual unix - n n - - virtual\n\
          showq unix n - n - - showq\n\
          error unix - - n - - error\n\
          retry unix - - n - - error\n\

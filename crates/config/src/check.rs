@@ -1,5 +1,6 @@
 //! What only all files together show, and the files that the configuration names.
 
+mod routes;
 mod tls;
 
 use std::collections::HashMap;
@@ -27,6 +28,7 @@ pub(crate) fn finish(mut reader: Reader) -> Result<Config, ConfigErrors> {
     users(&mut reader);
     access(&mut reader);
     domains(&mut reader);
+    routes::routes(&mut reader);
     gateway(&mut reader);
     log(&mut reader);
     admin(&mut reader);
@@ -142,6 +144,10 @@ fn domains(reader: &mut Reader) {
     let entries = std::mem::take(&mut reader.domains);
     let sources = RecipientSources::of(&entries, reader);
     let public = public_address(&reader.config);
+    reader.domain_routes = entries
+        .iter()
+        .map(|entry| (entry.table.name.clone(), entry.table.route.clone(), entry.place("route")))
+        .collect();
     if entries.is_empty() {
         if let Some(address) = public {
             let what =

@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 
 use crate::Config;
 use crate::field::Field;
-use crate::schema::{DOMAIN, DOMAIN_HELP, LISTENER, LISTENER_HELP, Row, SNI, SNI_HELP, SniTable, TABLES};
+use crate::schema::{
+    DOMAIN, DOMAIN_HELP, LISTENER, LISTENER_HELP, ROUTE, ROUTE_HELP, RouteTable, Row, SNI, SNI_HELP,
+    SniTable, TABLES,
+};
 
 /// Every key with its default, its range and a line of explanation, as a file that gives exactly the defaults.
 #[must_use]
@@ -51,6 +54,11 @@ impl Config {
         for domain in &mut domains {
             head(&mut text, "[[domain]]", DOMAIN_HELP);
             keys(&mut text, DOMAIN, domain, explained);
+        }
+        let mut routes = std::mem::take(&mut self.routes);
+        for route in &mut routes {
+            head(&mut text, "[[route]]", ROUTE_HELP);
+            keys(&mut text, ROUTE, route, explained);
         }
         text.truncate(text.trim_end().len());
         text.push('\n');
@@ -108,6 +116,7 @@ pub fn documentation() -> String {
     if let (Some(listener), Some(domain)) = (listeners.first_mut(), domains.first_mut()) {
         section(&mut text, "`[[listener]]`", LISTENER_HELP, LISTENER, listener);
         section(&mut text, "`[[domain]]`", DOMAIN_HELP, DOMAIN, domain);
+        section(&mut text, "`[[route]]`", ROUTE_HELP, ROUTE, &mut RouteTable::default());
     }
     text.truncate(text.trim_end().len());
     text.push('\n');
@@ -130,7 +139,7 @@ const INTRODUCTION: &str = "\
 # Configuration
 
 One TOML file, given with `--config`, and the files `conf.d/*.toml` in the same directory in the order of their names. Tables of several
-files merge, `[[listener]]` and `[[domain]]` append, and a key that is set twice is an error that names both places. Without a file the
+files merge, `[[listener]]`, `[[domain]]` and `[[route]]` append, and a key that is set twice is an error that names both places. Without a file the
 defaults below are in force.
 
 ```toml

@@ -9,10 +9,13 @@ use inrush_gateway::settings::Engine;
 use inrush_log::Durability;
 use inrush_policy::Rate;
 use inrush_proto::{BareNewline, Kind, Tls, UnauthorizedPipelining};
+use inrush_relay::dns::Addresses;
+use inrush_relay::tls::TlsPolicy;
 use toml::Spanned;
 use toml::de::DeValue;
 
 use crate::error::nearest;
+use crate::schema::HopKind;
 use crate::units::Unit;
 
 /// A number of any width: octets, microseconds or a count.
@@ -86,6 +89,18 @@ choices! {
         "allow" => UnauthorizedPipelining::Allow,
         "reject" => UnauthorizedPipelining::Reject,
     }
+    HopKind {
+        "smtp" => HopKind::Smtp,
+        "lmtp" => HopKind::Lmtp,
+        "maildir" => HopKind::Maildir,
+        "hold" => HopKind::Hold,
+    }
+    TlsPolicy {
+        "off" => TlsPolicy::Off,
+        "opportunistic" => TlsPolicy::Opportunistic,
+        "required" => TlsPolicy::Required,
+    }
+    Addresses { "both" => Addresses::Both, "ipv4" => Addresses::Ipv4, "ipv6" => Addresses::Ipv6 }
     BareNewline {
         "reject" => BareNewline::Reject,
         "normalize" => BareNewline::Normalize,

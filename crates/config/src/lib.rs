@@ -33,6 +33,8 @@ use inrush_gateway::tls::SharedCertificates;
 use inrush_log::LogSettings;
 use inrush_policy::{AccessList, Recipients, Users};
 use inrush_proto::Settings as SessionSettings;
+use inrush_queue::QueueSettings;
+use inrush_relay::settings::RelaySettings;
 
 pub use access::AccessSources;
 pub use dump::{documentation, dump_defaults};
@@ -41,7 +43,7 @@ pub use recipients::RecipientSources;
 pub use units::Unit;
 
 use read::Reader;
-use schema::{AccessTable, DomainTable, ListenerTable, SniTable, TlsTable};
+use schema::{AccessTable, DomainTable, ListenerTable, RouteTable, SniTable, TlsTable};
 
 /// The settings of all parts.
 #[derive(Clone, Debug)]
@@ -56,6 +58,10 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Number of this machine, part of every message id.
     pub node: u16,
+    /// Ways on for accepted mail; there is no relay without any.
+    pub relay: RelaySettings,
+    /// When delivery is tried again.
+    pub queue: QueueSettings,
     /// The admin server.
     pub admin: AdminSettings,
     /// Whose mail is taken.
@@ -75,6 +81,8 @@ pub struct Config {
     /// The file where they stand.
     pub users_file: Option<PathBuf>,
     token_file: Option<PathBuf>,
+    foreign_route: String,
+    routes: Vec<RouteTable>,
     networks: AccessTable,
     tls: TlsTable,
     sni: Vec<SniTable>,
@@ -105,6 +113,10 @@ impl Default for Config {
             users: None,
             users_file: None,
             token_file: None,
+            relay: RelaySettings::default(),
+            queue: QueueSettings::default(),
+            foreign_route: String::new(),
+            routes: Vec::new(),
             tls: TlsTable::default(),
             sni: Vec::new(),
             listeners: vec![ListenerTable::default()],

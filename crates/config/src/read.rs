@@ -9,7 +9,9 @@ use toml::de::{DeTable, DeValue};
 
 use crate::Config;
 use crate::error::{ConfigError, Place, nearest};
-use crate::schema::{DOMAIN, DomainTable, LATER, LISTENER, ListenerTable, Row, SNI, SniTable, TABLES};
+use crate::schema::{
+    DOMAIN, DomainTable, LISTENER, ListenerTable, ROUTE, RouteTable, Row, SNI, SniTable, TABLES,
+};
 
 /// Where keys stand, for the checks that come after reading.
 #[derive(Debug, Default)]
@@ -29,6 +31,9 @@ pub(crate) struct Reader {
     pub(crate) listeners: Vec<Entry<ListenerTable>>,
     pub(crate) domains: Vec<Entry<DomainTable>>,
     pub(crate) sni: Vec<Entry<SniTable>>,
+    pub(crate) routes: Vec<Entry<RouteTable>>,
+    /// Name and route of each domain, and where the route stands.
+    pub(crate) domain_routes: Vec<(String, String, Place)>,
     pub(crate) places: Places,
     pub(crate) errors: Vec<ConfigError>,
 }
@@ -79,7 +84,13 @@ impl Reader {
                         self.domains.extend(entry);
                     }
                 }
-                ("listener" | "domain", _) => {
+                ("route", DeValue::Array(array)) => {
+                    for element in array {
+                        let entry = self.entry(&source, "route", ROUTE, element);
+                        self.routes.extend(entry);
+                    }
+                }
+                ("listener" | "domain" | "route", _) => {
                     self.error(
                         source.place(&key.span()),
                         name,
@@ -195,13 +206,13 @@ fn path(table: &str, key: &str) -> String {
 
 /// What to say about a key that nobody knows in its table.
 fn unknown<'a>(table: &str, key: &str, known: impl Iterator<Item = &'a str>) -> String {
-    if LATER.contains(&path(table, key).as_str()) {
-        return "not supported by this version".to_owned();
-    }
     let elsewhere =
         TABLES.iter().find(|other| other.name != table && other.rows.iter().any(|row| row.key == key));
-    let tables =
-        TABLES.iter().map(|table| table.name).chain(["listener", "domain"]).filter(|name| !name.is_empty());
+    let tables = TABLES
+        .iter()
+        .map(|table| table.name)
+        .chain(["listener", "domain", "route"])
+        .filter(|name| !name.is_empty());
     let meant = match elsewhere {
         Some(other) if other.name.is_empty() => Some(format!("{key:?} at the top of the file")),
         Some(other) => Some(format!("{key:?} in [{}]", other.name)),

@@ -89,6 +89,7 @@ pub(crate) struct DomainTable {
     pub(crate) recipients: String,
     pub(crate) case_sensitive: bool,
     pub(crate) subaddress_separator: String,
+    pub(crate) route: String,
     pub(crate) allow_open: bool,
 }
 
@@ -100,6 +101,7 @@ impl Default for DomainTable {
             recipients: "any".to_owned(),
             case_sensitive,
             subaddress_separator: subaddress_separator.map(String::from).unwrap_or_default(),
+            route: String::new(),
             allow_open: false,
         }
     }
@@ -143,14 +145,15 @@ pub(crate) struct SniTable {
     pub(crate) key: PathBuf,
 }
 
-/// Keys and tables of later versions: refused by name, so that nobody believes them to be in force.
-pub(crate) const LATER: &[&str] = &["route", "queue", "relay", "domain.route"];
-
 macro_rules! rows {
     ($($key:literal $help:literal $field:expr;)+) => {
-        &[$(Row { key: $key, help: $help, field: $field }),+]
+        &[$($crate::schema::Row { key: $key, help: $help, field: $field }),+]
     };
 }
+
+mod route;
+
+pub(crate) use route::{HopKind, ROUTE, ROUTE_HELP, RouteTable};
 
 pub(crate) const TABLES: &[Table] = &[
     Table {
@@ -164,7 +167,7 @@ pub(crate) const TABLES: &[Table] = &[
             "node" "Number of this machine, the first part of every message id; different on every machine."
                 |config| Field::Number(&mut config.node, Unit::Count, 0..=65_535);
             "cores" "Cores that take connections; 0 = all that the process may use."
-                |config| Field::Number(&mut config.gateway.cores, Unit::Count, 0..=256);
+                |config| Field::Number(&mut config.gateway.cores, Unit::Count, 0..=255);
             "pin_cores" "Whether the thread of each core stays on one processor; pays where nothing else runs on the machine."
                 |config| Field::Switch(&mut config.gateway.pin_cores);
             "engine" "Kernel interface for sockets and disk; auto = io_uring where the kernel grants it, else epoll."
@@ -315,6 +318,8 @@ pub(crate) const TABLES: &[Table] = &[
                 |config| Field::Number(&mut config.gateway.timeouts.login_failure_delay, Unit::Duration, 0..=60 * SECOND);
         },
     },
+    route::QUEUE,
+    route::RELAY,
     Table {
         name: "tls",
         help: "Certificates of the listeners; reread when the files change and on SIGHUP. Versions: TLS 1.2 and 1.3.",
@@ -371,6 +376,8 @@ pub(crate) const DOMAIN: &[Row<DomainTable>] = rows! {
         |domain| Field::Switch(&mut domain.case_sensitive);
     "subaddress_separator" "In an address that no line of the file has, what follows this character in the local part does not count; \"\" = off (RFC 5233 §1)."
         |domain| Field::Text(&mut domain.subaddress_separator);
+    "route" "Name of the [[route]] that its mail takes; \"\" = it stays in the log, which is all or nothing: with a route for one domain every domain needs one."
+        |domain| Field::Text(&mut domain.route);
     "allow_open" "Lets \"*\" stand although a listener is not on loopback: mail for every domain is then taken from everybody."
         |domain| Field::Switch(&mut domain.allow_open);
 };

@@ -41,10 +41,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use inrush_log::{DataDirectory, LogKind, LogSettings, OpenError, RecoveryReport, log_directory};
+use inrush_log::{
+    DataDirectory, INTERNAL_LOG, LogKind, LogSettings, OpenError, RecoveryReport, log_directory,
+};
 use inrush_metrics::{Metrics, Names, ReplyName};
 use inrush_policy::{AccessList, Connections, Shared, SharedRecipients};
 use inrush_proto::{Reply, Settings, Verb};
+use inrush_queue::{ArrivalStore, Stores};
 
 pub use crate::core::CoreError;
 use crate::directory::Directory;
@@ -115,6 +118,8 @@ pub struct Start<'a> {
     pub logins: Option<Logins>,
     /// What is shown to clients under TLS; may be replaced at any time.
     pub certificates: SharedCertificates,
+    /// Whether somebody takes the mail out of the logs: [`Gateway::take_stores`] gives what is needed for it.
+    pub consumed: bool,
     /// Gives memory that is free on the calling thread back to the machine, as the program's allocator does it.
     pub give_memory_back: fn(),
     /// Version of the program, for the metrics.
@@ -129,6 +134,8 @@ pub struct Gateway {
     metrics: Arc<Metrics>,
     addresses: Vec<(String, SocketAddr)>,
     recovered: Vec<(String, RecoveryReport)>,
+    logs_written: usize,
+    stores: Option<Stores>,
     /// Last, so that the lock is given up when no core writes any more.
     _directory: DataDirectory,
 }
@@ -159,6 +166,7 @@ impl Gateway {
             access,
             logins,
             certificates,
+            consumed,
             give_memory_back,
             version,
         } = start;
@@ -167,7 +175,11 @@ impl Gateway {
         if gateway.cores != 0 {
             processors.truncate(usize::from(gateway.cores));
         }
-        let count = if gateway.cores == 0 { processors.len() } else { usize::from(gateway.cores) };
+        let count = if gateway.cores == 0 {
+            processors.len().min(INTERNAL_LOG.into())
+        } else {
+            usize::from(gateway.cores)
+        };
         let connections_max = connections_max(&gateway, count as u64, log.spares.into())?;
         let (addresses, mut sockets) = bind(&gateway, count)?;
 
@@ -190,6 +202,7 @@ impl Gateway {
             );
         }
         let mut plans = Vec::with_capacity(count);
+        let mut arrivals = Vec::new();
         let mut recovered = Vec::with_capacity(count);
         for (index, listeners) in sockets.drain(..).enumerate() {
             let (ours, theirs) = UnixStream::pair()?;
@@ -197,12 +210,15 @@ impl Gateway {
             ours.set_nonblocking(true)?;
             let wake = ours.try_clone()?;
             let outcomes = Arc::new(Outcomes::new(ours.try_clone()?));
-            // At most 256 cores: `count` is checked with the settings of the log.
+            // At most 255 cores: `count` is checked with the settings of the log.
             let number = u8::try_from(index).unwrap_or(u8::MAX);
             let (appender, report) = directory.open_log(number, move || {
                 let _ = (&wake).write(&[0]);
             })?;
             recovered.push((log_directory(LogKind::Arrival, number), report.clone()));
+            if consumed {
+                arrivals.push(ArrivalStore::of(number, &appender));
+            }
             let accepting = Arc::new(AtomicBool::new(false));
             let plan = core::Plan {
                 index,
@@ -234,6 +250,13 @@ impl Gateway {
             };
             plans.push((plan, ours, accepting));
         }
+        let mut own = Vec::new();
+        let stores = consumed.then(|| open_stores(&mut directory, node, arrivals, &mut own)).transpose()?;
+        if let Some((first, _, _)) = plans.first_mut() {
+            first.recovered.extend(own.iter().map(|(_, report)| report.clone()));
+        }
+        recovered.extend(own);
+        let logs_written = recovered.len();
         let adopted = directory.adopt_logs()?;
         // No core has these logs: the first one shows what was found in them.
         if let Some((first, _, _)) = plans.first_mut() {
@@ -248,7 +271,17 @@ impl Gateway {
                 .spawn(move || ended(core::run(plan)))?;
             cores.push(RunningCore { thread, control, accepting });
         }
-        Ok(Self { cores, stop, engine, metrics, addresses, recovered, _directory: directory })
+        Ok(Self {
+            cores,
+            stop,
+            engine,
+            metrics,
+            addresses,
+            recovered,
+            logs_written,
+            stores,
+            _directory: directory,
+        })
     }
 
     /// Where it listens: name of the listener and address, with the port that the kernel chose.
@@ -269,10 +302,21 @@ impl Gateway {
         self.cores.len()
     }
 
-    /// What recovery found in each log: those of the cores first, then those of cores that are there no more.
+    /// Logs that are written, those of the cores first; [`recovered`](Self::recovered) lists those that are only drained behind them.
+    #[must_use]
+    pub fn logs_written(&self) -> usize {
+        self.logs_written
+    }
+
+    /// What recovery found in each log: those of the cores first, then the others that are written, then those of cores that are there no more.
     #[must_use]
     pub fn recovered(&self) -> &[(String, RecoveryReport)] {
         &self.recovered
+    }
+
+    /// The logs for whoever takes the mail out of them, once; nothing unless [`Start::consumed`].
+    pub fn take_stores(&mut self) -> Option<Stores> {
+        self.stores.take()
     }
 
     /// What the cores count.
@@ -303,6 +347,28 @@ impl Gateway {
             let _ = core.thread.join();
         }
     }
+}
+
+/// Opens the logs that no core writes; adds what recovery found in them.
+fn open_stores(
+    directory: &mut DataDirectory,
+    node: u16,
+    arrivals: Vec<ArrivalStore>,
+    recovered: &mut Vec<(String, RecoveryReport)>,
+) -> Result<Stores, OpenError> {
+    let mut open = |kind, log| {
+        let (appender, report) = directory.open_log_kind(kind, log, || {})?;
+        recovered.push((log_directory(kind, log), report));
+        Ok::<_, OpenError>(appender)
+    };
+    let internal = open(LogKind::Arrival, INTERNAL_LOG)?;
+    let outcome = open(LogKind::Outcome, 0)?;
+    let retry = open(LogKind::Retry, 0)?;
+    let outcome_log = log_directory(LogKind::Outcome, 0);
+    let outcome_damaged =
+        recovered.iter().any(|(log, report)| *log == outcome_log && !report.damage.is_empty());
+    let storage = directory.storage().clone();
+    Ok(Stores { storage, node, arrivals, internal, outcome, retry, outcome_damaged })
 }
 
 /// Names of listeners, the addresses they got, and for each core the sockets with the index of their listener.

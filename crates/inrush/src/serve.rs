@@ -9,8 +9,10 @@ use std::thread;
 use anyhow::Context as _;
 use inrush_config::Config;
 use inrush_gateway::{CoreError, Gateway, Logins, Start};
-use inrush_log::{DamageKind, RecoveryReport};
+use inrush_log::{DamageKind, Poisoned, RecoveryReport};
 use inrush_policy::{Failures, Shared, SharedRecipients, Users, Verifier, VerifierSettings};
+use inrush_relay::Relay;
+use inrush_relay::settings::Surroundings;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
@@ -30,6 +32,8 @@ enum End {
     Signal(i32),
     /// A core has ended, before it was asked to when there is an error.
     Core(Result<(), CoreError>),
+    /// A log of the relay has failed.
+    Relay(Poisoned),
 }
 
 /// Runs the gateway until a signal or a failed log ends it.
@@ -41,8 +45,22 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
     let reload = Reload::new(&config, arguments.config.as_deref());
     // Before the cores, whose processors its threads would else share.
     let logins = config.users.take().map(logins).transpose()?;
-    let Config { gateway, session, log, data_dir, node, recipients, access, certificates, admin, .. } =
-        config;
+    let Config {
+        gateway,
+        session,
+        log,
+        data_dir,
+        node,
+        recipients,
+        access,
+        certificates,
+        admin,
+        relay,
+        queue,
+        ..
+    } = config;
+    let hostname = gateway.hostname.clone();
+    let consumed = !relay.routes.is_empty();
     let recipients = Arc::new(SharedRecipients::new(recipients));
     let access = Arc::new(Shared::new(access));
     let running = Running {
@@ -55,7 +73,8 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
     forward_signals(ends.clone(), reload)?;
     // Before the data directory is touched: a port in use must leave everything as it was.
     let admin = inrush_admin::Bound::bind(admin).context("admin server")?;
-    let gateway = Gateway::start(
+    let relay_ends = ends.clone();
+    let mut gateway = Gateway::start(
         Start {
             gateway,
             session,
@@ -66,6 +85,7 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
             access,
             logins,
             certificates,
+            consumed,
             give_memory_back,
             version: crate::VERSION,
         },
@@ -75,15 +95,38 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
         },
     )?;
     for (index, (log, report)) in gateway.recovered().iter().enumerate() {
-        if index >= gateway.cores() {
+        if index >= gateway.logs_written() {
             tracing::warn!(log, "no core writes this log any more: it is read and drained only");
         }
         say_recovered(log, report);
     }
+    let relay = gateway.take_stores().map(|stores| {
+        let own_addresses = gateway.addresses().iter().map(|(_, address)| *address).collect();
+        let start = inrush_relay::Start {
+            relay,
+            queue,
+            surroundings: Surroundings { hostname, own_addresses, data_dir: data_dir.clone() },
+            stores,
+            metrics: gateway.metrics().clone(),
+        };
+        Relay::start(start, move |poisoned| {
+            // Nobody listens any more when the end has been reached.
+            let _ = relay_ends.send(End::Relay(poisoned));
+        })
+    });
+    let relay = match relay.transpose() {
+        Ok(relay) => relay,
+        Err(error) => {
+            gateway.stop();
+            gateway.join();
+            return Err(error.into());
+        }
+    };
     let admin = match admin.serve(gateway.metrics().clone(), gateway.accepting()) {
         Ok(admin) => admin,
         Err(error) => {
             gateway.stop();
+            drop(relay);
             gateway.join();
             return Err(error).context("admin server");
         }
@@ -104,10 +147,19 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
         Ok(End::Signal(signal)) => {
             tracing::info!(signal, "stopping: running transactions finish, idle sessions are closed");
             gateway.stop();
+            // Before the data directory is given up.
+            drop(relay);
             forget_further_cores(gateway, &end)
+        }
+        Ok(End::Relay(poisoned)) => {
+            gateway.stop();
+            drop(relay);
+            gateway.join();
+            Err(poisoned.into())
         }
         Ok(End::Core(ended)) => {
             gateway.stop();
+            drop(relay);
             gateway.join();
             ended.map_err(anyhow::Error::from)
         }

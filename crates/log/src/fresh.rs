@@ -5,7 +5,7 @@
 //! their cursor over the log.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -64,6 +64,8 @@ impl Fresh {
 /// What both ends share.
 struct Shared {
     queue: ArrayQueue<Fresh>,
+    /// Messages committed since the log was opened.
+    committed: AtomicU64,
     /// The consumer waits for the waker.
     asleep: AtomicBool,
     waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -82,6 +84,12 @@ pub struct FreshReceiver {
 }
 
 impl FreshReceiver {
+    /// Messages that the log has committed since it was opened, whether or not they are or were in the queue.
+    #[must_use]
+    pub fn committed(&self) -> u64 {
+        self.shared.committed.load(Ordering::Acquire)
+    }
+
     /// What is called, on the thread of the log, after a commit of messages while the consumer [sleeps](Self::sleep). The first one stays.
     pub fn set_waker(&self, waker: impl Fn() + Send + Sync + 'static) {
         let _ = self.shared.waker.set(Box::new(waker));
@@ -118,28 +126,32 @@ impl FreshReceiver {
 #[derive(Debug)]
 pub(crate) struct FreshSender {
     shared: Arc<Shared>,
-    committed: u64,
 }
 
 impl FreshSender {
     pub(crate) fn new(messages_max: usize) -> Self {
         let shared = Shared {
             queue: ArrayQueue::new(messages_max),
+            committed: AtomicU64::new(0),
             asleep: AtomicBool::new(false),
             waker: OnceLock::new(),
         };
-        Self { shared: Arc::new(shared), committed: 0 }
+        Self { shared: Arc::new(shared) }
     }
 
     pub(crate) fn receiver(&self) -> FreshReceiver {
         FreshReceiver { shared: Arc::clone(&self.shared) }
     }
 
-    /// Counts messages that were committed; gives the number of the first.
-    pub(crate) fn count(&mut self, messages: u64) -> u64 {
-        let first = self.committed;
-        self.committed += messages;
-        first
+    /// The number of the next message.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.shared.committed.load(Ordering::Relaxed)
+    }
+
+    /// Counts messages that were committed, once those that found room are in the queue.
+    pub(crate) fn count(&self, messages: u64) {
+        let before = self.next_number();
+        self.shared.committed.store(before + messages, Ordering::Release);
     }
 
     /// Whether anyone takes messages.

@@ -355,6 +355,19 @@ impl Ledger {
         }
     }
 
+    /// Takes a scheduled entry for something else than its next attempt: it is ready at once. False when it is held or busy.
+    pub fn make_ready(&mut self, slot: Slot) -> bool {
+        match self.slots.get_mut(slot.index as usize).and_then(Option::as_mut) {
+            Some(entry) if entry.stamp == slot.stamp => {
+                if entry.state == EntryState::Scheduled {
+                    entry.state = EntryState::Ready;
+                }
+                entry.state == EntryState::Ready
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the message at `age` seconds has to be given up.
     #[must_use]
     pub fn is_expired(&self, accepted_at: u64, now: u64) -> bool {

@@ -21,6 +21,7 @@ pub mod outcome;
 mod recipients;
 mod recorder;
 mod settings;
+mod stores;
 
 pub use destinations::DestinationId;
 pub use fold::{CHECKPOINT_CONSUMER, FoldError, Folded, HISTORY_CONSUMER, QUEUE_CONSUMER, fold};
@@ -33,3 +34,4 @@ pub use outcome::{
 pub use recipients::RecipientSet;
 pub use recorder::{Positions, Recorder};
 pub use settings::QueueSettings;
+pub use stores::{ArrivalStore, Stores};

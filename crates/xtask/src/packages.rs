@@ -30,6 +30,15 @@ const PACKAGES: &[Package] = &[
     },
     Package { name: "libnet-ssleay-perl", programs: &["perl"], modules: &["Net::SSLeay"] },
     Package { name: "haproxy", programs: &["haproxy"], modules: &[] },
+    Package { name: "dovecot-core", programs: &["dovecot"], modules: &[] },
+    // By their paths: Postfix has an lmtp too.
+    Package { name: "dovecot-lmtpd", programs: &["/usr/lib/dovecot/lmtp"], modules: &[] },
+    Package {
+        name: "dovecot-imapd",
+        programs: &["/usr/lib/dovecot/imap", "/usr/lib/dovecot/imap-login"],
+        modules: &[],
+    },
+    Package { name: "knot", programs: &["knotd", "knotc"], modules: &[] },
     Package { name: "openssl", programs: &["openssl"], modules: &[] },
     // Only promtool is used.
     Package { name: "prometheus", programs: &["promtool"], modules: &[] },

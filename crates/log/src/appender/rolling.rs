@@ -119,10 +119,11 @@ impl<S: Storage> Appender<S> {
     /// Gives the buffer of a finished batch to the consumers or back to the pool.
     pub(super) fn hand_on(&mut self, write: Write<S::File>) {
         let Write { buffer, segment, salt, offset, octets, summary, .. } = write;
-        let first = self.fresh.count(summary.messages);
         if summary.messages == 0 || !self.fresh.attached() {
+            self.fresh.count(summary.messages);
             return self.pool.put(buffer);
         }
+        let first = self.fresh.next_number();
         let shared = if self.fresh.is_full() { Err(buffer) } else { self.pool.share(buffer) };
         match shared {
             Err(buffer) => {
@@ -145,6 +146,7 @@ impl<S: Storage> Appender<S> {
                 }
             }
         }
+        self.fresh.count(summary.messages);
         // Whether or not the messages are in the queue: what is not is in the log.
         self.fresh.wake();
     }

@@ -81,6 +81,8 @@ pub enum Step {
     },
     /// [`write_chunk`](super::write_chunk) and its octets, then [`Session::chunk_sent`].
     Chunk(u64),
+    /// `STARTTLS`; nothing is sent behind it until its reply is there.
+    StartTls,
     /// `RSET`.
     Reset,
     /// `QUIT`.
@@ -94,6 +96,8 @@ pub enum Command {
     Greeting,
     /// EHLO, HELO or LHLO.
     Hello(Hello),
+    /// STARTTLS. When it was completed, the handshake follows, then [`Session::secured`].
+    StartTls,
     /// MAIL.
     Mail,
     /// RCPT: index of the recipient.
@@ -254,6 +258,7 @@ pub struct Session {
     transactions: VecDeque<Transaction>,
     /// Number of the front of `transactions`.
     front: u64,
+    start_tls_due: bool,
     reset_due: bool,
     quit_due: bool,
 }
@@ -272,6 +277,7 @@ impl Session {
             sent: VecDeque::new(),
             transactions: VecDeque::new(),
             front: 1,
+            start_tls_due: false,
             reset_due: false,
             quit_due: false,
         }
@@ -279,15 +285,30 @@ impl Session {
 
     /// Back to the state of [`Session::new`], keeping its memory: for the next connection.
     pub fn restart(&mut self) {
-        self.state = State::Greeting;
+        let (mut text, mut sent) = (std::mem::take(&mut self.text), std::mem::take(&mut self.sent));
+        let mut transactions = std::mem::take(&mut self.transactions);
+        text.clear();
+        sent.clear();
+        transactions.clear();
+        *self = Self { text, sent, transactions, ..Self::new(self.protocol, self.pipelining) };
+    }
+
+    /// Asks for STARTTLS, before the first transaction; the caller looks at [`Extensions::starttls`]. No transaction can begin until its
+    /// reply is there.
+    pub fn start_tls(&mut self) {
+        self.start_tls_due = true;
+    }
+
+    /// The connection is under TLS now: what the server said before is forgotten, and the greeting command is sent again (RFC 3207 §4.2). Octets
+    /// that came behind the reply to STARTTLS must not be given to [`Session::advance`].
+    pub fn secured(&mut self) {
         self.extensions = Extensions::default();
         self.lines = ReplyLines::default();
         self.text.clear();
-        self.sent.clear();
-        self.transactions.clear();
-        self.front = 1;
-        self.reset_due = false;
-        self.quit_due = false;
+        self.state = State::Hello(match self.protocol {
+            Protocol::Smtp => Hello::Ehlo,
+            Protocol::Lmtp => Hello::Lhlo,
+        });
     }
 
     /// Takes one event from `input` = octets not consumed earlier, then new ones. Call again with the rest until
@@ -344,6 +365,10 @@ impl Session {
         let mut command = None;
         match step {
             Step::Hello(hello) => command = Some(Command::Hello(hello)),
+            Step::StartTls => {
+                self.start_tls_due = false;
+                command = Some(Command::StartTls);
+            }
             Step::Reset => {
                 self.reset_due = false;
                 command = Some(Command::Reset);
@@ -417,8 +442,8 @@ impl Session {
     #[must_use]
     pub fn can_begin(&self) -> bool {
         self.state == State::Ready
-            && !self.quit_due
-            && !matches!(self.sent.back(), Some(Sent { command: Command::Quit, .. }))
+            && !(self.quit_due || self.start_tls_due)
+            && !matches!(self.sent.back(), Some(Sent { command: Command::Quit | Command::StartTls, .. }))
             && match self.transactions.back() {
                 None => true,
                 Some(last) => self.is_pipelining() && last.cursor == Cursor::Done,
@@ -465,12 +490,18 @@ impl Session {
             State::Ready => {}
         }
         if let Some(last) = self.sent.back() {
-            // RFC 2920 §3.1: EHLO, DATA and QUIT end a group.
+            // RFC 2920 §3.1, RFC 3207 §4: EHLO, DATA, STARTTLS and QUIT end a group.
             if !self.is_pipelining()
-                || matches!(last.command, Command::Data | Command::Hello(_) | Command::Quit)
+                || matches!(
+                    last.command,
+                    Command::Data | Command::Hello(_) | Command::StartTls | Command::Quit
+                )
             {
                 return None;
             }
+        }
+        if self.start_tls_due && self.transactions.is_empty() {
+            return Some(Step::StartTls);
         }
         if self.reset_due {
             return Some(Step::Reset);
@@ -540,7 +571,7 @@ impl Session {
                 let closing = !self.greeted(sent.command, severity);
                 Ok(Outcome { closing, ..outcome })
             }
-            Command::Reset => Ok(outcome),
+            Command::Reset | Command::StartTls => Ok(outcome),
             Command::Quit => {
                 self.state = State::Closed;
                 Ok(Outcome { closing: true, ..outcome })

@@ -60,6 +60,7 @@ impl Dialog {
                     self.session.chunk_sent(self.chunks == 0);
                     if self.chunks == 0 { "LAST" } else { "BDAT" }.to_owned()
                 }
+                Step::StartTls => "STARTTLS".to_owned(),
                 Step::Reset => "RSET".to_owned(),
                 Step::Quit => "QUIT".to_owned(),
             });
@@ -101,6 +102,7 @@ fn describe(answer: &Answer<'_>) -> String {
         Command::Chunk => "chunk".to_owned(),
         Command::Final => "final".to_owned(),
         Command::FinalFor(index) => format!("final{index}"),
+        Command::StartTls => "starttls".to_owned(),
         Command::Reset => "reset".to_owned(),
         Command::Quit => "quit".to_owned(),
     };
@@ -496,4 +498,33 @@ fn hostile_servers() {
             assert!(session.in_flight() <= 4);
         }
     }
+}
+
+#[test]
+fn starttls_comes_alone_and_everything_begins_anew() {
+    // RFC 3207 §4: the last command in a group; §4.2: what was said before is forgotten.
+    let mut dialog = Dialog::ready(Pipelining::Auto, "250-PIPELINING\r\n250-CHUNKING\r\n250-STARTTLS\r\n");
+    dialog.session.start_tls();
+    assert!(!dialog.session.can_begin());
+    assert_eq!(dialog.client(), "STARTTLS");
+    assert!(!dialog.session.can_begin());
+    dialog.server("220 go ahead\r\n");
+    dialog.session.secured();
+    assert_eq!(*dialog.session.extensions(), Extensions::default());
+    assert_eq!(dialog.client(), "EHLO");
+    dialog.server("250-mx.example\r\n250 SIZE 1000\r\n");
+    assert!(
+        dialog.session.can_begin()
+            && dialog.session.extensions().size
+            && !dialog.session.extensions().chunking
+    );
+}
+
+#[test]
+fn a_refused_starttls_leaves_the_session_as_it_was() {
+    let mut dialog = Dialog::ready(Pipelining::Auto, "250-PIPELINING\r\n250-STARTTLS\r\n");
+    dialog.session.start_tls();
+    assert_eq!(dialog.client(), "STARTTLS");
+    dialog.server("454 4.7.0 not now\r\n");
+    assert!(dialog.session.can_begin() && dialog.session.extensions().pipelining);
 }

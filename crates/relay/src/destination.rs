@@ -1,0 +1,239 @@
+//! One destination: what waits for it, how many connections it may have, whether it answers at all.
+//!
+//! ```text
+//!   fresh messages ──▶ queue ──┐
+//!                              ├──▶ connections (limit grows with success, shrinks with failure)
+//!   due entries ─────▶ waiting ┘
+//!            no connection can be had: down until …, then one connection as a probe
+//! ```
+//! While a destination is down, new messages for it are put off at once, and what is due stays where it is: neither costs a connection, nor a record
+//! for each attempt that was not made.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use inrush_log::Message;
+use inrush_queue::{Place, Slot};
+use tokio::sync::Notify;
+
+use crate::failure::Verdict;
+use crate::routing::Target;
+
+/// Connections to a destination of which nothing is known.
+const LIMIT_AT_FIRST: f64 = 4.0;
+/// The first pause after a failure to connect; doubled with each further one.
+const DOWN_FIRST: Duration = Duration::from_secs(15);
+/// The longest.
+const DOWN_MAX: Duration = Duration::from_mins(10);
+
+/// Recipients of a message to be tried.
+pub(crate) struct Job {
+    pub(crate) message: Arc<Message>,
+    pub(crate) place: Place,
+    /// Indices in the envelope.
+    pub(crate) recipients: Vec<u32>,
+    /// The entry of the ledger, for what was deferred before.
+    pub(crate) slot: Option<Slot>,
+    /// Attempts before this one.
+    pub(crate) attempts: u32,
+    /// See [`inrush_queue::result_flag`].
+    pub(crate) flags: u8,
+    /// When it was taken up, in µs since 1970.
+    pub(crate) taken_at_us: u64,
+    /// When it came here.
+    pub(crate) since: Instant,
+    /// Octets that it is charged with.
+    pub(crate) octets: u64,
+}
+
+/// What a destination has next.
+pub(crate) enum Next {
+    /// A message in memory.
+    Job(Box<Job>),
+    /// One that has to be read.
+    Entry(Slot),
+    /// Nothing.
+    Nothing,
+}
+
+/// A destination.
+pub(crate) struct Destination {
+    pub(crate) target: Target,
+    /// As in the outcome log.
+    pub(crate) name: Vec<u8>,
+    queue: RefCell<VecDeque<Job>>,
+    waiting: RefCell<VecDeque<Slot>>,
+    /// Connections, and attempts to make one.
+    pub(crate) workers: Cell<u32>,
+    /// Those of them that stand.
+    pub(crate) established: Cell<u32>,
+    /// Workers that wait for a message.
+    idle: Cell<u32>,
+    limit: Cell<f64>,
+    limit_max: f64,
+    failures: Cell<u32>,
+    down_until: Cell<Option<Instant>>,
+    /// Why it is down.
+    pub(crate) trouble: RefCell<Option<Verdict>>,
+    /// There may be something for an idle worker.
+    pub(crate) work: Notify,
+    pub(crate) used_at: Cell<Instant>,
+}
+
+impl Destination {
+    pub(crate) fn new(target: Target, name: Vec<u8>, connections_max: u32) -> Self {
+        let limit_max = f64::from(connections_max.max(1));
+        Self {
+            target,
+            name,
+            queue: RefCell::default(),
+            waiting: RefCell::default(),
+            workers: Cell::new(0),
+            established: Cell::new(0),
+            idle: Cell::new(0),
+            limit: Cell::new(LIMIT_AT_FIRST.min(limit_max)),
+            limit_max,
+            failures: Cell::new(0),
+            down_until: Cell::new(None),
+            trouble: RefCell::new(None),
+            work: Notify::new(),
+            used_at: Cell::new(Instant::now()),
+        }
+    }
+
+    /// Puts a message in memory at the end of the queue.
+    pub(crate) fn push(&self, job: Job) {
+        self.used_at.set(Instant::now());
+        self.queue.borrow_mut().push_back(job);
+        self.work.notify_one();
+    }
+
+    /// Puts one back that could not be begun.
+    pub(crate) fn push_front(&self, job: Job) {
+        self.queue.borrow_mut().push_front(job);
+        self.work.notify_one();
+    }
+
+    /// An entry is due.
+    pub(crate) fn wait(&self, slot: Slot) {
+        self.used_at.set(Instant::now());
+        self.waiting.borrow_mut().push_back(slot);
+        self.work.notify_one();
+    }
+
+    /// What comes next: what was deferred before and what is new, in turn.
+    pub(crate) fn next(&self) -> Next {
+        self.used_at.set(Instant::now());
+        if let Some(job) = self.queue.borrow_mut().pop_front() {
+            return Next::Job(Box::new(job));
+        }
+        self.waiting.borrow_mut().pop_front().map_or(Next::Nothing, Next::Entry)
+    }
+
+    /// Messages in memory.
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.borrow().len()
+    }
+
+    /// Entries that are due.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.borrow().len()
+    }
+
+    /// How long the first message in memory has been waiting.
+    pub(crate) fn oldest(&self) -> Option<Duration> {
+        self.queue.borrow().front().map(|job| job.since.elapsed())
+    }
+
+    /// Takes the newest messages out of memory, but for `keep` of them.
+    pub(crate) fn take_surplus(&self, keep: usize) -> Vec<Job> {
+        let mut queue = self.queue.borrow_mut();
+        let at = keep.min(queue.len());
+        queue.split_off(at).into()
+    }
+
+    /// Whether one more worker would have something to do and may have it.
+    pub(crate) fn wants_worker(&self) -> bool {
+        let work = self.queued() + self.waiting();
+        let (workers, idle) = (self.workers.get(), self.idle.get());
+        work > idle as usize && f64::from(workers) < self.limit.get().floor().max(1.0) && !self.is_down()
+    }
+
+    /// Whether no connection is to be tried now.
+    pub(crate) fn is_down(&self) -> bool {
+        self.down_until.get().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Whether the last attempt to connect has failed and none has been made since.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.down_until.get().is_some()
+    }
+
+    /// When a destination that is down is tried again, in case somebody waits.
+    pub(crate) fn probe_at(&self) -> Option<Instant> {
+        self.down_until.get().filter(|_| self.queued() + self.waiting() > 0)
+    }
+
+    /// A connection stands, or a message was delivered.
+    pub(crate) fn succeeded(&self) {
+        self.failures.set(0);
+        self.down_until.set(None);
+        self.trouble.borrow_mut().take();
+        let limit = self.limit.get();
+        self.limit.set((limit + 1.0 / limit).min(self.limit_max));
+    }
+
+    /// A connection could not be made or was lost; with no other one left the destination is down.
+    pub(crate) fn failed(&self, verdict: &Verdict, random: u64) {
+        self.limit.set((self.limit.get() / 2.0).max(1.0));
+        if self.established.get() > 0 {
+            return;
+        }
+        let failures = self.failures.get();
+        self.failures.set(failures.saturating_add(1));
+        let pause = DOWN_FIRST.saturating_mul(1 << failures.min(10)).min(DOWN_MAX);
+        // A quarter up or down, as for single messages.
+        let spread = pause.mul_f64((random % 1000) as f64 / 2000.0);
+        self.down_until.set(Some(Instant::now() + pause - pause / 4 + spread));
+        *self.trouble.borrow_mut() = Some(verdict.clone());
+    }
+
+    /// An operator wants it to be tried now.
+    pub(crate) fn revive(&self) {
+        if self.down_until.get().is_some() {
+            self.down_until.set(Some(Instant::now()));
+        }
+    }
+
+    /// Whether nothing is known of it that is worth keeping.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.workers.get() == 0 && self.queued() + self.waiting() == 0 && !self.is_down()
+    }
+
+    /// Counts a worker that waits for a message, until the guard is dropped.
+    pub(crate) fn idle(&self) -> impl Drop + '_ {
+        Counted::new(&self.idle)
+    }
+
+    /// Counts a connection that stands.
+    pub(crate) fn establish(&self) -> impl Drop + '_ {
+        Counted::new(&self.established)
+    }
+}
+
+struct Counted<'a>(&'a Cell<u32>);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a Cell<u32>) -> Self {
+        count.set(count.get() + 1);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}

@@ -1,0 +1,98 @@
+//! What is due: entries that become ready, and those whose age means something.
+
+use std::rc::Rc;
+
+use inrush_queue::{EntryState, Slot, Status, result_flag};
+
+use crate::destination::Destination;
+use crate::failure::Verdict;
+use crate::settle::{Attempt, Settled};
+use crate::shared::{Shared, no_route, now_us};
+
+impl Shared {
+    /// An entry is due: it waits for a place at its destination, which may have changed since.
+    pub(crate) fn make_ready(self: &Rc<Self>, slot: Slot) {
+        let target = {
+            let ledger = self.ledger.borrow();
+            let Some(entry) = ledger.entry(slot) else { return };
+            self.routing.parse(ledger.destination(entry.destination))
+        };
+        match target {
+            Some(target) => self.destination(target).wait(slot),
+            None => {
+                // Its route is gone, or there was none: perhaps there is one now.
+                let shared = Rc::clone(self);
+                tokio::task::spawn_local(async move { shared.route_again(slot).await });
+            }
+        }
+    }
+
+    async fn route_again(self: &Rc<Self>, slot: Slot) {
+        let Some(job) = self.fetch(slot).await else { return };
+        let target = job.message.envelope().ok().and_then(|envelope| {
+            let first = *job.recipients.first()?;
+            self.routing.find(envelope.recipients().nth(first as usize)?.path)
+        });
+        if target.is_none() {
+            let verdicts = job.recipients.iter().map(|recipient| (*recipient, no_route())).collect();
+            return self.settle(job, &Attempt::default(), verdicts);
+        }
+        let owed = job.recipients.iter().copied().collect();
+        self.dispatch(&job.message, job.place, &owed);
+        self.discharge(job.octets);
+    }
+
+    /// The age of an entry has reached a mark while it waits.
+    pub(crate) fn look_at_age(self: &Rc<Self>, slot: Slot) {
+        let now = now_us() / 1_000_000;
+        let (expired, late, waits) = {
+            let ledger = self.ledger.borrow();
+            let Some(entry) = ledger.entry(slot) else { return };
+            (
+                ledger.is_expired(entry.accepted_at(), now),
+                ledger.is_late(entry.accepted_at(), entry.flags, now),
+                matches!(entry.state, EntryState::Ready | EntryState::Scheduled),
+            )
+        };
+        if !waits || !(expired || late) {
+            return;
+        }
+        let shared = Rc::clone(self);
+        tokio::task::spawn_local(async move { shared.age(slot, expired).await });
+    }
+
+    /// Gives up what is too old, or tells its sender that it is late.
+    async fn age(self: &Rc<Self>, slot: Slot, expired: bool) {
+        let (next_attempt, destination) = {
+            let ledger = self.ledger.borrow();
+            let Some(entry) = ledger.entry(slot) else { return };
+            (entry.next_attempt(), ledger.destination(entry.destination).to_vec())
+        };
+        // Whatever it waits for: it is taken for this.
+        if !self.ledger.borrow_mut().make_ready(slot) {
+            return;
+        }
+        let Some(job) = self.fetch(slot).await else { return };
+        let target = self.routing.parse(&destination);
+        let trouble = target.and_then(|target| self.destination(target).trouble.borrow().clone());
+        let verdict = trouble.unwrap_or_else(|| Verdict::later((4, 4, 7), "delivery time expired"));
+        let settled = job.recipients.iter().map(|&recipient| Settled {
+            recipient,
+            verdict: verdict.clone(),
+            status: if expired { Status::Expired } else { Status::Deferred },
+            next_attempt_us: if expired { 0 } else { next_attempt * 1_000_000 },
+            flags: job.flags | if expired { 0 } else { result_flag::PARKED },
+            attempts: job.attempts,
+        });
+        let settled: Vec<_> = settled.collect();
+        self.tell_and_record(job, Attempt { destination, ..Attempt::default() }, settled);
+    }
+
+    /// The destination is down: what waits for it in memory goes back to the disk.
+    pub(crate) fn put_off_queue(&self, destination: &Rc<Destination>) {
+        let trouble = destination.trouble.borrow().clone().unwrap_or_default();
+        for job in destination.take_surplus(0) {
+            self.put_off(job, &destination.name, &trouble);
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! The relay's thread: takes messages in, sees to what is due, has the logs written.
+//!
+//! ```text
+//!   fresh ─┐                       ┌─▶ destination ─▶ worker (one task a connection)
+//!   log ───┼─▶ take ─▶ dispatch ───┤
+//!   due ───┘                       └─▶ put off, held
+//! ```
+//! One loop, woken by what it waits for and at least ten times a second; workers are tasks on the same thread.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use inrush_log::{Lsn, Poisoned};
+use inrush_queue::{Due, Place};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::commands::Request;
+use crate::committer::{Committer, Log, Written};
+use crate::destination::{Destination, Next};
+use crate::intake::{Intake, Taken};
+use crate::reader::Batch;
+use crate::settings::RouteKind;
+use crate::shared::{Shared, now_us};
+use crate::{hop, local};
+
+/// How often the loop looks at everything, whatever happens.
+const TICK: Duration = Duration::from_millis(100);
+/// Outcomes are written together for so long: each write is a flush of the disk.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(10);
+/// How often the recorder and the cursors go on.
+const KEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Entries that become ready in one look.
+const DUE_MAX: usize = 1000;
+/// How long a destination in whose queue nothing moves may keep the memory from others.
+const HOG: Duration = Duration::from_secs(1);
+/// Destinations that are remembered while they have nothing to do.
+const DESTINATIONS_IDLE_MAX: usize = 10_000;
+/// How long dialogs may go on after the request to stop.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What the loop owns.
+pub(crate) struct Engine {
+    pub(crate) shared: Rc<Shared>,
+    pub(crate) intake: Intake,
+    pub(crate) batches: mpsc::UnboundedReceiver<Batch>,
+    pub(crate) committer: Committer,
+    pub(crate) written: mpsc::UnboundedReceiver<Written>,
+    pub(crate) requests: mpsc::UnboundedReceiver<Request>,
+    pub(crate) stop: oneshot::Receiver<()>,
+    pub(crate) writing: Writing,
+}
+
+/// Which writes are under way.
+#[derive(Default)]
+pub(crate) struct Writing {
+    outcome: bool,
+    internal: bool,
+    outcome_at: Option<Instant>,
+}
+
+impl Engine {
+    /// Runs until it is asked to stop.
+    ///
+    /// # Errors
+    /// A log has failed: the process has to end.
+    pub(crate) async fn run(mut self) -> Result<(), Poisoned> {
+        self.take_unfinished();
+        let mut kept = Instant::now();
+        let mut stop_at = None;
+        loop {
+            self.intake.sleep();
+            self.take_in();
+            self.look_for_due();
+            self.start_workers();
+            self.give_way_to_others();
+            if kept.elapsed() >= KEEP_INTERVAL {
+                kept = Instant::now();
+                self.keep();
+            }
+            self.write();
+            if stop_at.is_some_and(|at| Instant::now() >= at) || self.is_stopped() {
+                return self.finish().await;
+            }
+            let pause = self.pause();
+            tokio::select! {
+                () = self.shared.attention.notified() => {}
+                Some(batch) = self.batches.recv() => self.intake.arrived(batch),
+                Some(written) = self.written.recv() => self.write_done(written)?,
+                Some(request) = self.requests.recv() => self.shared.answer(request),
+                _ = &mut self.stop, if !self.shared.stopping.get() => {
+                    self.shared.stopping.set(true);
+                    stop_at = Some(Instant::now() + STOP_DEADLINE);
+                    for destination in self.shared.destinations.borrow().values() {
+                        destination.work.notify_waiters();
+                    }
+                }
+                () = tokio::time::sleep(pause) => {}
+            }
+            // Everything that has come meanwhile, at once.
+            while let Ok(batch) = self.batches.try_recv() {
+                self.intake.arrived(batch);
+            }
+            while let Ok(written) = self.written.try_recv() {
+                self.write_done(written)?;
+            }
+        }
+    }
+
+    /// What was under way when the process ended comes first.
+    fn take_unfinished(&mut self) {
+        let mut places = Vec::new();
+        while let Some(place) = self.intake.unfinished() {
+            places.push(place);
+        }
+        if places.is_empty() {
+            return;
+        }
+        let shared = Rc::clone(&self.shared);
+        tokio::task::spawn_local(async move {
+            for place in places {
+                while !shared.has_room() && !shared.stopping.get() {
+                    tokio::time::sleep(TICK).await;
+                }
+                if shared.stopping.get() {
+                    return;
+                }
+                match shared.reader.message(place).await {
+                    Ok(Some(message)) => {
+                        let message = Arc::new(message);
+                        let total = recipients(&message);
+                        let owed = shared.ledger.borrow_mut().take(place.log, place.lsn, Lsn::ZERO, total);
+                        shared.dispatch(&message, place, &owed);
+                    }
+                    Ok(None) => {
+                        tracing::error!(?place, "a message that was under way is not in its place");
+                        shared.ledger.borrow_mut().skip(place.log, place.lsn, Lsn::ZERO);
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, ?place, "a message that was under way cannot be read");
+                    }
+                }
+                shared.attention.notify_one();
+            }
+        });
+    }
+
+    fn take_in(&mut self) {
+        let shared = &self.shared;
+        if !shared.has_room() {
+            return;
+        }
+        self.intake.pull(|Taken { log, message, end }| {
+            let lsn = message.header.lsn;
+            let total = recipients(&message);
+            if total == 0 {
+                // Nobody is owed it; or its envelope does not hold, and it stays in the log for an operator.
+                tracing::error!(id = %message.id, "a message without recipients that can be read");
+                shared.ledger.borrow_mut().skip(log, lsn, end);
+                return shared.has_room();
+            }
+            let owed = shared.ledger.borrow_mut().take(log, lsn, end, total);
+            if !owed.is_empty() {
+                shared.dispatch(&message, Place::arrival(message.id), &owed);
+            }
+            shared.has_room()
+        });
+    }
+
+    fn look_for_due(&mut self) {
+        let now = now_us() / 1_000_000;
+        let mut due = Vec::new();
+        self.shared.ledger.borrow_mut().due(now, DUE_MAX, |one| due.push(one));
+        for one in due {
+            match one {
+                Due::Attempt(slot) => self.shared.make_ready(slot),
+                Due::Age(slot) => self.shared.look_at_age(slot),
+            }
+        }
+    }
+
+    fn start_workers(&self) {
+        let destinations = self.shared.destinations.borrow();
+        for destination in destinations.values() {
+            while !self.shared.stopping.get() && destination.wants_worker() {
+                destination.workers.set(destination.workers.get() + 1);
+                tokio::task::spawn_local(work(Rc::clone(&self.shared), Rc::clone(destination)));
+            }
+        }
+        let idle = destinations.len() > DESTINATIONS_IDLE_MAX;
+        drop(destinations);
+        if idle {
+            self.shared.destinations.borrow_mut().retain(|_, destination| !destination.is_idle());
+        }
+    }
+
+    /// While the memory is full, what has been waiting for long makes room for others: it goes back to the disk.
+    fn give_way_to_others(&self) {
+        if self.shared.held() < self.shared.settings.memory_max {
+            return;
+        }
+        let destinations = self.shared.destinations.borrow();
+        let hogs = destinations.values().filter(|one| one.oldest().is_some_and(|age| age > HOG));
+        let Some(largest) = hogs.max_by_key(|one| one.queued()).cloned() else { return };
+        drop(destinations);
+        for job in largest.take_surplus(largest.queued() / 2) {
+            let why = crate::failure::Verdict::later((4, 4, 5), "the destination is slow");
+            self.shared.put_off(job, &largest.name, &why);
+        }
+    }
+
+    fn keep(&self) {
+        let now = now_us();
+        let mut recorder = self.shared.recorder.borrow_mut();
+        let more = recorder.tick(&self.shared.ledger.borrow(), now);
+        if more {
+            self.shared.attention.notify_one();
+        }
+        if let Some(positions) = recorder.positions() {
+            self.committer.save(positions, now);
+        }
+    }
+
+    /// Has the logs written where there is something to write.
+    fn write(&mut self) {
+        let at = self.writing.outcome_at;
+        if !self.writing.outcome && at.is_none_or(|at| at.elapsed() >= COMMIT_INTERVAL) {
+            let write = self.shared.recorder.borrow_mut().next_write();
+            if let Some(write) = write {
+                self.writing.outcome = true;
+                self.writing.outcome_at = Some(Instant::now());
+                self.committer.write(Log::Outcome, write);
+            }
+        }
+        if !self.writing.internal {
+            let write = self.shared.internal.borrow_mut().next_write();
+            if let Some(write) = write {
+                self.writing.internal = true;
+                self.committer.write(Log::Internal, write);
+            }
+        }
+    }
+
+    fn write_done(&mut self, written: Written) -> Result<(), Poisoned> {
+        let Written { log, write, result } = written;
+        match log {
+            Log::Outcome => {
+                self.writing.outcome = false;
+                self.shared.recorder.borrow_mut().write_done(write, result)
+            }
+            Log::Internal => {
+                self.writing.internal = false;
+                self.shared.internal.borrow_mut().write_done(write, result)?;
+                self.shared.internal_written.notify_waiters();
+                Ok(())
+            }
+            Log::Retry => Ok(()),
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        if self.writing.outcome || self.shared.recorder.borrow().is_durable() {
+            return TICK;
+        }
+        let since = self.writing.outcome_at.map_or(COMMIT_INTERVAL, |at| at.elapsed());
+        COMMIT_INTERVAL.saturating_sub(since).max(Duration::from_millis(1))
+    }
+
+    /// Asked to stop, and no dialog is under way.
+    fn is_stopped(&self) -> bool {
+        let destinations = self.shared.destinations.borrow();
+        self.shared.stopping.get()
+            && destinations.values().all(|destination| destination.workers.get() == 0)
+            && self.shared.telling.get() == 0
+    }
+
+    /// Writes down everything that is known, and closes the logs.
+    async fn finish(mut self) -> Result<(), Poisoned> {
+        self.shared.recorder.borrow_mut().tick(&self.shared.ledger.borrow(), now_us());
+        self.shared.recorder.borrow_mut().close();
+        self.shared.internal.borrow_mut().close();
+        let deadline = Instant::now() + STOP_DEADLINE;
+        loop {
+            self.writing.outcome_at = None;
+            self.write();
+            let idle = self.shared.recorder.borrow().is_idle() && self.shared.internal.borrow().is_idle();
+            if idle || Instant::now() > deadline {
+                return Ok(());
+            }
+            if let Ok(Some(written)) = tokio::time::timeout(TICK, self.written.recv()).await {
+                self.write_done(written)?;
+            }
+        }
+    }
+}
+
+fn recipients(message: &inrush_log::Message) -> u32 {
+    let count = message.envelope().map_or(0, |envelope| envelope.recipients().count());
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// Delivers what waits at a destination, until nothing does.
+async fn work(shared: Rc<Shared>, destination: Rc<Destination>) {
+    while !shared.stopping.get() && !destination.is_down() {
+        let job = match destination.next() {
+            Next::Job(job) => *job,
+            Next::Nothing => break,
+            Next::Entry(slot) => match shared.fetch(slot).await {
+                Some(job) => job,
+                None => continue,
+            },
+        };
+        match &shared.routing.route(destination.target.route).kind {
+            RouteKind::Smtp(hops) => hop::deliver(&shared, &destination, hops, false, job).await,
+            RouteKind::Lmtp(hops) => hop::deliver(&shared, &destination, hops, true, job).await,
+            RouteKind::Maildir(route) => local::deliver(&shared, &destination, route, job).await,
+            RouteKind::Hold => shared.hold(job, &destination.name),
+        }
+    }
+    destination.workers.set(destination.workers.get() - 1);
+    if destination.has_failed() {
+        shared.put_off_queue(&destination);
+    }
+    shared.attention.notify_one();
+}

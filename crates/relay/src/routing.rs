@@ -1,0 +1,104 @@
+//! Which way a recipient's mail goes.
+
+use std::collections::HashMap;
+
+use inrush_proto::normalise_domain;
+
+use crate::settings::{RelaySettings, Route};
+
+/// Where to: a route, and the domain where the route goes by it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Target {
+    /// Index of the route.
+    pub(crate) route: usize,
+    /// In lower case, with A-labels.
+    pub(crate) domain: Option<Box<str>>,
+}
+
+/// The table of routes.
+#[derive(Debug)]
+pub(crate) struct Routing {
+    routes: Vec<Route>,
+    domains: HashMap<Box<str>, usize>,
+    every: Option<usize>,
+    submission: Option<usize>,
+    /// For `postmaster` without a domain.
+    first: Option<usize>,
+}
+
+impl Routing {
+    pub(crate) fn new(settings: &RelaySettings) -> Self {
+        let domains = settings.domains.iter().filter(|(name, _)| name != "*");
+        Self {
+            routes: settings.routes.clone(),
+            domains: domains.map(|(name, route)| (name.clone().into_boxed_str(), *route)).collect(),
+            every: settings.domains.iter().find(|(name, _)| name == "*").map(|(_, route)| *route),
+            submission: settings.submission,
+            first: settings.domains.first().map(|(_, route)| *route),
+        }
+    }
+
+    pub(crate) fn route(&self, index: usize) -> &Route {
+        &self.routes[index]
+    }
+
+    pub(crate) fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    /// Index of the route with this name.
+    pub(crate) fn named(&self, name: &str) -> Option<usize> {
+        self.routes.iter().position(|route| route.name == name)
+    }
+
+    /// The way to the recipient `path`; `None` when no route takes it.
+    pub(crate) fn find(&self, path: &[u8]) -> Option<Target> {
+        let path = std::str::from_utf8(path).ok()?;
+        // The local part may hold an `@` between quotes, the domain cannot.
+        let Some((_, domain)) = path.rsplit_once('@') else {
+            // RFC 5321 §4.5.1: postmaster without a domain is ours, whatever that is.
+            return self.every.or(self.first).map(|route| Target { route, domain: None });
+        };
+        let mut name = String::with_capacity(domain.len());
+        normalise_domain(domain, &mut name);
+        let route = self.domains.get(name.as_str()).copied().or(self.every).or(self.submission)?;
+        Some(self.target(route, name))
+    }
+
+    /// The way to a recipient by a route that was chosen for it.
+    pub(crate) fn by(&self, route: usize, path: &[u8]) -> Target {
+        let path = String::from_utf8_lossy(path);
+        let mut name = String::new();
+        if let Some((_, domain)) = path.rsplit_once('@') {
+            normalise_domain(domain, &mut name);
+        }
+        self.target(route, name)
+    }
+
+    fn target(&self, route: usize, domain: String) -> Target {
+        let by_domain = self.routes[route].kind.goes_by_domain();
+        Target { route, domain: by_domain.then(|| domain.into_boxed_str()) }
+    }
+
+    /// The name that the outcome log keeps: the route's, and behind a colon the domain where the route goes by it.
+    pub(crate) fn name(&self, target: &Target) -> Vec<u8> {
+        let mut name = self.routes[target.route].name.clone().into_bytes();
+        if let Some(domain) = &target.domain {
+            name.push(b':');
+            name.extend_from_slice(domain.as_bytes());
+        }
+        name
+    }
+
+    /// The way that has this name; `None` when its route is there no more.
+    pub(crate) fn parse(&self, name: &[u8]) -> Option<Target> {
+        let name = std::str::from_utf8(name).ok()?;
+        let (route, domain) = match name.split_once(':') {
+            Some((route, domain)) => (route, Some(domain)),
+            None => (name, None),
+        };
+        let route = self.named(route)?;
+        let by_domain = self.routes[route].kind.goes_by_domain();
+        (by_domain == domain.is_some()).then(|| Target { route, domain: domain.map(Into::into) })
+    }
+}
