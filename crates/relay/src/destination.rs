@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use inrush_log::Message;
-use inrush_queue::{Place, Slot};
+use inrush_queue::{Place, QueueSettings, Slot};
 use tokio::sync::Notify;
 
 use crate::failure::Verdict;
@@ -23,9 +23,9 @@ use crate::routing::Target;
 
 /// Connections to a destination of which nothing is known.
 const LIMIT_AT_FIRST: f64 = 4.0;
-/// The first pause after a failure to connect; doubled with each further one.
+/// The first pause after a failure to connect, where that of single messages is not shorter; doubled with each further failure.
 const DOWN_FIRST: Duration = Duration::from_secs(15);
-/// The longest.
+/// The longest, in the same way.
 const DOWN_MAX: Duration = Duration::from_mins(10);
 
 /// Recipients of a message to be tried.
@@ -72,6 +72,7 @@ pub(crate) struct Destination {
     limit: Cell<f64>,
     limit_max: f64,
     failures: Cell<u32>,
+    pauses: (Duration, Duration),
     down_until: Cell<Option<Instant>>,
     /// Why it is down.
     pub(crate) trouble: RefCell<Option<Verdict>>,
@@ -81,7 +82,7 @@ pub(crate) struct Destination {
 }
 
 impl Destination {
-    pub(crate) fn new(target: Target, name: Vec<u8>, connections_max: u32) -> Self {
+    pub(crate) fn new(target: Target, name: Vec<u8>, connections_max: u32, queue: &QueueSettings) -> Self {
         let limit_max = f64::from(connections_max.max(1));
         Self {
             target,
@@ -94,6 +95,7 @@ impl Destination {
             limit: Cell::new(LIMIT_AT_FIRST.min(limit_max)),
             limit_max,
             failures: Cell::new(0),
+            pauses: (DOWN_FIRST.min(queue.retry_first), DOWN_MAX.min(queue.retry_max)),
             down_until: Cell::new(None),
             trouble: RefCell::new(None),
             work: Notify::new(),
@@ -186,7 +188,8 @@ impl Destination {
         }
         let failures = self.failures.get();
         self.failures.set(failures.saturating_add(1));
-        let pause = DOWN_FIRST.saturating_mul(1 << failures.min(10)).min(DOWN_MAX);
+        let (first, max) = self.pauses;
+        let pause = first.saturating_mul(1 << failures.min(10)).min(max);
         // A quarter up or down, as for single messages.
         let spread = pause.mul_f64((random % 1000) as f64 / 2000.0);
         self.down_until.set(Some(Instant::now() + pause - pause / 4 + spread));

@@ -37,6 +37,8 @@ const FLIGHTS_MAX: usize = 2;
 /// A body of so many octets goes out in pieces instead of behind its commands.
 const DIRECT_OCTETS: usize = 64 << 10;
 const RECEIVE_OCTETS: usize = 4096;
+/// How long the reply to QUIT is waited for.
+const QUIT_PATIENCE: Duration = Duration::from_secs(2);
 
 trait Stream: AsyncRead + AsyncWrite + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
@@ -83,6 +85,8 @@ struct Connection<'a> {
     greeted: bool,
     /// The reply to DATA is due.
     awaits_data: bool,
+    /// A message has got its verdict.
+    was_of_use: bool,
 }
 
 /// Delivers `first` and what else waits at the destination, over one connection.
@@ -114,10 +118,15 @@ pub(crate) async fn deliver(
         match connection.open(in_the_clear).await {
             Ok(()) => {
                 destination.succeeded();
-                let _established = destination.establish();
+                let established = destination.establish();
                 shared.connections.set(shared.connections.get() + 1);
-                connection.run(first).await;
+                let lost = connection.run(first).await;
                 shared.connections.set(shared.connections.get() - 1);
+                drop(established);
+                // One that was of use before it was lost says nothing about the next one.
+                if let Some(verdict) = lost.filter(|_| !connection.was_of_use) {
+                    destination.failed(&verdict, shared.random());
+                }
                 return;
             }
             // RFC 7435: better in the clear than not at all, where TLS is not demanded. Once more to the same host.
@@ -203,6 +212,7 @@ impl<'a> Connection<'a> {
             begun: 0,
             greeted: false,
             awaits_data: false,
+            was_of_use: false,
         }
     }
 
@@ -311,8 +321,8 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// Message after message, until there is none or the connection ends.
-    async fn run(&mut self, first: Job) {
+    /// Message after message, until there is none or the connection ends; why it was lost, if it was.
+    async fn run(&mut self, first: Job) -> Option<Verdict> {
         let result = self.converse(first).await;
         let verdict = match result {
             Ok(()) | Err(Lost::Closed) => None,
@@ -330,16 +340,13 @@ impl<'a> Connection<'a> {
             });
             self.land(flight, Some(&verdict));
         }
-        if let Some(verdict) = verdict {
-            self.destination.failed(&verdict, self.shared.random());
-        }
+        verdict
     }
 
     async fn converse(&mut self, first: Job) -> Result<(), Lost> {
         let mut next = Some(first);
         loop {
             self.fill(&mut next).await?;
-            self.flush().await?;
             if self.flights.is_empty() {
                 match next.take() {
                     Some(job) => self.destination.push_front(job),
@@ -451,17 +458,15 @@ impl<'a> Connection<'a> {
         self.session.quit();
         self.write_steps().await?;
         self.flush().await?;
-        // Nothing depends on the reply: whoever waits for it only holds a connection.
-        let _ = timeout(Duration::from_secs(2), self.stream.shutdown()).await;
+        // RFC 5321 §4.1.1.10: the reply is waited for, but nothing depends on it.
+        let _ = timeout(QUIT_PATIENCE, self.stream.read_buf(&mut self.input)).await;
+        let _ = timeout(QUIT_PATIENCE, self.stream.shutdown()).await;
         Err(Lost::Closed)
     }
 
     async fn write_steps(&mut self) -> Result<(), Lost> {
         while let Some(step) = self.session.take_step() {
             self.write_step(step).await?;
-        }
-        if !self.session.is_ready() {
-            self.flush().await?;
         }
         Ok(())
     }
@@ -645,6 +650,8 @@ impl<'a> Connection<'a> {
     }
 
     async fn receive(&mut self, limit: Duration) -> Result<(), Lost> {
+        // Whoever waits for a reply has sent what it answers.
+        self.flush().await?;
         self.input.reserve(RECEIVE_OCTETS);
         match timeout(limit, self.stream.read_buf(&mut self.input)).await {
             Ok(Ok(0)) => Err(self.lost(&io::ErrorKind::UnexpectedEof.into())),
@@ -726,8 +733,9 @@ impl<'a> Connection<'a> {
         let flight = &mut self.flights[at];
         let refused = verdict.severity != Severity::Completed && verdict.severity != Severity::Intermediate;
         match command {
+            // Behind a refused MAIL the recipients are refused for that alone.
             Command::Recipient(index) if refused => {
-                if let Some(of) = flight.verdicts.get_mut(index as usize) {
+                if let Some(of @ None) = flight.verdicts.get_mut(index as usize) {
                     *of = Some(verdict);
                 }
             }
@@ -741,6 +749,7 @@ impl<'a> Connection<'a> {
             _ => {}
         }
         if end && let Some(flight) = self.flights.remove(at) {
+            self.was_of_use = true;
             self.land(flight, None);
         }
     }

@@ -47,6 +47,8 @@ impl Shared {
         let now = now_us();
         let accepted_at = job.message.header.accepted_at_us / 1_000_000;
         let expired = self.ledger.borrow().is_expired(accepted_at, now / 1_000_000);
+        // One for all: recipients that are put off together are tried together.
+        let random = self.random();
         let settled: Vec<_> = verdicts
             .into_iter()
             .map(|(recipient, verdict)| {
@@ -56,7 +58,7 @@ impl Shared {
                     Severity::Permanent => (Status::Bounced, 0),
                     Severity::Transient if expired => (Status::Expired, 0),
                     Severity::Transient => {
-                        let pause = self.queue.pause(attempts, self.random());
+                        let pause = self.queue.pause(attempts, random);
                         let pause = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
                         (Status::Deferred, now.saturating_add(pause))
                     }

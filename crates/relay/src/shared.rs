@@ -140,7 +140,7 @@ impl Shared {
             RouteKind::Hold => 1,
         };
         let name = self.routing.name(&target);
-        let destination = Rc::new(Destination::new(target.clone(), name, connections_max));
+        let destination = Rc::new(Destination::new(target.clone(), name, connections_max, &self.queue));
         self.destinations.borrow_mut().insert(target, Rc::clone(&destination));
         destination
     }

@@ -26,7 +26,7 @@ pub(super) fn list(items: &[Value]) -> io::Result<()> {
         line(&format!(
             "{}{mark} {:>8}  {accepted:<20}  {}",
             text(&item["id"]),
-            item["octets"],
+            item["octets"].to_string(),
             sender.unwrap_or_else(|| "MAILER-DAEMON".to_owned()),
         ))?;
         let reason = text(&item["reason"]);

@@ -20,11 +20,12 @@ use std::thread::Thread;
 
 use crate::batch::Batch;
 use crate::buffer::Pool;
-use crate::envelope::{ChunkRef, EnvelopeRef, encode, envelope_octets_max};
+use crate::envelope::{ChunkRef, EnvelopeRef, encode, envelope_octets_max, relocated};
 use crate::error::{AppendError, NoSpace, Poisoned};
 use crate::fresh::{FreshReceiver, FreshSender};
 use crate::layout::{BLOCK, CHUNK_OCTETS_MAX, RECORD_OCTETS_MAX};
 use crate::open_chunks::OpenChunks;
+use crate::reader::Message;
 use crate::record::{RECORD_HEADER_OCTETS, RecordFlags, RecordHeader, RecordKind, record_octets};
 use crate::retention::SealedSegment;
 use crate::segment::{LogIdentity, NO_CHUNKS, SealReason, SegmentHeader, SegmentSummary};
@@ -152,7 +153,7 @@ impl<S: Storage> Appender<S> {
         let whole = record_octets(envelope_max, body_octets_max);
         if whole <= RECORD_OCTETS_MAX {
             let sizes = Sizes { envelope_max, body_max: body_octets_max };
-            return self.append_record(envelope, None, body, sizes, accepted_at_us, None);
+            return self.append_record(envelope, None, body, sizes, accepted_at_us);
         }
         let alone = record_octets(envelope_max, 0);
         if alone > RECORD_OCTETS_MAX || body_octets_max > CHUNK_OCTETS_MAX {
@@ -160,33 +161,51 @@ impl<S: Storage> Appender<S> {
         }
         let chunk = self.append_chunk(body, body_octets_max, accepted_at_us)?;
         let sizes = Sizes { envelope_max, body_max: 0 };
-        let appended =
-            self.append_record(envelope, Some(chunk), std::iter::empty(), sizes, accepted_at_us, None);
+        let appended = self.append_record(envelope, Some(chunk), std::iter::empty(), sizes, accepted_at_us);
         if appended.is_err() {
             self.abandon_chunks(&[chunk]);
         }
         appended
     }
 
-    /// Copies a message that another log has taken before, under the id that it has there. `body` is what its record held itself; the chunks of
-    /// the envelope are in this log.
+    /// Copies a message that another log has taken before, under the id that it has there: envelope and own body as they stood in its record. `chunks`
+    /// are the parts of its body that are in this log now, as [`append_chunk`](Self::append_chunk) gave them, in the order of the envelope.
     ///
     /// # Errors
     /// The message was not taken; see [`AppendError`].
-    pub fn append_copy(
-        &mut self,
-        id: MessageId,
-        envelope: &EnvelopeRef<'_>,
-        body: &[u8],
-        accepted_at_us: u64,
-    ) -> Result<Appended, AppendError> {
+    pub fn append_copy(&mut self, message: &Message, chunks: &[ChunkRef]) -> Result<Appended, AppendError> {
         self.admission()?;
-        let sizes = Sizes { envelope_max: envelope_octets_max(envelope), body_max: body.len() };
-        let octets = record_octets(sizes.envelope_max, sizes.body_max);
-        if octets > RECORD_OCTETS_MAX {
+        let (envelope, body) = message.content();
+        let octets = record_octets(envelope.len(), body.len());
+        let Some(envelope) = relocated(message.header.envelope_version, envelope, chunks) else {
             return Err(self.count(AppendError::TooLarge { octets }));
+        };
+        self.make_room(octets)?;
+        let durable = self.durable;
+        let Some(batch) = self.open.as_mut() else { return Err(AppendError::BatchFull) };
+        let lsn = batch.lsn();
+        batch.room()[..envelope.len()].copy_from_slice(&envelope);
+        let (body_octets, body_crc) =
+            batch.body(envelope.len(), std::iter::once(body), body.len()).ok_or(AppendError::BodyTooLong)?;
+        let (envelope_octets, envelope_crc) = batch.envelope(envelope.len());
+        if let Some(lowest) = chunks.iter().map(ChunkRef::lsn).min() {
+            batch.note_chunks(lowest);
         }
-        self.append_record(envelope, None, std::iter::once(body), sizes, accepted_at_us, Some(id))
+        batch.commit(RecordHeader {
+            lsn,
+            durable,
+            envelope_octets,
+            body_octets,
+            envelope_crc,
+            body_crc,
+            flags: message.header.flags.with(RecordFlags::RETRY_COPY),
+            ..message.header
+        });
+        let gate = batch.lsn();
+        self.close_chunks(chunks);
+        self.stats.messages += 1;
+        self.stats.body_octets += u64::from(body_octets);
+        Ok(Appended { lsn, gate, id: message.id })
     }
 
     /// Copies a record about a message, [`RecordKind::Outcome`] or [`RecordKind::Checkpoint`], into the open batch; `version` is that of its content. Taken
@@ -536,15 +555,13 @@ impl<S: Storage> Appender<S> {
         body: impl Iterator<Item = &'a [u8]>,
         sizes: Sizes,
         accepted_at_us: u64,
-        copy_of: Option<MessageId>,
     ) -> Result<Appended, AppendError> {
         let total = record_octets(sizes.envelope_max, sizes.body_max);
         self.make_room(total)?;
         let durable = self.durable;
         let Some(batch) = self.open.as_mut() else { return Err(AppendError::BatchFull) };
         let lsn = batch.lsn();
-        let own = MessageId { node: self.identity.node, log: self.identity.log, lsn };
-        let id = copy_of.unwrap_or(own);
+        let id = MessageId { node: self.identity.node, log: self.identity.log, lsn };
         let envelope_octets =
             encode(envelope, last, batch.room()).ok_or(AppendError::TooLarge { octets: total })?;
         let (body_octets, body_crc) =
@@ -556,7 +573,7 @@ impl<S: Storage> Appender<S> {
         }
         batch.commit(RecordHeader {
             kind: RecordKind::Message,
-            flags: flags(envelope, chunked, copy_of.is_some()),
+            flags: flags(envelope, chunked),
             envelope_version: ENVELOPE_VERSION,
             lsn,
             message_id: id.packed(),
@@ -642,13 +659,12 @@ struct Sizes {
     body_max: usize,
 }
 
-fn flags(envelope: &EnvelopeRef<'_>, chunked: bool, copy: bool) -> RecordFlags {
+fn flags(envelope: &EnvelopeRef<'_>, chunked: bool) -> RecordFlags {
     let bits = [
         (envelope.findings.dot_lines > 0, RecordFlags::DOT_LINES),
         (envelope.findings.eight_bit, RecordFlags::EIGHT_BIT),
         (envelope.smtputf8, RecordFlags::SMTPUTF8),
         (chunked, RecordFlags::CHUNKED),
-        (copy, RecordFlags::RETRY_COPY),
     ];
     bits.into_iter()
         .fold(RecordFlags::default(), |flags, (set, bit)| if set { flags.with(bit) } else { flags })

@@ -7,6 +7,7 @@ mod read;
 mod trace;
 mod v1;
 
+pub(crate) use read::relocated;
 pub use read::{
     Attributes, Chunks, Envelope, EnvelopeAttribute, EnvelopeError, EnvelopeRecipient, Recipients,
 };

@@ -26,6 +26,27 @@ pub enum EnvelopeError {
     Unaligned,
 }
 
+/// A stored envelope whose chunks have come to other places, with nothing else changed; `None` when it cannot be read or has another number of
+/// chunks, or others.
+pub(crate) fn relocated(version: u16, octets: &[u8], chunks: &[ChunkRef]) -> Option<Vec<u8>> {
+    let envelope = Envelope::read(version, octets).ok()?;
+    let listed = envelope.root.chunks.as_slice();
+    let same = |(listed, moved): (&ArchivedChunkRef, &ChunkRef)| {
+        (listed.octets.to_native(), listed.crc.to_native()) == (moved.octets, moved.crc)
+    };
+    if listed.len() != chunks.len() || !listed.iter().zip(chunks).all(same) {
+        return None;
+    }
+    let mut copy = octets.to_vec();
+    let begin = listed.as_ptr().addr().checked_sub(octets.as_ptr().addr()).filter(|_| !listed.is_empty());
+    for (index, chunk) in chunks.iter().enumerate() {
+        // The position is the first field of a chunk.
+        let at = begin? + index * size_of::<ArchivedChunkRef>();
+        copy.get_mut(at..at + 8)?.copy_from_slice(&chunk.lsn.to_le_bytes());
+    }
+    Some(copy)
+}
+
 /// A stored envelope whose structure and spans have been checked.
 #[derive(Clone, Copy)]
 pub struct Envelope<'a> {

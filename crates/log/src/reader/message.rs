@@ -93,6 +93,11 @@ impl Message {
         self.header.split(&self.content).map_or(&[], |(_, body)| body)
     }
 
+    /// Envelope and own body as stored.
+    pub(crate) fn content(&self) -> (&[u8], &[u8]) {
+        self.header.split(&self.content).unwrap_or_default()
+    }
+
     /// Octets of the whole body.
     ///
     /// # Errors
