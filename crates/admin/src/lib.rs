@@ -5,6 +5,7 @@
 //! GET /healthz         200: the process lives
 //! GET /readyz          200, or 503 with the reasons, one a line
 //! GET /api/v1/status   JSON: what a person wants to know
+//! GET /api/v1/queue…   JSON: what waits for delivery; POST changes it
 //! ```
 //! [`Server`] runs on a thread of its own with its own runtime, away from the cores; it only reads their cells. Each connection carries
 //! one request and has a deadline, so that a slow client costs one of [`AdminSettings::connections_max`] places for a bounded time.
@@ -14,12 +15,14 @@
 #![forbid(unsafe_code)]
 
 mod negotiate;
+mod queue;
 mod readiness;
 mod routes;
 mod server;
 mod settings;
 mod status;
 
+pub use queue::{Answer, QueueApi};
 pub use readiness::Readiness;
 pub use server::{Bound, Server, StartError};
 pub use settings::{AdminSettings, Token};

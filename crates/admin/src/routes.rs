@@ -10,21 +10,25 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode};
 use inrush_metrics::Metrics;
 
-use crate::{Readiness, Token, negotiate, status};
+use crate::{Answer, QueueApi, Readiness, Token, negotiate, status};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
+/// A header field that a form of a strange page cannot send: a browser on this machine is not made to change the queue.
+const OURS: HeaderName = HeaderName::from_static("x-inrush");
+
 /// What the routes read.
-#[derive(Debug)]
 pub(crate) struct State {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) readiness: Readiness,
     pub(crate) token: Option<Token>,
+    /// `None` without a relay.
+    pub(crate) queue: Option<Arc<dyn QueueApi>>,
 }
 
 impl State {
     /// Answers one request; its body is not read.
-    pub(crate) fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+    pub(crate) async fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         let path = request.uri().path();
         let open = matches!(path, "/healthz" | "/readyz");
         if !open && !self.allows(request) {
@@ -32,12 +36,15 @@ impl State {
             // RFC 9110 §11.6.1, RFC 6750 §3.
             return with(refusal, WWW_AUTHENTICATE, "Bearer");
         }
+        if let Some(path) = path.strip_prefix("/api/v1/").filter(|path| is_of_queue(path)) {
+            return self.queue(request, path).await;
+        }
         let known = open || matches!(path, "/metrics" | "/api/v1/status");
         if !known {
             return respond(
                 StatusCode::NOT_FOUND,
                 TEXT,
-                "there is nothing here: /metrics, /healthz, /readyz, /api/v1/status\n",
+                "there is nothing here: /metrics, /healthz, /readyz, /api/v1/status, /api/v1/queue\n",
             );
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -57,6 +64,26 @@ impl State {
                 respond(StatusCode::OK, "application/json", document)
             }
         }
+    }
+
+    /// A question to the queue, or a change of it.
+    async fn queue<B>(&self, request: &Request<B>, path: &str) -> Response<Full<Bytes>> {
+        let changes = match *request.method() {
+            Method::GET | Method::HEAD => false,
+            Method::POST => true,
+            _ => {
+                let refusal = respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET, HEAD and POST\n");
+                return with(refusal, ALLOW, "GET, HEAD, POST");
+            }
+        };
+        let answer = if changes && !request.headers().contains_key(OURS) {
+            Answer::refused(StatusCode::FORBIDDEN, "a change needs the header field X-Inrush")
+        } else if let Some(queue) = &self.queue {
+            queue.answer(changes, path, request.uri().query().unwrap_or_default()).await
+        } else {
+            Answer::refused(StatusCode::NOT_FOUND, "there is no queue: no route is set")
+        };
+        respond(answer.status, "application/json", format!("{:#}\n", answer.body))
     }
 
     fn allows<B>(&self, request: &Request<B>) -> bool {
@@ -80,6 +107,10 @@ impl State {
         let format = negotiate::format(&accept.collect::<Vec<_>>().join(","));
         respond(StatusCode::OK, format.content_type(), self.metrics.render(format))
     }
+}
+
+fn is_of_queue(path: &str) -> bool {
+    path == "queue" || path.starts_with("queue/") || path == "replay"
 }
 
 fn respond(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 
 use crate::routes::State;
-use crate::{AdminSettings, Readiness};
+use crate::{AdminSettings, QueueApi, Readiness};
 
 /// The least buffer that hyper works with.
 const REQUEST_OCTETS_LEAST: usize = 8 << 10;
@@ -84,13 +84,18 @@ impl Bound {
     ///
     /// # Errors
     /// The thread or its runtime cannot be made.
-    pub fn serve(self, metrics: Arc<Metrics>, readiness: impl Into<Readiness>) -> Result<Server, StartError> {
+    pub fn serve(
+        self,
+        metrics: Arc<Metrics>,
+        readiness: impl Into<Readiness>,
+        queue: Option<Arc<dyn QueueApi>>,
+    ) -> Result<Server, StartError> {
         let Self { settings, listener, address } = self;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
         let (stop, stopped) = oneshot::channel();
         let AdminSettings { token, connections_max, request_octets_max, request_timeout, .. } = settings;
-        let state = Arc::new(State { metrics, readiness: readiness.into(), token });
+        let state = Arc::new(State { metrics, readiness: readiness.into(), token, queue });
         let service = Service { state, request_octets_max, request_timeout, connections_max };
         let thread = thread::Builder::new()
             .name("inrush-admin".to_owned())
@@ -110,7 +115,7 @@ impl Server {
         metrics: Arc<Metrics>,
         readiness: impl Into<Readiness>,
     ) -> Result<Self, StartError> {
-        Bound::bind(settings)?.serve(metrics, readiness)
+        Bound::bind(settings)?.serve(metrics, readiness, None)
     }
 
     /// The address that is listened on, with the port that the kernel chose.
@@ -185,8 +190,8 @@ impl Service {
     fn connection(&self, stream: TcpStream) -> impl Future<Output = ()> + Send + 'static {
         let state = Arc::clone(&self.state);
         let service = service_fn(move |request| {
-            let response = state.answer(&request);
-            async move { Ok::<_, Infallible>(response) }
+            let state = Arc::clone(&state);
+            async move { Ok::<_, Infallible>(state.answer(&request).await) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

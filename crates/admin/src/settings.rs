@@ -27,6 +27,12 @@ impl Token {
         Ok(Self(token.to_owned()))
     }
 
+    /// The token itself, for whoever sends it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
     /// Compares without telling by time how many octets agree.
     #[must_use]
     pub fn matches(&self, sent: &str) -> bool {

@@ -7,6 +7,7 @@ use inrush_log::{ConsumerKind, MessageId};
 
 use crate::log::filter::Sender;
 use crate::log::time::Since;
+use crate::queue::Age;
 
 /// SMTP ingress gateway: takes mail in on every core and makes it durable before it says 250.
 #[derive(Debug, Parser)]
@@ -28,6 +29,9 @@ pub(crate) enum Command {
     /// Look into the log of accepted mail, of a running or a stopped gateway
     #[command(subcommand)]
     Log(Box<LogCommand>),
+    /// See and steer what waits for delivery
+    #[command(subcommand)]
+    Queue(Box<QueueCommand>),
     /// Change the file of those who may submit mail
     #[command(subcommand)]
     User(UserCommand),
@@ -51,6 +55,9 @@ impl Command {
                 )
             }
             Self::User(command) => matches!(command, UserCommand::List { .. }),
+            Self::Queue(command) => {
+                matches!(**command, QueueCommand::List { .. } | QueueCommand::Show { .. })
+            }
             Self::Serve(_) | Self::Check(_) => false,
         }
     }
@@ -73,6 +80,90 @@ pub(crate) enum ConfigCommand {
         #[arg(long, conflicts_with = "config")]
         defaults: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum QueueCommand {
+    /// What waits, as mailq has it: id, octets, when it was accepted, sender, why it waits, recipients
+    List {
+        #[command(flatten)]
+        target: QueueTarget,
+        #[command(flatten)]
+        filter: QueueFilter,
+        /// So many messages at most
+        #[arg(long, value_name = "N", default_value_t = inrush_relay::LIMIT)]
+        limit: usize,
+        /// One JSON object for each group of recipients that waits together
+        #[arg(long)]
+        json: bool,
+    },
+    /// The whole life of a message: how it came in, every attempt with the remote reply, what became of each recipient
+    Show {
+        #[command(flatten)]
+        target: QueueTarget,
+        /// Id of the message, as the 250 has named it
+        id: MessageId,
+        /// As one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Try messages now, and the hosts that could not be reached
+    Flush(QueueChange),
+    /// Keep messages back until they are released
+    Hold(QueueChange),
+    /// Try messages that are held
+    Release(QueueChange),
+    /// Return messages to their senders
+    Bounce(QueueChange),
+    /// Take messages out of the queue without a word to anybody
+    Delete(QueueChange),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct QueueChange {
+    #[command(flatten)]
+    pub(crate) target: QueueTarget,
+    #[command(flatten)]
+    pub(crate) filter: QueueFilter,
+    /// Everything in the queue is meant
+    #[arg(long, conflicts_with_all = ["ids", "domain", "route", "sender", "older_than"])]
+    pub(crate) all: bool,
+    /// Do not ask before messages are returned or deleted
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// What was done as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which gateway, or which data directory.
+#[derive(Args, Debug)]
+pub(crate) struct QueueTarget {
+    /// Config file of the gateway: says where its admin server is, and its token
+    #[arg(short, long, value_name = "FILE", env = "INRUSH_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Data directory of a stopped gateway, to be read only
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+#[derive(Args, Debug, Default)]
+pub(crate) struct QueueFilter {
+    /// Only these messages
+    #[arg(value_name = "ID")]
+    pub(crate) ids: Vec<MessageId>,
+    /// Only messages that wait for a recipient in this domain
+    #[arg(long, value_name = "DOMAIN")]
+    pub(crate) domain: Option<String>,
+    /// Only messages that wait for this route
+    #[arg(long, value_name = "NAME")]
+    pub(crate) route: Option<String>,
+    /// Only messages with this reverse-path: a@example.com, @example.com for everybody of a domain, or <>
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) sender: Option<Sender>,
+    /// Only messages accepted so long ago or longer (90s, 2h, 3d)
+    #[arg(long, value_name = "AGE")]
+    pub(crate) older_than: Option<Age>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -187,6 +278,25 @@ pub(crate) enum LogCommand {
         filter: Filter,
         #[command(flatten)]
         cursor: CursorOptions,
+    },
+    /// Deliver messages once more that are still in the log, by a route of the running gateway
+    ///
+    /// Delivered mail stays in the log for [queue] keep_delivered. What is under way or waits already is left alone.
+    Replay {
+        /// Config file of the gateway: says where its admin server is, and its token
+        #[arg(short, long, value_name = "FILE", env = "INRUSH_CONFIG")]
+        config: Option<PathBuf>,
+        /// Route to take
+        #[arg(long, value_name = "NAME")]
+        route: String,
+        #[command(flatten)]
+        filter: Filter,
+        /// Do not ask before
+        #[arg(long)]
+        yes: bool,
+        /// What was done as one JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// Read everything, check every checksum, and name what does not hold or was put aside
     ///

@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod log;
 mod output;
+mod queue;
 mod reload;
 mod serve;
 mod user;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => config::check(&arguments),
         Command::Config(command) => config::run(&command),
         Command::Log(command) => log::run(&command),
+        Command::Queue(command) => queue::run(&command),
         Command::User(command) => user::run(&command),
         Command::Version { json } => output::version(json),
     };

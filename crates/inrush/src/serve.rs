@@ -18,6 +18,7 @@ use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::ConfigFile;
+use crate::queue::QueueRoutes;
 use crate::reload::{Reload, Running};
 
 /// Environment variable with the levels of the log, by module where wanted: `info`, `warn,inrush_gateway=debug`.
@@ -122,7 +123,8 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
             return Err(error.into());
         }
     };
-    let admin = match admin.serve(gateway.metrics().clone(), gateway.accepting()) {
+    let queue = relay.as_ref().map(|relay| QueueRoutes::of(relay.api()));
+    let admin = match admin.serve(gateway.metrics().clone(), gateway.accepting(), queue) {
         Ok(admin) => admin,
         Err(error) => {
             gateway.stop();

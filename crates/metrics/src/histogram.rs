@@ -60,6 +60,11 @@ impl Distribution {
         self.cells[cell] += count;
     }
 
+    /// Adds a value in recorded units.
+    pub fn record(&mut self, value: u64) {
+        self.cells[cell_of(value)] += 1;
+    }
+
     /// Number of values.
     #[must_use]
     pub fn count(&self) -> u64 {

@@ -23,7 +23,7 @@ pub use docs::documentation;
 pub use histogram::{Distribution, HISTOGRAM_VALUE_MAX};
 pub use process::Process;
 pub use render::Format;
-pub use snapshot::{Consumer, Metrics, Names, ReplyName, Snapshot};
+pub use snapshot::{Consumer, Delivery, Metrics, Names, ReplyName, Snapshot};
 pub use table::{
     ConnectionRefusal, Counter, CounterKey, Engine, Family, Gauge, Histogram, Kind, Level, LogRefusal, Login,
     Metric, Phase, ProxyConnection, ProxyFailure, Resource, Retired, SessionEnd, Timeout, TlsFailure,

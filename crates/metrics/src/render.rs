@@ -17,7 +17,7 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::histogram::Distribution;
-use crate::snapshot::{Consumer, Metrics, Snapshot};
+use crate::snapshot::{Consumer, Delivery, Metrics, Snapshot};
 use crate::table::{
     ConnectionRefusal, Counter, Family, Gauge, Histogram, Kind, LogRefusal, Login, Metric, Phase,
     ProxyConnection, ProxyFailure, Resource, Retired, SessionEnd, Timeout, TlsFailure, TlsVersion, rows,
@@ -98,6 +98,9 @@ impl Collector for Exposition {
         out.pressure(&snapshot)?;
         out.histograms(&snapshot)?;
         out.consumers(&snapshot.consumers())?;
+        if let Some(delivery) = snapshot.delivery() {
+            out.delivery(&delivery)?;
+        }
         out.process(&snapshot)
     }
 }
@@ -156,6 +159,25 @@ impl Out<'_> {
             damaged.encode_family(&labels(consumer))?.encode_gauge(&u64::from(consumer.damaged))?;
         }
         Ok(())
+    }
+
+    fn delivery(&mut self, delivery: &Delivery) -> Result<(), Error> {
+        let mut deliveries = self.family_of(rows::DELIVERIES)?;
+        for (route, status, count) in &delivery.deliveries {
+            let labels = [("route", route.as_str()), ("reason", *status)];
+            counter_value(&mut deliveries.encode_family(&labels)?, count)?;
+        }
+        self.counters(rows::REPORTS, delivery.reports.iter().copied())?;
+        let mut delays = self.family_of(rows::DELIVERY_DELAY)?;
+        bounded(&mut delays, DELAY_BOUNDS_MS, 1e3, &delivery.delays)?;
+        let mut entries = self.family_of(rows::QUEUE_ENTRIES)?;
+        for (reason, count) in [("deferred", delivery.deferred), ("hold", delivery.held)] {
+            entries.encode_family(&[("reason", reason)])?.encode_gauge(&count)?;
+        }
+        self.gauge(rows::UNDER_WAY, &delivery.under_way)?;
+        self.gauge(rows::RELAY_CONNECTIONS, &delivery.connections)?;
+        self.gauge(rows::DESTINATIONS_DOWN, &delivery.destinations_down)?;
+        self.gauge(rows::RELAY_MEMORY, &delivery.memory_bytes)
     }
 
     fn cells(&mut self, snapshot: &Snapshot<'_>) -> Result<(), Error> {
@@ -269,8 +291,35 @@ fn histogram_value(
     histogram: Histogram,
     distribution: &Distribution,
 ) -> Result<(), Error> {
-    let base = histogram.units_per_base() as f64;
-    let bounds = histogram.bounds();
+    bounded(encoder, histogram.bounds(), histogram.units_per_base() as f64, distribution)
+}
+
+/// Bounds of the delay of delivery: from what a neighbour takes to the lifetime of a message.
+const DELAY_BOUNDS_MS: &[u64] = &[
+    1,
+    5,
+    10,
+    50,
+    100,
+    500,
+    1_000,
+    5_000,
+    30_000,
+    60_000,
+    300_000,
+    1_800_000,
+    3_600_000,
+    14_400_000,
+    86_400_000,
+    432_000_000,
+];
+
+fn bounded(
+    encoder: &mut MetricEncoder<'_>,
+    bounds: &[u64],
+    base: f64,
+    distribution: &Distribution,
+) -> Result<(), Error> {
     let uppers = bounds.iter().map(|bound| *bound as f64 / base).chain([f64::INFINITY]);
     let buckets: Vec<(f64, u64)> = uppers.zip(distribution.buckets(bounds)).collect();
     let count = buckets.iter().map(|(_, count)| count).sum();

@@ -48,12 +48,37 @@ pub struct Consumer {
     pub damaged: bool,
 }
 
+/// Delivery, as last looked at. Counters are since the start.
+#[derive(Clone, Debug, Default)]
+pub struct Delivery {
+    /// Recipients, by route and by what they came to.
+    pub deliveries: Vec<(String, &'static str, u64)>,
+    /// Reports to senders, by what they say.
+    pub reports: Vec<(&'static str, u64)>,
+    /// From acceptance to delivery, in milliseconds.
+    pub delays: Distribution,
+    /// Groups of recipients that wait for another attempt.
+    pub deferred: u64,
+    /// Groups of recipients that wait for an operator.
+    pub held: u64,
+    /// Messages under way.
+    pub under_way: u64,
+    /// Connections to next hops.
+    pub connections: u64,
+    /// Destinations that cannot be connected to.
+    pub destinations_down: u64,
+    /// Octets of messages in memory.
+    pub memory_bytes: u64,
+}
+
 /// The metrics of the process: the cells of every core and the names of what they count.
 #[derive(Debug)]
 pub struct Metrics {
     names: Names,
     cores: Vec<Arc<CoreMetrics>>,
     consumers: Mutex<Vec<Consumer>>,
+    /// `None` without a relay.
+    delivery: Mutex<Option<Delivery>>,
     started: SystemTime,
 }
 
@@ -64,7 +89,13 @@ impl Metrics {
         let cells =
             || Arc::new(CoreMetrics::new(names.replies.len(), names.verbs.len(), names.listeners.len()));
         let cores = (0..cores).map(|_| cells()).collect();
-        Arc::new(Self { names, cores, consumers: Mutex::default(), started: SystemTime::now() })
+        Arc::new(Self {
+            names,
+            cores,
+            consumers: Mutex::default(),
+            delivery: Mutex::default(),
+            started: SystemTime::now(),
+        })
     }
 
     /// The cells of core `index`.
@@ -91,6 +122,11 @@ impl Metrics {
     /// Takes over how far the consumers of the logs are, once a second.
     pub fn set_consumers(&self, consumers: Vec<Consumer>) {
         *self.consumers.lock().unwrap_or_else(PoisonError::into_inner) = consumers;
+    }
+
+    /// Takes over how delivery goes, once a second.
+    pub fn set_delivery(&self, delivery: Delivery) {
+        *self.delivery.lock().unwrap_or_else(PoisonError::into_inner) = Some(delivery);
     }
 
     /// When the process started.
@@ -218,6 +254,12 @@ impl<'a> Snapshot<'a> {
     #[must_use]
     pub fn phase(&self, phase: Phase) -> hdrhistogram::Histogram<u64> {
         self.distribution(Histogram::Phase(phase)).to_hdr()
+    }
+
+    /// Delivery; `None` without a relay.
+    #[must_use]
+    pub fn delivery(&self) -> Option<Delivery> {
+        self.metrics.delivery.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The consumers of the logs.

@@ -562,6 +562,14 @@ pub(crate) mod rows {
         CONSUMER_OLDEST "inrush_log_consumer_oldest_timestamp_seconds" Gauge ["route", "shard"] "When the first message that a consumer has not consumed was accepted, in seconds since 1970; absent when there is none.";
         CONSUMER_LOST "inrush_log_consumer_lost_segments_total" Counter ["route", "shard"] "Segments that retention took before a best-effort consumer was past them.";
         CONSUMER_DAMAGED "inrush_log_consumer_damaged" Gauge ["route", "shard"] "1 when the cursor of a consumer cannot be read or stands behind the end of the log: it keeps every segment.";
+        DELIVERIES "inrush_deliveries_total" Counter ["route", "reason"] "Recipients that an attempt or a command has brought to an end or put off, by route: `reason` is `sent`, `bounced`, `expired`, `deleted`, `deferred` or `hold`.";
+        REPORTS "inrush_reports_total" Counter ["reason"] "Delivery status notifications made: `failed`, `delayed`, or `delivered` (relayed ones as well).";
+        DELIVERY_DELAY "inrush_delivery_delay_seconds" Histogram [] "From the acceptance of a message to its delivery to a recipient.";
+        QUEUE_ENTRIES "inrush_queue_entries" Gauge ["reason"] "Groups of recipients that wait in the queue: `deferred` or `hold`.";
+        UNDER_WAY "inrush_queue_messages_under_way" Gauge [] "Messages that were taken for a first attempt, whose recipients are not all accounted for.";
+        RELAY_CONNECTIONS "inrush_relay_connections" Gauge [] "Connections to next hops.";
+        DESTINATIONS_DOWN "inrush_relay_destinations_down" Gauge [] "Destinations that could not be connected to and are left alone for a while.";
+        RELAY_MEMORY "inrush_relay_memory_bytes" Gauge [] "Octets of messages in memory while they are delivered.";
         ENGINE "inrush_engine_info" Info ["core"] "Kernel interface of each core: `engine` is `io_uring` or `epoll`.";
         BUILD "inrush_build_info" Info [] "Version of the running program, in the label `version`.";
         CORES "inrush_cores" Gauge [] "Cores that take connections.";

@@ -208,6 +208,14 @@ impl Ledger {
         self.lanes.get(&log).map(|state| state.lane.open().collect()).unwrap_or_default()
     }
 
+    /// Messages that are under way: their places in the arrival logs.
+    pub fn under_way(&self) -> impl Iterator<Item = Place> + '_ {
+        self.lanes.iter().flat_map(|(log, state)| {
+            let place = |lsn| Place { kind: LogKind::Arrival, log: *log, lsn };
+            state.lane.open().map(place)
+        })
+    }
+
     /// Position in an arrival log from which on messages were not taken.
     #[must_use]
     pub fn taken(&self, log: u8) -> Lsn {

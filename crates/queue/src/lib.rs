@@ -14,6 +14,7 @@
 
 mod destinations;
 mod fold;
+mod history;
 mod keeper;
 mod lane;
 mod ledger;
@@ -25,6 +26,7 @@ mod stores;
 
 pub use destinations::DestinationId;
 pub use fold::{CHECKPOINT_CONSUMER, FoldError, Folded, HISTORY_CONSUMER, QUEUE_CONSUMER, fold};
+pub use history::history;
 pub use keeper::{Keeper, KeeperError};
 pub use ledger::{Counts, Due, Entry, EntryState, Ledger, RetryStock, Slot, message_id};
 pub use outcome::{

@@ -34,8 +34,6 @@ pub(crate) struct Job {
     pub(crate) place: Place,
     /// Indices in the envelope.
     pub(crate) recipients: Vec<u32>,
-    /// The entry of the ledger, for what was deferred before.
-    pub(crate) slot: Option<Slot>,
     /// Attempts before this one.
     pub(crate) attempts: u32,
     /// See [`inrush_queue::result_flag`].
@@ -169,11 +167,6 @@ impl Destination {
     /// Whether the last attempt to connect has failed and none has been made since.
     pub(crate) fn has_failed(&self) -> bool {
         self.down_until.get().is_some()
-    }
-
-    /// When a destination that is down is tried again, in case somebody waits.
-    pub(crate) fn probe_at(&self) -> Option<Instant> {
-        self.down_until.get().filter(|_| self.queued() + self.waiting() > 0)
     }
 
     /// A connection stands, or a message was delivered.

@@ -211,6 +211,7 @@ impl Engine {
 
     fn keep(&self) {
         let now = now_us();
+        self.shared.show();
         let mut recorder = self.shared.recorder.borrow_mut();
         let more = recorder.tick(&self.shared.ledger.borrow(), now);
         if more {

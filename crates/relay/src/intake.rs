@@ -139,13 +139,6 @@ impl Intake {
             }
         }
     }
-
-    /// Octets of log that wait to be taken.
-    pub(crate) fn backlog(&self, log: u8) -> u64 {
-        let lane = self.lanes.get(&log);
-        let lane = lane.and_then(|lane| Some((lane.store.as_ref()?.durable(), lane.position)));
-        lane.map_or(0, |(durable, position)| durable.get().saturating_sub(position.get()))
-    }
 }
 
 impl Lane {

@@ -12,6 +12,7 @@
 //! Standards: RFC 5321 §4.5.4 (retry), §5 (mail hosts), §6 (reliability), RFC 2033 (LMTP), RFC 3461 to 3464 (reports).
 #![forbid(unsafe_code)]
 
+mod api;
 mod commands;
 mod committer;
 mod connect;
@@ -26,6 +27,7 @@ mod hop;
 mod intake;
 mod local;
 pub mod maildir;
+mod query;
 mod reader;
 mod routing;
 pub mod settings;
@@ -33,6 +35,7 @@ mod settle;
 mod shared;
 mod telling;
 pub mod tls;
+mod view;
 
 use std::io;
 use std::rc::Rc;
@@ -43,6 +46,11 @@ use inrush_log::Poisoned;
 use inrush_metrics::Metrics;
 use inrush_queue::{FoldError, Keeper, KeeperError, QueueSettings, Recorder, Stores, fold};
 use tokio::sync::{Notify, mpsc, oneshot};
+
+pub use crate::api::{Api, ApiError, Replay};
+pub use crate::commands::Action;
+pub use crate::query::{LIMIT, Query, QueryError};
+pub use crate::view::Stopped;
 
 use crate::committer::Committer;
 use crate::engine::{Engine, Writing};
@@ -90,6 +98,7 @@ pub struct Start {
 pub struct Relay {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    api: Api,
 }
 
 impl Relay {
@@ -115,10 +124,11 @@ impl Relay {
         let keeper = Keeper::open(storage.clone(), &queue)?;
         let resolver = dns::Resolver::new(&relay.dns)?;
         let tls = tls::ClientTls::new(&relay.tls)?;
-        let (reader, batches) = ReaderHandle::start(storage)?;
+        let (reader, batches) = ReaderHandle::start(storage.clone())?;
         let (committer, written) = Committer::start(keeper)?;
         let (stop, stopped) = oneshot::channel();
-        let (_requests, requests) = mpsc::unbounded_channel();
+        let (asked, requests) = mpsc::unbounded_channel();
+        let api = Api { requests: asked, storage: storage.clone() };
         arrivals.push(inrush_queue::ArrivalStore::of(inrush_log::INTERNAL_LOG, &internal));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name("inrush-relay".to_owned()).spawn(move || {
@@ -159,7 +169,13 @@ impl Relay {
                 ended(poisoned);
             }
         })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        Ok(Self { stop: Some(stop), thread: Some(thread), api })
+    }
+
+    /// The way to it for other threads.
+    #[must_use]
+    pub fn api(&self) -> Api {
+        self.api.clone()
     }
 
     /// Lets dialogs under way come to their ends, for a bounded time, and writes down what is known.

@@ -42,10 +42,6 @@ impl Routing {
         &self.routes[index]
     }
 
-    pub(crate) fn routes(&self) -> &[Route] {
-        &self.routes
-    }
-
     /// Index of the route with this name.
     pub(crate) fn named(&self, name: &str) -> Option<usize> {
         self.routes.iter().position(|route| route.name == name)

@@ -144,8 +144,44 @@ impl Shared {
         self.recorder.borrow_mut().record(&mut self.ledger.borrow_mut(), &outcome);
         self.attention.notify_one();
         for settled in settled {
+            self.count(job, attempt, settled, now);
             say(job, attempt, settled, address(settled.recipient), now);
         }
+    }
+}
+
+impl Shared {
+    fn count(&self, job: &Job, attempt: &Attempt, settled: &Settled, now: u64) {
+        let mut delivery = self.delivery.borrow_mut();
+        let route = attempt.destination.split(|octet| *octet == b':').next().unwrap_or_default();
+        let status = settled.status.name();
+        let known = delivery.deliveries.iter_mut();
+        let mut known = known.filter(|(name, of, _)| name.as_bytes() == route && *of == status);
+        match known.next() {
+            Some((_, _, count)) => *count += 1,
+            None => {
+                let route = String::from_utf8_lossy(route).into_owned();
+                delivery.deliveries.push((route, status, 1));
+            }
+        }
+        if settled.status == Status::Sent {
+            let delay = now.saturating_sub(job.message.header.accepted_at_us);
+            delivery.delays.record(delay / 1000);
+        }
+    }
+
+    /// Shows how delivery goes.
+    pub(crate) fn show(&self) {
+        let counts = self.ledger.borrow().counts();
+        let mut delivery = self.delivery.borrow_mut();
+        delivery.deferred = counts.deferred;
+        delivery.held = counts.held;
+        delivery.under_way = self.ledger.borrow().open_count() as u64;
+        delivery.connections = self.connections.get();
+        let destinations = self.destinations.borrow();
+        delivery.destinations_down = destinations.values().filter(|one| one.is_down()).count() as u64;
+        delivery.memory_bytes = self.held();
+        self.metrics.set_delivery(delivery.clone());
     }
 }
 

@@ -52,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) connections: Cell<u64>,
     /// Outcomes that wait for the report to their sender to be durable.
     pub(crate) telling: Cell<u64>,
+    /// What was counted.
+    pub(crate) delivery: RefCell<inrush_metrics::Delivery>,
     /// The log of internal mail was written to.
     pub(crate) internal_written: Notify,
 }
@@ -99,6 +101,7 @@ impl Shared {
             stopping: Cell::new(false),
             connections: Cell::new(0),
             telling: Cell::new(0),
+            delivery: RefCell::default(),
             internal_written: Notify::new(),
         }
     }
@@ -162,7 +165,6 @@ impl Shared {
                 message: Arc::clone(message),
                 place,
                 recipients: recipients.to_vec(),
-                slot: None,
                 attempts: 0,
                 flags: 0,
                 taken_at_us: now_us,
@@ -225,7 +227,6 @@ impl Shared {
             message,
             place,
             recipients,
-            slot: Some(slot),
             attempts,
             flags,
             taken_at_us: now_us(),

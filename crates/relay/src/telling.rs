@@ -254,7 +254,7 @@ impl Shared {
                 return Ok(None);
             }
         };
-        self.append_internal(&envelope, job, &built, now).map(Some)
+        self.append_internal(&envelope, job, &built, kind, now).map(Some)
     }
 
     fn append_internal(
@@ -262,6 +262,7 @@ impl Shared {
         original: &Envelope<'_>,
         job: &Job,
         built: &Dsn<'_>,
+        kind: Action,
         now: u64,
     ) -> Result<Lsn, AppendError> {
         let mut trace = Vec::new();
@@ -303,9 +304,23 @@ impl Shared {
         };
         let appended =
             self.internal.borrow_mut().append_message(&envelope, pieces.into_iter(), octets, now)?;
+        self.count_report(kind);
         tracing::info!("{}: from=<>, size={octets}, nrcpt=1 (report on {})", appended.id, job.message.id);
         self.attention.notify_one();
         Ok(appended.gate)
+    }
+
+    fn count_report(&self, kind: Action) {
+        let word = match kind {
+            Action::Failed => "failed",
+            Action::Delayed => "delayed",
+            Action::Delivered | Action::Relayed => "delivered",
+        };
+        let mut delivery = self.delivery.borrow_mut();
+        match delivery.reports.iter_mut().find(|(known, _)| *known == word) {
+            Some((_, count)) => *count += 1,
+            None => delivery.reports.push((word, 1)),
+        }
     }
 
     async fn until_durable(&self, gate: Lsn) {

@@ -142,7 +142,7 @@ fn host(text: &str, default_port: u16) -> Option<Host> {
 
 fn domains(reader: &mut Reader, names: &HashMap<String, usize>) {
     let domains = std::mem::take(&mut reader.domain_routes);
-    let mut find = |reader: &mut Reader, name: &str, at, key: &str| {
+    let find = |reader: &mut Reader, name: &str, at, key: &str| {
         let index = names.get(name).copied();
         if index.is_none() {
             let meant = crate::error::nearest(name, names.keys().map(String::as_str));

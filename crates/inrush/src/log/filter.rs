@@ -41,6 +41,16 @@ impl FromStr for Sender {
     }
 }
 
+impl std::fmt::Display for Sender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Null => f.write_str("<>"),
+            Self::Domain(domain) => write!(f, "@{domain}"),
+            Self::Address { local, domain } => write!(f, "{local}@{domain}"),
+        }
+    }
+}
+
 impl Sender {
     fn is(&self, reverse_path: &[u8]) -> bool {
         let (local, domain) = split(reverse_path);

@@ -37,6 +37,9 @@ pub(crate) fn run(command: &LogCommand) -> anyhow::Result<ExitCode> {
         LogCommand::Export { data, format, to, filter, cursor } => {
             export::run(data, *format, to.as_deref(), filter, cursor)
         }
+        LogCommand::Replay { config, route, filter, yes, json } => {
+            crate::queue::replay(config.as_deref(), route, filter, *yes, *json)
+        }
         LogCommand::Verify { data, json } => verify::run(data, *json),
     }
 }

@@ -1,0 +1,108 @@
+//! The queue's part of the admin API, put before the relay.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use inrush_admin::{Answer, QueueApi};
+use inrush_relay::{Action, Api, ApiError, Query, QueryError, Replay};
+use serde_json::{Value, json};
+
+/// Answers for the relay.
+pub(crate) struct QueueRoutes(Api);
+
+impl QueueRoutes {
+    /// For the relay behind `api`.
+    pub(crate) fn of(api: Api) -> Arc<dyn QueueApi> {
+        Arc::new(Self(api))
+    }
+}
+
+impl QueueApi for QueueRoutes {
+    fn answer(
+        &self,
+        changes: bool,
+        path: &str,
+        query: &str,
+    ) -> Pin<Box<dyn Future<Output = Answer> + Send + 'static>> {
+        let (api, path) = (self.0.clone(), path.to_owned());
+        let parameters: Vec<(String, String)> =
+            form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        Box::pin(async move {
+            match route(&api, changes, &path, &parameters).await {
+                Ok(Some(body)) => Answer::ok(body),
+                Ok(None) => Answer::refused(StatusCode::NOT_FOUND, "there is nothing here"),
+                Err(error) => Answer::refused(status(&error), &error.to_string()),
+            }
+        })
+    }
+}
+
+fn status(error: &ApiError) -> StatusCode {
+    match error {
+        ApiError::Query(_) | ApiError::Everything | ApiError::Replay(_) => StatusCode::BAD_REQUEST,
+        ApiError::NotFound(_) => StatusCode::NOT_FOUND,
+        ApiError::Stopped => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+async fn route(
+    api: &Api,
+    changes: bool,
+    path: &str,
+    parameters: &[(String, String)],
+) -> Result<Option<Value>, ApiError> {
+    if path == "replay" {
+        return if changes { api.replay(replay(parameters)?).await.map(Some) } else { Ok(None) };
+    }
+    if path == "queue" {
+        if changes {
+            return Ok(None);
+        }
+        let entries = api.list(query(parameters, &[])?).await?;
+        return Ok(Some(json!({ "entries": entries })));
+    }
+    let Some(rest) = path.strip_prefix("queue/") else { return Ok(None) };
+    if !changes {
+        let id = rest.parse().map_err(|error| QueryError::Value { name: "id", what: format!("{error}") })?;
+        return api.show(id).await.map(Some);
+    }
+    let Some(action) = Action::ALL.into_iter().find(|action| action.name() == rest) else { return Ok(None) };
+    let all = parameters.iter().any(|(name, value)| name == "all" && value == "true");
+    api.act(action, query(parameters, &["all"])?, all).await.map(Some)
+}
+
+/// The parameters but for those that are `known` otherwise.
+fn query(parameters: &[(String, String)], known: &[&str]) -> Result<Query, QueryError> {
+    let mut query = Query::default();
+    for (name, value) in parameters {
+        if !query.set(name, value)? && !known.contains(&name.as_str()) {
+            return Err(QueryError::Unknown(name.clone()));
+        }
+    }
+    Ok(query)
+}
+
+fn replay(parameters: &[(String, String)]) -> Result<Replay, QueryError> {
+    let time = |name, value: &str| {
+        let wrong =
+            |_| QueryError::Value { name, what: "not a number of microseconds since 1970".to_owned() };
+        value.parse().map(Some).map_err(wrong)
+    };
+    let mut replay = Replay::default();
+    for (name, value) in parameters {
+        match name.as_str() {
+            // Not the route that something waits for, but the one to take.
+            "route" => replay.route.clone_from(value),
+            "since" => replay.since_us = time("since", value)?,
+            "until" => replay.until_us = time("until", value)?,
+            other => {
+                if !replay.query.set(other, value)? {
+                    return Err(QueryError::Unknown(name.clone()));
+                }
+            }
+        }
+    }
+    Ok(replay)
+}

@@ -1,0 +1,142 @@
+//! Which messages of the queue somebody means.
+
+use std::time::Duration;
+
+use inrush_log::MessageId;
+use inrush_proto::domain_eq;
+
+use crate::view::split;
+
+/// Messages that one answer lists when nothing else is said.
+pub const LIMIT: usize = 10_000;
+
+/// A choice of messages; everything that is given has to hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// One of these; any when empty.
+    pub ids: Vec<MessageId>,
+    /// Waits for this route.
+    pub route: Option<String>,
+    /// A recipient that waits is in this domain.
+    pub domain: Option<String>,
+    /// This reverse-path; `@example.com` for everybody of a domain, `<>` or nothing for the null one.
+    pub sender: Option<String>,
+    /// Accepted so long ago or longer.
+    pub older_than: Option<Duration>,
+    /// So many at most.
+    pub limit: usize,
+}
+
+impl Default for Query {
+    fn default() -> Self {
+        Self { ids: Vec::new(), route: None, domain: None, sender: None, older_than: None, limit: LIMIT }
+    }
+}
+
+/// A parameter of a query that makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// Nobody knows it.
+    #[error("unknown parameter {0:?}")]
+    Unknown(String),
+    /// Its value.
+    #[error("{name}: {what}")]
+    Value {
+        /// Name of the parameter.
+        name: &'static str,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+impl Query {
+    /// Takes one parameter, as `route` and `out`; false when it is none of a query.
+    ///
+    /// # Errors
+    /// The value makes no sense.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<bool, QueryError> {
+        let wrong = |name, what: &dyn std::fmt::Display| QueryError::Value { name, what: what.to_string() };
+        match name {
+            "id" => self.ids.push(value.parse().map_err(|error| wrong("id", &error))?),
+            "route" => self.route = Some(value.to_owned()),
+            "domain" => self.domain = Some(value.to_owned()),
+            "sender" => self.sender = Some(value.to_owned()),
+            "older_than" => {
+                let seconds = value.parse().map_err(|_| wrong("older_than", &"not a number of seconds"))?;
+                self.older_than = Some(Duration::from_secs(seconds));
+            }
+            "limit" => self.limit = value.parse().map_err(|_| wrong("limit", &"not a number"))?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Whether it says anything at all.
+    #[must_use]
+    pub fn is_everything(&self) -> bool {
+        *self == Self { limit: self.limit, ..Self::default() }
+    }
+
+    /// Whether a message may fit, by what is known without reading it.
+    pub(crate) fn may_fit(&self, id: MessageId, destination: &[u8], age: u64) -> bool {
+        let (route, domain) = split(destination);
+        (self.ids.is_empty() || self.ids.contains(&id))
+            && self.route.as_ref().is_none_or(|wanted| *wanted == route)
+            && (domain.is_empty() || self.domain.as_ref().is_none_or(|wanted| domain_eq(wanted, &domain)))
+            && self.older_than.is_none_or(|older| age >= older.as_secs())
+    }
+
+    /// Whether it fits.
+    pub(crate) fn fits<'a>(
+        &self,
+        sender: &[u8],
+        mut recipients: impl Iterator<Item = &'a [u8]>,
+        age: u64,
+    ) -> bool {
+        self.older_than.is_none_or(|older| age >= older.as_secs())
+            && self.sender.as_ref().is_none_or(|wanted| is_sender(wanted, sender))
+            && self.domain.as_ref().is_none_or(|wanted| recipients.any(|path| is_in(wanted, path)))
+    }
+}
+
+fn is_in(domain: &str, path: &[u8]) -> bool {
+    let path = String::from_utf8_lossy(path);
+    path.rsplit_once('@').is_some_and(|(_, of)| domain_eq(domain, of))
+}
+
+fn is_sender(wanted: &str, sender: &[u8]) -> bool {
+    let wanted = wanted.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).unwrap_or(wanted);
+    if let Some(domain) = wanted.strip_prefix('@') {
+        return is_in(domain, sender);
+    }
+    let sender = String::from_utf8_lossy(sender);
+    match (wanted.rsplit_once('@'), sender.rsplit_once('@')) {
+        (Some((local, domain)), Some((of_local, of_domain))) => {
+            local == of_local && domain_eq(domain, of_domain)
+        }
+        _ => wanted == sender,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn senders_and_domains() {
+        assert!(is_sender("a@Example.com", b"a@example.COM"));
+        assert!(!is_sender("A@example.com", b"a@example.com"));
+        assert!(is_sender("@example.com", b"\"x@y\"@example.com"));
+        assert!(is_sender("<>", b"") && is_sender("", b"") && !is_sender("<>", b"a@b"));
+        assert!(is_in("b\u{fc}cher.example", b"a@xn--bcher-kva.example"));
+    }
+
+    #[test]
+    fn parameters_are_taken_or_refused() {
+        let mut query = Query::default();
+        assert_eq!(query.set("route", "out"), Ok(true));
+        assert_eq!(query.set("nonsense", "out"), Ok(false));
+        assert!(query.set("older_than", "1h").is_err() && query.set("id", "x").is_err());
+        assert!(!query.is_everything() && Query::default().is_everything());
+    }
+}
