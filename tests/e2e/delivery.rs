@@ -11,25 +11,25 @@ use inrush_tests::settings::Settings;
 use serde_json::Value;
 
 /// Whom most mail is from.
-pub const SENDER: &str = "sender@client.test.example";
+pub(crate) const SENDER: &str = "sender@client.test.example";
 
 /// Attempts follow one another as fast as a test can wish.
-pub const QUICK: &str = "[queue]\nretry_first = \"100ms\"\nretry_max = \"1s\"\n";
+pub(crate) const QUICK: &str = "[queue]\nretry_first = \"100ms\"\nretry_max = \"1s\"\n";
 
 /// A `[[route]]` to these hosts, with these further lines.
-pub fn route(name: &str, kind: &str, hosts: &[SocketAddr], lines: &str) -> String {
+pub(crate) fn route(name: &str, kind: &str, hosts: &[SocketAddr], lines: &str) -> String {
     let hosts = hosts.iter().map(|host| format!("\"{host}\"")).collect::<Vec<_>>().join(", ");
     let hosts = if hosts.is_empty() { hosts } else { format!("hosts = [{hosts}]\n") };
     format!("[[route]]\nname = \"{name}\"\nkind = \"{kind}\"\n{hosts}{lines}\n")
 }
 
 /// A `[[domain]]` with anybody in it whose mail takes this route.
-pub fn domain(name: &str, route: &str) -> String {
+pub(crate) fn domain(name: &str, route: &str) -> String {
     format!("[[domain]]\nname = \"{name}\"\nrecipients = \"any\"\nroute = \"{route}\"\n")
 }
 
 /// Exactly these tables besides the usual ones; quick attempts unless there is a `[queue]`.
-pub fn settings(tables: &[String]) -> Settings {
+pub(crate) fn settings(tables: &[String]) -> Settings {
     let mut settings = Settings::default();
     settings.domains.clear();
     if !tables.iter().any(|table| table.contains("[queue]")) {
@@ -40,19 +40,19 @@ pub fn settings(tables: &[String]) -> Settings {
 
 /// A gateway that hands everything on to `host` by SMTP, with these further tables.
 #[track_caller]
-pub fn smarthost(host: SocketAddr, tables: &str) -> Server {
+pub(crate) fn smarthost(host: SocketAddr, tables: &str) -> Server {
     smarthost_by(host, "", tables)
 }
 
 /// The same with these further lines of the route.
 #[track_caller]
-pub fn smarthost_by(host: SocketAddr, lines: &str, tables: &str) -> Server {
+pub(crate) fn smarthost_by(host: SocketAddr, lines: &str, tables: &str) -> Server {
     Server::with(settings(&[route("next", "smtp", &[host], lines), domain("*", "next"), tables.to_owned()]))
 }
 
 /// One message over a connection of its own; its id. `mail` and the recipients are paths with their parameters: `<a@b.example> RET=HDRS`.
 #[track_caller]
-pub fn send(server: &Server, mail: &str, recipients: &[&str], body: &[u8]) -> String {
+pub(crate) fn send(server: &Server, mail: &str, recipients: &[&str], body: &[u8]) -> String {
     let mut client = Client::greeted(server.mx());
     let id = hand_over(&mut client, mail, recipients, body);
     client.say("QUIT", 221);
@@ -61,7 +61,7 @@ pub fn send(server: &Server, mail: &str, recipients: &[&str], body: &[u8]) -> St
 
 /// One message; its id.
 #[track_caller]
-pub fn hand_over(client: &mut Client, mail: &str, recipients: &[&str], body: &[u8]) -> String {
+pub(crate) fn hand_over(client: &mut Client, mail: &str, recipients: &[&str], body: &[u8]) -> String {
     client.say(&format!("MAIL FROM:{mail}"), 250);
     for recipient in recipients {
         client.say(&format!("RCPT TO:{recipient}"), 250);
@@ -73,7 +73,7 @@ pub fn hand_over(client: &mut Client, mail: &str, recipients: &[&str], body: &[u
 
 /// One message in one chunk (RFC 3030), which may hold any octets; its id.
 #[track_caller]
-pub fn send_chunk(server: &Server, mail: &str, recipients: &[&str], body: &[u8]) -> String {
+pub(crate) fn send_chunk(server: &Server, mail: &str, recipients: &[&str], body: &[u8]) -> String {
     let mut client = Client::greeted(server.mx());
     client.say(&format!("MAIL FROM:{mail}"), 250);
     for recipient in recipients {
@@ -85,19 +85,19 @@ pub fn send_chunk(server: &Server, mail: &str, recipients: &[&str], body: &[u8])
 
 /// A simple message of this subject from [`SENDER`]; its id.
 #[track_caller]
-pub fn simple(server: &Server, subject: &str, recipients: &[&str]) -> String {
+pub(crate) fn simple(server: &Server, subject: &str, recipients: &[&str]) -> String {
     let recipients = recipients.iter().map(|recipient| format!("<{recipient}>")).collect::<Vec<_>>();
     let recipients = recipients.iter().map(String::as_str).collect::<Vec<_>>();
     send(server, &format!("<{SENDER}>"), &recipients, &text(subject))
 }
 
 /// A simple message.
-pub fn text(subject: &str) -> Vec<u8> {
+pub(crate) fn text(subject: &str) -> Vec<u8> {
     format!("From: <{SENDER}>\r\nSubject: {subject}\r\n\r\nhello\r\n").into_bytes()
 }
 
 /// The subject of a message.
-pub fn subject(octets: &[u8]) -> String {
+pub(crate) fn subject(octets: &[u8]) -> String {
     let text = String::from_utf8_lossy(octets);
     let line = text.lines().find_map(|line| line.strip_prefix("Subject: "));
     line.unwrap_or_default().to_owned()
@@ -105,7 +105,7 @@ pub fn subject(octets: &[u8]) -> String {
 
 /// Waits for the line that says so of a recipient; the line.
 #[track_caller]
-pub fn outcome(server: &Server, id: &str, recipient: &str, status: &str) -> String {
+pub(crate) fn outcome(server: &Server, id: &str, recipient: &str, status: &str) -> String {
     let mut line = None;
     process::eventually(&format!("{id} for {recipient} is {status}"), || {
         line = outcomes(server, id, recipient).into_iter().find(|line| is(line, status));
@@ -115,12 +115,12 @@ pub fn outcome(server: &Server, id: &str, recipient: &str, status: &str) -> Stri
 }
 
 /// Whether an outcome has this status.
-pub fn is(line: &str, status: &str) -> bool {
+pub(crate) fn is(line: &str, status: &str) -> bool {
     line.contains(&format!("status={status} "))
 }
 
 /// The lines about this recipient so far.
-pub fn outcomes(server: &Server, id: &str, recipient: &str) -> Vec<String> {
+pub(crate) fn outcomes(server: &Server, id: &str, recipient: &str) -> Vec<String> {
     let about = format!("{id}: to=<{recipient}>,");
     let log = server.log();
     log.lines().filter(|line| line.contains(&about)).map(str::to_owned).collect()
@@ -128,7 +128,7 @@ pub fn outcomes(server: &Server, id: &str, recipient: &str) -> Vec<String> {
 
 /// A report (RFC 3464) as Python's library reads it: its fields and its parts.
 #[derive(Debug)]
-pub struct Report(pub Value);
+pub(crate) struct Report(Value);
 
 /// Prints a report as JSON.
 const READER: &str = r#"
@@ -155,7 +155,7 @@ print(json.dumps({
 impl Report {
     /// Reads a report; what is none in its form fails the test.
     #[track_caller]
-    pub fn read(octets: &[u8]) -> Self {
+    pub(crate) fn read(octets: &[u8]) -> Self {
         let command = process::command("python3", ["-I", "-c", READER]);
         let read = process::finish_with_input(command, octets).succeeded();
         let report: Value = serde_json::from_slice(&read.stdout).unwrap();
@@ -171,23 +171,23 @@ impl Report {
     }
 
     /// A field of the report as a message, by its name in lower case.
-    pub fn field(&self, name: &str) -> &str {
+    pub(crate) fn field(&self, name: &str) -> &str {
         self.0["fields"][name].as_str().unwrap_or_default()
     }
 
     /// A field about the message (RFC 3464 §2.2).
-    pub fn of_message(&self, name: &str) -> &str {
+    pub(crate) fn of_message(&self, name: &str) -> &str {
         self.0["parts"][1]["blocks"][0][name].as_str().unwrap_or_default()
     }
 
     /// How many recipients are reported on.
-    pub fn recipients(&self) -> usize {
+    pub(crate) fn recipients(&self) -> usize {
         self.0["parts"][1]["blocks"].as_array().map_or(0, Vec::len).saturating_sub(1)
     }
 
     /// A field about a recipient (RFC 3464 §2.3).
     #[track_caller]
-    pub fn of_recipient(&self, recipient: &str, name: &str) -> &str {
+    pub(crate) fn of_recipient(&self, recipient: &str, name: &str) -> &str {
         let blocks = self.0["parts"][1]["blocks"].as_array().unwrap();
         let block = blocks.iter().find(|block| {
             let address = block["final-recipient"].as_str().unwrap_or_default();
@@ -198,35 +198,35 @@ impl Report {
     }
 
     /// Type and text of what goes back.
-    pub fn returned(&self) -> (&str, &str) {
+    pub(crate) fn returned(&self) -> (&str, &str) {
         let part = &self.0["parts"][2];
         (part["type"].as_str().unwrap_or_default(), part["text"].as_str().unwrap_or_default())
     }
 
     /// What people read.
-    pub fn words(&self) -> &str {
+    pub(crate) fn words(&self) -> &str {
         self.0["parts"][0]["text"].as_str().unwrap_or_default()
     }
 }
 
 /// A gateway with a next hop for all mail but that to `client.test.example`, which has one of its own: there reports come.
 #[derive(Debug)]
-pub struct Between {
-    pub server: Server,
-    pub peer: Peer,
-    pub reports: Peer,
+pub(crate) struct Between {
+    pub(crate) server: Server,
+    pub(crate) peer: Peer,
+    pub(crate) reports: Peer,
 }
 
 impl Between {
     /// The next hop follows this script.
     #[track_caller]
-    pub fn start(script: Script) -> Self {
+    pub(crate) fn start(script: Script) -> Self {
         Self::with(script, "", "")
     }
 
     /// The same with further lines of the route to it, and further tables.
     #[track_caller]
-    pub fn with(script: Script, lines: &str, tables: &str) -> Self {
+    pub(crate) fn with(script: Script, lines: &str, tables: &str) -> Self {
         let kind = if script.is_lmtp() { "lmtp" } else { "smtp" };
         let peer = Peer::start(script);
         let reports = Peer::start(Script::smtp());
@@ -242,7 +242,7 @@ impl Between {
 
     /// The first report.
     #[track_caller]
-    pub fn report(&self) -> Report {
+    pub(crate) fn report(&self) -> Report {
         Report::read(&self.reports.wait_for(1)[0].octets)
     }
 }

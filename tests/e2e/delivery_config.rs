@@ -28,7 +28,8 @@ fn refused(tables: &str, at: &str, words: &[&str]) {
     let text = checked.text();
     assert!(!checked.status.success(), "{tables}\n{text}");
     // Five lines stand in front of the tables.
-    let line = 6 + tables.lines().position(|line| line.contains(at)).unwrap_or_else(|| panic!("no line {at}"));
+    let line =
+        6 + tables.lines().position(|line| line.contains(at)).unwrap_or_else(|| panic!("no line {at}"));
     let place = format!("inrush.toml:{line}");
     assert!(text.contains(&place), "{place} is not named for {at}:\n{text}");
     for word in words {
@@ -66,7 +67,14 @@ fn a_domain_with_a_route_that_is_not_there() {
 #[test]
 fn a_domain_without_a_route_beside_others() {
     let tables = format!("{}[[domain]]\nname = \"other.example\"\nrecipients = \"any\"\n", out(""));
-    refused(&tables, "other.example", &["\"other.example\" needs a route"]);
+    // A key that is missing has no line: the table has.
+    refused(
+        &tables
+            .replacen(DOMAIN, &format!("{DOMAIN}# the next one\n"), 1)
+            .replace("# the next one\n[[domain]]", "[[domain]] # next"),
+        "# next",
+        &["\"other.example\" needs a route"],
+    );
 }
 
 #[test]
@@ -125,16 +133,29 @@ fn keys_that_do_nothing_for_their_kind() {
     ] {
         let last = lines.lines().last().unwrap();
         let key = last.split(' ').next().unwrap();
-        refused(&out(&format!("kind = \"{kind}\"\n{lines}")), last, &[&format!("route.{key}"), "has no meaning"]);
+        refused(
+            &out(&format!("kind = \"{kind}\"\n{lines}")),
+            last,
+            &[&format!("route.{key}"), "has no meaning"],
+        );
     }
 }
 
 #[test]
 fn hosts_that_are_none() {
     for host in [
-        "", "mail example", "x 192.0.2.1", "70000 192.0.2.1", "mail.example.com:", "mail.example.com:0",
-        "mail.example.com:70000", "[2001:db8::1", "[mail.example.com]:25", "2001:db8::1", "http://mail.example.com",
-        "10  ", "mail.example.com:25:26",
+        "mail example",
+        "x 192.0.2.1",
+        "70000 192.0.2.1",
+        "mail.example.com:",
+        "mail.example.com:0",
+        "mail.example.com:70000",
+        "[2001:db8::1",
+        "[mail.example.com]:25",
+        "2001:db8::1",
+        "http://mail.example.com",
+        "10  ",
+        "mail.example.com:25:26",
     ] {
         refused(&out(&format!("hosts = [\"{host}\"]")), "hosts", &["route.hosts", "is not a host"]);
     }

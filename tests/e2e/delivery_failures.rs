@@ -7,8 +7,8 @@ use inrush_tests::peer::{Answer, Peer, Script, Stage, When};
 use inrush_tests::server::Server;
 
 use crate::delivery::{
-    Between, SENDER, domain, hand_over, is, outcome, outcomes, route, settings, simple, smarthost, smarthost_by,
-    subject, text,
+    Between, SENDER, domain, hand_over, is, outcome, outcomes, route, settings, simple, smarthost,
+    smarthost_by, subject, text,
 };
 
 /// Nobody waits long.
@@ -29,7 +29,8 @@ fn a_host_that_comes_up_later() {
     let line = outcome(&server, &id, "b@example.com", "deferred");
     assert!(line.contains("dsn=4.4.1,") && line.contains("Connection refused"), "{line}");
     // Those that come meanwhile wait with it.
-    let more = (0..20).map(|number| simple(&server, &number.to_string(), &["c@example.com"])).collect::<Vec<_>>();
+    let more =
+        (0..20).map(|number| simple(&server, &number.to_string(), &["c@example.com"])).collect::<Vec<_>>();
     let peer = Peer::start_at(address, Script::smtp());
     outcome(&server, &id, "b@example.com", "sent");
     for id in more {
@@ -55,7 +56,8 @@ fn fails_once(stage: Stage, answer: Answer, extensions: &[&str], words: &[&str])
     assert!(peer.messages().len() <= 2, "{stage:?}");
 }
 
-const STAGES: [Stage; 6] = [Stage::Banner, Stage::Hello, Stage::Mail, Stage::Recipient, Stage::Data, Stage::End];
+const STAGES: [Stage; 6] =
+    [Stage::Banner, Stage::Hello, Stage::Mail, Stage::Recipient, Stage::Data, Stage::End];
 const CLASSIC: &[&str] = &["8BITMIME"];
 const PIPELINED: &[&str] = &["8BITMIME", "PIPELINING"];
 const CHUNKED: &[&str] = &["8BITMIME", "PIPELINING", "CHUNKING"];
@@ -121,7 +123,8 @@ fn a_host_that_leaves_in_the_middle_of_a_message() {
                 .on(When::at(Stage::Octets(100_000)).connection(1), answer.clone());
             let peer = Peer::start(script);
             let server = smarthost(peer.address(), IMPATIENT);
-            let body = [&text("half")[..], &b"0123456789012345678901234567890123456789\r\n".repeat(5000)].concat();
+            let body =
+                [&text("half")[..], &b"0123456789012345678901234567890123456789\r\n".repeat(5000)].concat();
             let mut client = Client::greeted(server.mx());
             let id = hand_over(&mut client, &format!("<{SENDER}>"), &["<b@example.com>"], &body);
             let line = outcome(&server, &id, "b@example.com", "deferred");
@@ -163,7 +166,10 @@ fn not_now_but_later() {
         let lines = outcomes(&server, &id, "b@example.com");
         let deferred = lines.iter().filter(|line| is(line, "deferred")).collect::<Vec<_>>();
         assert_eq!(deferred.len(), 3, "{lines:#?}");
-        assert!(deferred.iter().all(|line| line.contains("dsn=4.7.1,") && line.contains("come back")), "{lines:#?}");
+        assert!(
+            deferred.iter().all(|line| line.contains("dsn=4.7.1,") && line.contains("come back")),
+            "{lines:#?}"
+        );
         let taken = peer.messages().iter().filter(|message| message.replies[0].starts_with('2')).count();
         assert_eq!(taken, 1);
     }
@@ -176,7 +182,11 @@ fn recipients_fare_differently() {
         .on(When::at(Stage::Recipient).address("gone@*"), Answer::reply("550 5.1.1 who?"))
         .on(When::at(Stage::Recipient).address("later@*").times(1), Answer::reply("451 4.3.0 later"));
     let between = Between::start(script);
-    let id = simple(&between.server, "mixed", &["gone@example.com", "b@example.com", "later@example.com", "c@example.com"]);
+    let id = simple(
+        &between.server,
+        "mixed",
+        &["gone@example.com", "b@example.com", "later@example.com", "c@example.com"],
+    );
     let line = outcome(&between.server, &id, "gone@example.com", "bounced");
     assert!(line.contains("dsn=5.1.1,") && line.contains("550 ") && line.contains("who?"), "{line}");
     outcome(&between.server, &id, "b@example.com", "sent");
@@ -322,7 +332,8 @@ fn a_dead_destination_holds_up_no_other() {
 /// More than memory holds for a destination that is slow; the others go on.
 #[test]
 fn a_backlog_that_is_larger_than_the_memory() {
-    let slow = Peer::start(Script::smtp().on(Stage::Mail, Answer::hold().then(Answer::reply("250 2.1.0 ok"))));
+    let slow =
+        Peer::start(Script::smtp().on(Stage::Mail, Answer::hold().then(Answer::reply("250 2.1.0 ok"))));
     let well = Peer::start(Script::smtp());
     let server = Server::with(settings(&[
         route("slow", "smtp", &[slow.address()], "connections_max = 2\n"),

@@ -10,7 +10,9 @@ use inrush_tests::server::Server;
 use inrush_tests::smtp_sink::SmtpSink;
 use inrush_tests::{corpus, export, process};
 
-use crate::delivery::{Between, Report, SENDER, domain, hand_over, is, outcome, outcomes, route, send, settings, simple};
+use crate::delivery::{
+    Between, Report, SENDER, domain, hand_over, is, outcome, outcomes, route, send, settings, simple,
+};
 
 fn store(dovecot: &Dovecot, tables: &str) -> Server {
     Server::with(settings(&[
@@ -136,7 +138,9 @@ fn a_sink_speaks_lmtp() {
 /// RFC 2033 §4.2: one reply for each.
 #[test]
 fn each_recipient_by_its_own_reply() {
-    for extensions in [&["PIPELINING", "8BITMIME"][..], &["8BITMIME"][..], &["PIPELINING", "CHUNKING", "DSN"][..]] {
+    for extensions in
+        [&["PIPELINING", "8BITMIME"][..], &["8BITMIME"][..], &["PIPELINING", "CHUNKING", "DSN"][..]]
+    {
         let script = Script::lmtp()
             .extensions(extensions)
             .on(When::at(Stage::Recipient).address("unknown@*"), Answer::reply("550 5.1.1 who?"))
@@ -158,7 +162,10 @@ fn each_recipient_by_its_own_reply() {
         let lines = outcomes(&between.server, &id, "full@example.com");
         assert_eq!(lines.iter().filter(|line| is(line, "deferred")).count(), 2, "{lines:#?}");
         let came = between.peer.messages();
-        assert_eq!(came[0].accepted(), ["gone@example.com", "b@example.com", "full@example.com", "c@example.com"]);
+        assert_eq!(
+            came[0].accepted(),
+            ["gone@example.com", "b@example.com", "full@example.com", "c@example.com"]
+        );
         assert_eq!(came[1].accepted(), ["full@example.com"]);
         assert_eq!(came.len(), 3);
         // Both are in one report: they have failed in one attempt.

@@ -81,7 +81,9 @@ fn what_is_in_a_mailbox() {
     assert!(line.contains("relay=maildir,") && line.contains("delivered to maildir"), "{line}");
     outcome(&mail.server, &id, "ann@example.com", "sent");
     assert_eq!(mail.mailboxes(), ["example.com/ann", "example.com/joe"]);
-    for (mailbox, address) in [("example.com/joe", "Joe+lists@Example.COM"), ("example.com/ann", "ann@example.com")] {
+    for (mailbox, address) in
+        [("example.com/joe", "Joe+lists@Example.COM"), ("example.com/ann", "ann@example.com")]
+    {
         let messages = mail.mail(mailbox);
         assert_eq!(messages.len(), 1);
         let front = format!("Return-Path: <{SENDER}>\r\nDelivered-To: {address}\r\nReceived: ");
@@ -104,7 +106,9 @@ fn the_null_reverse_path() {
     let mail = Mailboxes::start("{user}", "");
     let id = send(&mail.server, "<>", &["<joe@example.com>"], &text("x"));
     outcome(&mail.server, &id, "joe@example.com", "sent");
-    assert!(mail.mail("joe")[0].starts_with(b"Return-Path: <>\r\nDelivered-To: joe@example.com\r\nReceived: "));
+    assert!(
+        mail.mail("joe")[0].starts_with(b"Return-Path: <>\r\nDelivered-To: joe@example.com\r\nReceived: ")
+    );
 }
 
 #[test]
@@ -142,9 +146,27 @@ fn mail_for_everybody_in_one_mailbox() {
 fn hostile_local_parts_stay_inside() {
     let mail = Mailboxes::start("{domain}/{local}", "");
     let hostile = [
-        "\"..\"", "\"../..\"", "\"/etc/passwd\"", "\"../../../tmp/x\"", "\".\"", "\"a/b\"", "\"a/../../b\"", "\"~root\"",
-        "\"new\"", "\"a b\"", "\"%2e%2e\"", "\".hidden\"", "\"a\\\"b\"", "\"{user}\"", "\"$HOME\"", "\"-rf\"", "\"a@b\"", "tmp",
-        "..", "a..b", ".",
+        "\"..\"",
+        "\"../..\"",
+        "\"/etc/passwd\"",
+        "\"../../../tmp/x\"",
+        "\".\"",
+        "\"a/b\"",
+        "\"a/../../b\"",
+        "\"~root\"",
+        "\"new\"",
+        "\"a b\"",
+        "\"%2e%2e\"",
+        "\".hidden\"",
+        "\"a\\\"b\"",
+        "\"{user}\"",
+        "\"$HOME\"",
+        "\"-rf\"",
+        "\"a@b\"",
+        "tmp",
+        "..",
+        "a..b",
+        ".",
     ];
     let mut client = Client::greeted(mail.server.mx());
     let mut accepted = Vec::new();
@@ -309,7 +331,10 @@ fn delivery_is_reported_to_those_who_ask() {
     assert_eq!(report.recipients(), 1);
     assert_eq!(report.of_recipient("joe@example.com", "action"), "delivered");
     assert!(report.of_recipient("joe@example.com", "status").starts_with("2."));
-    assert_eq!(report.of_recipient("joe@example.com", "original-recipient").replace(' ', ""), "rfc822;old@example.com");
+    assert_eq!(
+        report.of_recipient("joe@example.com", "original-recipient").replace(' ', ""),
+        "rfc822;old@example.com"
+    );
     outcome(&mail.server, &id, "ann@example.com", "sent");
 }
 
@@ -323,7 +348,12 @@ fn mailboxes_survive_kills() {
     for round in 0..10 {
         let mut client = Client::greeted(mail.server.mx());
         for _ in 0..5 {
-            hand_over(&mut client, &format!("<{SENDER}>"), &[&format!("<u{}@example.com>", round % 3)], &body);
+            hand_over(
+                &mut client,
+                &format!("<{SENDER}>"),
+                &[&format!("<u{}@example.com>", round % 3)],
+                &body,
+            );
             sent += 1;
         }
         drop(client);

@@ -13,7 +13,8 @@ fn hosts(count: u8) -> (Vec<Peer>, u16) {
     let ip = |number: u8| IpAddr::from(Ipv4Addr::new(127, 0, 0, number));
     let first = Peer::start_at(SocketAddr::new(ip(2), 0), Script::smtp());
     let port = first.address().port();
-    let others = (3..2 + count).map(|number| Peer::start_at(SocketAddr::new(ip(number), port), Script::smtp()));
+    let others =
+        (3..2 + count).map(|number| Peer::start_at(SocketAddr::new(ip(number), port), Script::smtp()));
     let peers = std::iter::once(first).chain(others.collect::<Vec<_>>()).collect();
     (peers, port)
 }
@@ -74,7 +75,8 @@ fn the_lowest_preference_first() {
     }
     assert!(peers[1].record().connections.is_empty() && peers[2].record().connections.is_empty());
     // It has no service any more: the next one, at once.
-    peers[0].change(Script::smtp().on(Stage::Banner, Answer::reply("421 4.3.2 closed").then(Answer::close())));
+    peers[0]
+        .change(Script::smtp().on(Stage::Banner, Answer::reply("421 4.3.2 closed").then(Answer::close())));
     let closes = peers[0].record().connections.len();
     peers[0].wait_for_ends(closes);
     sender.arrives("b@example.com", &peers[1]);
@@ -117,7 +119,9 @@ fn without_mx_records_the_address_counts() {
 #[test]
 fn ipv6_where_there_is_nothing_else() {
     let peer = Peer::start_at("[::1]:0".parse().unwrap(), Script::smtp());
-    let dns = DnsServer::start("example.com. MX 10 a.example.com.\na.example.com. AAAA ::1\nimplicit.example. AAAA ::1\n");
+    let dns = DnsServer::start(
+        "example.com. MX 10 a.example.com.\na.example.com. AAAA ::1\nimplicit.example. AAAA ::1\n",
+    );
     let sender = Sender::start(&dns, peer.address().port(), "");
     sender.arrives("b@example.com", &peer);
     sender.arrives("b@implicit.example", &peer);
@@ -127,7 +131,9 @@ fn ipv6_where_there_is_nothing_else() {
 #[test]
 fn the_other_family() {
     let (peers, port) = hosts(1);
-    let dns = DnsServer::start("example.com. MX 10 a.example.com.\na.example.com. AAAA ::1\na.example.com. A 127.0.0.2\n");
+    let dns = DnsServer::start(
+        "example.com. MX 10 a.example.com.\na.example.com. AAAA ::1\na.example.com. A 127.0.0.2\n",
+    );
     let sender = Sender::start(&dns, port, "");
     sender.arrives("b@example.com", &peers[0]);
     let ipv4 = Sender::start(&dns, port, "addresses = \"ipv4\"\n");
@@ -170,7 +176,9 @@ fn mail_hosts_that_do_not_exist() {
 #[test]
 fn a_name_server_that_fails() {
     let (peers, port) = hosts(1);
-    let dns = DnsServer::start("example.com. MX 10 a.other.example.\nexample.com. A 127.0.0.2\na.other.example. A 127.0.0.2\n");
+    let dns = DnsServer::start(
+        "example.com. MX 10 a.other.example.\nexample.com. A 127.0.0.2\na.other.example. A 127.0.0.2\n",
+    );
     dns.fail(&["example.com."]);
     let sender = Sender::start(&dns, port, "");
     let id = simple(&sender.server, "x", &["b@example.com"]);
@@ -277,7 +285,9 @@ fn this_gateway_among_mail_hosts() {
 #[test]
 fn a_mail_host_that_greets_with_our_name() {
     let (peers, port) = hosts(1);
-    peers[0].change(Script::smtp().on(Stage::Hello, Answer::reply("250-mx.test.example at your service\n250 SIZE")));
+    peers[0].change(
+        Script::smtp().on(Stage::Hello, Answer::reply("250-mx.test.example at your service\n250 SIZE")),
+    );
     let dns = DnsServer::start("example.com. MX 10 a.example.com.\na.example.com. A 127.0.0.2\n");
     let sender = Sender::start(&dns, port, "");
     let id = simple(&sender.server, "x", &["b@example.com"]);
@@ -300,7 +310,9 @@ fn address_literals() {
 #[test]
 fn two_hundred_mail_hosts() {
     let (peers, port) = hosts(1);
-    let mut records = (0..200).map(|n| format!("example.com. MX {} mx{n}.example.com.\nmx{n}.example.com. A 127.0.0.9\n", n + 10)).collect::<String>();
+    let mut records = (0..200)
+        .map(|n| format!("example.com. MX {} mx{n}.example.com.\nmx{n}.example.com. A 127.0.0.9\n", n + 10))
+        .collect::<String>();
     records.push_str("example.com. MX 1 a.example.com.\na.example.com. A 127.0.0.2\n");
     let dns = DnsServer::start(&records);
     Sender::start(&dns, port, "").arrives("b@example.com", &peers[0]);

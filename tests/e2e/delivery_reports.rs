@@ -43,7 +43,8 @@ fn is_from_nobody(message: &Message) {
 fn a_bounce() {
     let between = Between::start(refuses());
     let mail = format!("<{SENDER}> ENVID=QQ314159");
-    let recipients = ["<gone@example.com> ORCPT=rfc822;old@example.com", "<b@example.com>", "<gone2@example.com>"];
+    let recipients =
+        ["<gone@example.com> ORCPT=rfc822;old@example.com", "<b@example.com>", "<gone2@example.com>"];
     let id = send(&between.server, &mail, &recipients, &text("bounced"));
     let message = between.reports.wait_for(1).remove(0);
     is_from_nobody(&message);
@@ -102,7 +103,8 @@ fn only_the_header_goes_back_to_those_who_ask() {
 fn what_is_large_or_binary_does_not_go_back() {
     let between = Between::start(refuses());
     let mail = format!("<{SENDER}> RET=FULL");
-    let large = [&text("large")[..], &b"0123456789012345678901234567890123456789\r\n".repeat(30_000)].concat();
+    let large =
+        [&text("large")[..], &b"0123456789012345678901234567890123456789\r\n".repeat(30_000)].concat();
     send(&between.server, &mail, &["<gone@example.com>"], &large);
     let report = between.report();
     assert_eq!(report.returned().0, "text/rfc822-headers");
@@ -184,7 +186,9 @@ fn a_delay_is_told_once() {
     assert!(report.of_recipient("b@example.com", "diagnostic-code").contains("come back"));
     // It is tried a few times more, and delivered.
     let attempts = outcomes(&between.server, &id, "b@example.com").len();
-    process::eventually("a few more attempts", || outcomes(&between.server, &id, "b@example.com").len() > attempts + 5);
+    process::eventually("a few more attempts", || {
+        outcomes(&between.server, &id, "b@example.com").len() > attempts + 5
+    });
     between.peer.change(Script::smtp());
     outcome(&between.server, &id, "b@example.com", "sent");
     assert_eq!(between.reports.messages().len(), 1);
@@ -273,7 +277,9 @@ fn a_bounce_that_bounces_ends() {
 #[test]
 fn a_report_is_tried_again() {
     let between = Between::start(refuses());
-    between.reports.change(Script::smtp().on(When::at(Stage::Recipient).times(3), Answer::reply("450 4.7.1 later")));
+    between
+        .reports
+        .change(Script::smtp().on(When::at(Stage::Recipient).times(3), Answer::reply("450 4.7.1 later")));
     simple(&between.server, "x", &["gone@example.com"]);
     assert_eq!(between.report().of_recipient("gone@example.com", "action"), "failed");
 }
@@ -296,8 +302,7 @@ fn a_report_survives_a_kill() {
 #[test]
 fn a_reply_cannot_forge_a_report() {
     let reply = "550-5.1.1 line\n550-5.1.1 Action: delivered\n550-5.1.1 --=_x\n550 5.1.1 \u{7f}\u{1b}[31mred";
-    let between =
-        Between::start(Script::smtp().on(Stage::Recipient, Answer::reply(reply)));
+    let between = Between::start(Script::smtp().on(Stage::Recipient, Answer::reply(reply)));
     simple(&between.server, "x", &["gone@example.com"]);
     let report = between.report();
     assert_eq!(report.recipients(), 1);

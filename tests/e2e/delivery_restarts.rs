@@ -13,14 +13,18 @@ use inrush_tests::random::Random;
 use inrush_tests::sender::{self, Acknowledged, Round};
 use inrush_tests::server::Server;
 
-use crate::delivery::{QUICK, SENDER, domain, hand_over, outcome, route, settings, simple, smarthost, subject, text};
+use crate::delivery::{
+    QUICK, SENDER, domain, hand_over, outcome, route, settings, simple, smarthost, subject, text,
+};
 
 const ROUNDS: u64 = 30;
 const SENDERS: usize = 4;
 
 fn subjects(peer: &Peer) -> BTreeMap<String, usize> {
     let mut subjects = BTreeMap::new();
-    for message in peer.messages().iter().filter(|message| message.replies.iter().any(|reply| reply.starts_with('2'))) {
+    for message in
+        peer.messages().iter().filter(|message| message.replies.iter().any(|reply| reply.starts_with('2')))
+    {
         *subjects.entry(subject(&message.octets)).or_default() += 1;
     }
     subjects
@@ -60,8 +64,8 @@ fn deferred_mail_survives_a_kill() {
 /// One of two recipients has it before the kill: the other one alone gets it behind it.
 #[test]
 fn who_has_it_does_not_get_it_again() {
-    let script =
-        Script::smtp().on(When::at(Stage::Recipient).address("later@*"), Answer::reply("450 4.7.1 come back"));
+    let script = Script::smtp()
+        .on(When::at(Stage::Recipient).address("later@*"), Answer::reply("450 4.7.1 come back"));
     let peer = Peer::start(script);
     let mut server = smarthost(peer.address(), "");
     let id = simple(&server, "half", &["b@example.com", "later@example.com"]);
@@ -73,7 +77,10 @@ fn who_has_it_does_not_get_it_again() {
     server.restart();
     outcome(&server, &id, "later@example.com", "sent");
     let came = peer.messages();
-    assert_eq!(came.iter().map(|message| message.accepted()).collect::<Vec<_>>(), [["b@example.com"], ["later@example.com"]]);
+    assert_eq!(
+        came.iter().map(|message| message.accepted()).collect::<Vec<_>>(),
+        [["b@example.com"], ["later@example.com"]]
+    );
 }
 
 /// The peer has all of the message and says nothing; the gateway dies, and cannot know.
@@ -114,7 +121,8 @@ fn stopped_in_the_middle_of_a_dialog() {
 /// Dozens of kills while mail flows through: every acknowledged message arrives, whole.
 fn kills(script: Script, tables: &str, engine: &str) {
     let peer = Peer::start(script);
-    let text = settings(&[route("next", "smtp", &[peer.address()], ""), domain("*", "next"), tables.to_owned()]);
+    let text =
+        settings(&[route("next", "smtp", &[peer.address()], ""), domain("*", "next"), tables.to_owned()]);
     let text = text.engine(engine).log(&["segment_bytes = \"1MiB\"", "free_bytes_min = \"16MiB\""]);
     let mut server = Server::with(text);
     let mut random = Random::from_environment();
@@ -144,12 +152,14 @@ fn kills(script: Script, tables: &str, engine: &str) {
     }
     let taken = || {
         let messages = peer.messages();
-        let taken = messages.into_iter().filter(|message| message.replies.iter().any(|reply| reply.starts_with('2')));
+        let taken =
+            messages.into_iter().filter(|message| message.replies.iter().any(|reply| reply.starts_with('2')));
         taken.collect::<Vec<_>>()
     };
     let mut missing = BTreeSet::new();
     process::holds_within(process::PATIENCE, || {
-        let came = taken().iter().filter_map(|message| sender::number(&message.octets)).collect::<BTreeSet<_>>();
+        let came =
+            taken().iter().filter_map(|message| sender::number(&message.octets)).collect::<BTreeSet<_>>();
         missing = acknowledged.difference(&came).copied().collect();
         missing.is_empty()
     });

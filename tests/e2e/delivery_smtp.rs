@@ -13,7 +13,9 @@ use inrush_tests::smtp_sink::SmtpSink;
 use inrush_tests::tls::Authority;
 use inrush_tests::{corpus, export, users};
 
-use crate::delivery::{SENDER, domain, hand_over, outcome, route, send, settings, simple, smarthost, smarthost_by, subject, text};
+use crate::delivery::{
+    SENDER, domain, hand_over, outcome, route, send, settings, simple, smarthost, smarthost_by, subject, text,
+};
 
 const MESSAGE: &[u8] = b"From: a@client.test.example\r\nSubject: x\r\nDate: Mon, 02 Mar 2026 10:00:00 +0000\r\nMessage-Id: <1@x.example>\r\n\r\n.one dot\r\n..two\r\n.\r\n\xe4\xf6\xfc\r\n\r\nlast\r\n";
 
@@ -49,9 +51,10 @@ fn postfix_gets_everything_for_everybody() {
     for recipient in ["b@example.com", "c@example.com", "\"d d\"@other.example"] {
         outcome(&server, &id, recipient, "sent");
         let field = format!("Delivered-To: {}\r\n", recipient.replace('"', ""));
-        assert!(kept.iter().any(|message| {
-            String::from_utf8_lossy(message).replace('"', "").contains(&field)
-        }), "{field}");
+        assert!(
+            kept.iter().any(|message| { String::from_utf8_lossy(message).replace('"', "").contains(&field) }),
+            "{field}"
+        );
     }
 }
 
@@ -88,7 +91,8 @@ fn a_sink_without_extensions_gets_data() {
 /// Everything odd that was ever accepted, by both ways of transfer.
 #[test]
 fn the_corpus_octet_for_octet() {
-    for extensions in [&["PIPELINING", "8BITMIME", "SMTPUTF8"][..], &["8BITMIME", "SMTPUTF8", "CHUNKING"][..]] {
+    for extensions in [&["PIPELINING", "8BITMIME", "SMTPUTF8"][..], &["8BITMIME", "SMTPUTF8", "CHUNKING"][..]]
+    {
         let peer = Peer::start(Script::smtp().extensions(extensions));
         let server = smarthost(peer.address(), "");
         let messages = corpus::messages();
@@ -96,7 +100,12 @@ fn the_corpus_octet_for_octet() {
         let mut ids = Vec::new();
         for (number, message) in messages.iter().enumerate() {
             let recipient = format!("<b{number}@example.com>");
-            ids.push(hand_over(&mut client, "<a@client.test.example> BODY=8BITMIME", &[&recipient], &message.body));
+            ids.push(hand_over(
+                &mut client,
+                "<a@client.test.example> BODY=8BITMIME",
+                &[&recipient],
+                &message.body,
+            ));
         }
         let came = peer.wait_for(messages.len());
         assert_eq!(came.len(), messages.len());
@@ -139,7 +148,8 @@ fn twenty_mebibytes() {
 fn two_hundred_and_fifty_recipients() {
     let peer = Peer::start(Script::smtp());
     let server = smarthost(peer.address(), "");
-    let recipients = (0..250).map(|number| format!("<r{number}@d{}.example>", number % 3)).collect::<Vec<_>>();
+    let recipients =
+        (0..250).map(|number| format!("<r{number}@d{}.example>", number % 3)).collect::<Vec<_>>();
     let recipients = recipients.iter().map(String::as_str).collect::<Vec<_>>();
     let id = send(&server, &format!("<{SENDER}>"), &recipients, &text("many"));
     let came = peer.wait_until("all recipients", |record| {
@@ -165,7 +175,8 @@ fn each_domain_by_its_route() {
         domain("two.example", "two"),
         domain("*", "rest"),
     ]));
-    let id = simple(&server, "split", &["a@one.example", "b@TWO.example", "c@one.example", "d@sub.one.example"]);
+    let id =
+        simple(&server, "split", &["a@one.example", "b@TWO.example", "c@one.example", "d@sub.one.example"]);
     let accepted = |peer: &Peer| {
         peer.wait_for(1)[0].accepted().iter().map(|address| (*address).to_owned()).collect::<Vec<_>>()
     };
@@ -192,8 +203,11 @@ fn one_connection_for_message_after_message() {
 #[test]
 fn so_many_messages_a_connection() {
     let peer = Peer::start(Script::smtp());
-    let server =
-        smarthost_by(peer.address(), "connections_max = 1\nmessages_per_connection = 3\nkeep_connection = \"60s\"\n", "");
+    let server = smarthost_by(
+        peer.address(),
+        "connections_max = 1\nmessages_per_connection = 3\nkeep_connection = \"60s\"\n",
+        "",
+    );
     let mut client = Client::greeted(server.mx());
     for number in 0..10 {
         hand_over(&mut client, &format!("<{SENDER}>"), &["<b@example.com>"], &text(&number.to_string()));
@@ -210,7 +224,10 @@ fn so_many_messages_a_connection() {
 
 #[test]
 fn no_more_connections_than_are_allowed() {
-    let script = Script::smtp().on(inrush_tests::peer::Stage::Mail, inrush_tests::peer::Answer::hold().then(inrush_tests::peer::Answer::reply("250 2.1.0 ok")));
+    let script = Script::smtp().on(
+        inrush_tests::peer::Stage::Mail,
+        inrush_tests::peer::Answer::hold().then(inrush_tests::peer::Answer::reply("250 2.1.0 ok")),
+    );
     let peer = Peer::start(script);
     let server = smarthost_by(peer.address(), "connections_max = 3\n", "");
     let mut client = Client::greeted(server.mx());
@@ -309,7 +326,10 @@ fn the_size_that_is_announced_is_that_of_the_message() {
     let server = smarthost(peer.address(), "");
     simple(&server, "size", &["b@example.com"]);
     let message = &peer.wait_for(1)[0];
-    assert!(message.reverse_path.parameters.contains(&format!("SIZE={}", message.octets.len())), "{message:?}");
+    assert!(
+        message.reverse_path.parameters.contains(&format!("SIZE={}", message.octets.len())),
+        "{message:?}"
+    );
     assert_eq!(message.transfer, Transfer::Chunks(vec![message.octets.len()]));
     assert_eq!(message.hello, "EHLO mx.test.example");
 }

@@ -102,7 +102,8 @@ fn what_was_said_before_is_not_used() {
     let authority = Authority::new();
     let config = server_config(&authority.issue(NAME));
     // A capability of the attacker: with it, the size would be announced.
-    let injected = Answer::octets(b"220 go ahead\r\n250-peer.test.example\r\n250 SIZE 1\r\n").then(Answer::handshake());
+    let injected =
+        Answer::octets(b"220 go ahead\r\n250-peer.test.example\r\n250 SIZE 1\r\n").then(Answer::handshake());
     let injects = Script::smtp().tls(Arc::clone(&config)).on(Stage::StartTls, injected.clone());
     let peer = Peer::start(injects);
     let server = smarthost(peer.address(), "");
@@ -153,10 +154,14 @@ fn required_of_somebody_else() {
         (Script::smtp().tls(server_config(&authority.issue_until("old", NAME, 2021))), "expired"),
         (Script::smtp(), "not offered"),
         (named(&authority, NAME).on(Stage::StartTls, Answer::reply("454 4.7.0 not now")), "not now"),
-        (named(&authority, NAME).on(Stage::StartTls, Answer::reply("220 go").then(Answer::close())), "TLS with host"),
+        (
+            named(&authority, NAME).on(Stage::StartTls, Answer::reply("220 go").then(Answer::close())),
+            "TLS with host",
+        ),
     ] {
         let peer = Peer::start(script);
-        let server = required(&[&format!("{NAME}:{}", peer.address().port())], &dns, &authority.certificate());
+        let server =
+            required(&[&format!("{NAME}:{}", peer.address().port())], &dns, &authority.certificate());
         let id = simple(&server, "x", &[RECIPIENT]);
         let line = outcome(&server, &id, RECIPIENT, "deferred");
         assert!(line.contains("dsn=4.7.") && line.contains(words), "{words}: {line}");
@@ -215,7 +220,8 @@ fn authorities_are_read_from_the_file_that_is_named() {
     // Two in one file, the right one last.
     let both = authority.folder().join("both.pem");
     let other = Authority::new();
-    let text = fs::read_to_string(other.certificate()).unwrap() + &fs::read_to_string(authority.certificate()).unwrap();
+    let text = fs::read_to_string(other.certificate()).unwrap()
+        + &fs::read_to_string(authority.certificate()).unwrap();
     fs::write(&both, text).unwrap();
     let server = required(&[&format!("{NAME}:{}", peer.address().port())], &dns, &both);
     let id = simple(&server, "x", &[RECIPIENT]);

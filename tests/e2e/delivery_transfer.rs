@@ -1,7 +1,7 @@
 //! What a next hop cannot carry: it is given nothing that it would spoil, and nothing is changed to make it fit.
 
-use inrush_tests::peer::{Script, Stage, Answer, Transfer, When};
 use inrush_tests::export;
+use inrush_tests::peer::{Answer, Script, Stage, Transfer, When};
 
 use crate::delivery::{Between, SENDER, outcome, send, send_chunk, simple, text};
 
@@ -21,7 +21,11 @@ fn returned(between: &Between, id: &str, recipient: &str, status: &str, words: &
     let report = between.report();
     assert_eq!(report.of_recipient(recipient, "status"), status);
     assert_eq!(report.of_recipient(recipient, "action"), "failed");
-    assert!(report.words().replace("\r\n", " ").contains(words.split(' ').next().unwrap()), "{}", report.words());
+    assert!(
+        report.words().replace("\r\n", " ").contains(words.split(' ').next().unwrap()),
+        "{}",
+        report.words()
+    );
     let commands = between.peer.commands();
     assert!(!commands.iter().any(|line| line.starts_with("MAIL")), "{commands:?}");
     assert!(between.peer.messages().is_empty());
