@@ -1,5 +1,6 @@
 //! Accepted mail goes on by LMTP: through a real mail store and back octet for octet, and each recipient by its own reply.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use inrush_tests::client::Client;
@@ -31,7 +32,7 @@ fn assert_stored(stored: &[u8], body: &[u8], id: &str) {
     assert!(front.starts_with(&format!("Return-Path: <{SENDER}>\r\n")), "{front}");
     // Ours is the last of them.
     let ours = front.rsplit_once("\r\nReceived: ").map(|(_, ours)| ours).unwrap_or_default();
-    assert!(ours.contains(" by mx.test.example ") && ours.contains(id), "{front}");
+    assert!(ours.contains("by mx.test.example ") && ours.contains(id), "{front}");
     assert_eq!(front.matches(id).count(), 1, "{front}");
 }
 
@@ -54,7 +55,7 @@ fn swaks_to_dovecot_and_back() {
         let text = String::from_utf8_lossy(&stored[0]);
         // swaks may end its data with an empty line.
         assert!(text.trim_end().ends_with(String::from_utf8_lossy(body).trim_end()), "{text}");
-        assert!(text.contains(" by mx.test.example "), "{text}");
+        assert!(text.contains("by mx.test.example "), "{text}");
         assert_eq!(dovecot.imap_search(user, "SUBJECT through"), [1]);
     }
 }
@@ -188,8 +189,9 @@ fn a_connection_that_ends_between_the_replies() {
             outcome(&between.server, &id, recipient, "deferred");
             outcome(&between.server, &id, recipient, "sent");
         }
-        let came = between.peer.wait_for(2);
-        assert_eq!(came[1].accepted(), ["c@example.com", "d@example.com"]);
+        let came = between.peer.messages();
+        let again = came[1..].iter().flat_map(|message| message.accepted()).collect::<BTreeSet<_>>();
+        assert_eq!(again, BTreeSet::from(["c@example.com", "d@example.com"]));
         assert_eq!(outcomes(&between.server, &id, "b@example.com").len(), 1);
     }
 }
