@@ -338,7 +338,8 @@ fn hosts_of_one_preference_share() {
 /// One destination refuses, one is silent with all of its connections, one is well.
 #[test]
 fn a_dead_destination_holds_up_no_other() {
-    let silent = Peer::start(Script::smtp().on(Stage::Mail, Answer::hold()));
+    let late = Answer::hold().then(Answer::reply("250 2.1.0 ok"));
+    let silent = Peer::start(Script::smtp().on(Stage::Mail, late));
     let well = Peer::start(Script::smtp());
     let server = Server::with(settings(&[
         route("dead", "smtp", &[nobody()], ""),

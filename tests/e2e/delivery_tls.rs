@@ -150,7 +150,7 @@ fn required_of_somebody_else() {
     let named = |authority: &Authority, name: &str| Script::smtp().tls(server_config(&authority.issue(name)));
     for (script, words) in [
         (named(&authority, "other.test.example"), "name"),
-        (named(&unknown, NAME), "authority"),
+        (named(&unknown, NAME), "not trusted"),
         (Script::smtp().tls(server_config(&authority.issue_until("old", NAME, 2021))), "expired"),
         (Script::smtp(), "not offered"),
         (named(&authority, NAME).on(Stage::StartTls, Answer::reply("454 4.7.0 not now")), "not now"),
