@@ -42,7 +42,7 @@ fn a_host_that_comes_up_later() {
 
 /// The first connection goes wrong at this stage, the second one does not.
 #[track_caller]
-fn fails_once(stage: Stage, answer: Answer, extensions: &[&str], words: &[&str]) {
+fn fails_once(stage: &Stage, answer: Answer, extensions: &[&str], words: &[&str]) {
     let script = Script::smtp().extensions(extensions).on(When::at(stage.clone()).connection(1), answer);
     let peer = Peer::start(script);
     let server = smarthost(peer.address(), IMPATIENT);
@@ -67,10 +67,10 @@ const CHUNKED: &[&str] = &["8BITMIME", "PIPELINING", "CHUNKING"];
 fn at_each_stage(answer: &Answer, words: &[&str]) {
     for extensions in [CLASSIC, PIPELINED] {
         for stage in STAGES {
-            fails_once(stage, answer.clone(), extensions, words);
+            fails_once(&stage, answer.clone(), extensions, words);
         }
     }
-    fails_once(Stage::End, answer.clone(), CHUNKED, words);
+    fails_once(&Stage::End, answer.clone(), CHUNKED, words);
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_host_that_shuts_down() {
 fn a_host_that_never_ends_its_line() {
     let endless = Answer::octets(&[b'2'; 1 << 20]).then(Answer::silence());
     for stage in [Stage::Banner, Stage::Mail, Stage::End] {
-        fails_once(stage, endless.clone(), CLASSIC, &["does not speak the protocol", "timed out", "lost"]);
+        fails_once(&stage, endless.clone(), CLASSIC, &["does not speak the protocol", "timed out", "lost"]);
     }
 }
 
