@@ -231,6 +231,11 @@ impl Script {
         Self { lmtp: true, ..Self::smtp() }
     }
 
+    /// Whether it is one of LMTP.
+    pub fn is_lmtp(&self) -> bool {
+        self.lmtp
+    }
+
     /// The same with exactly these extensions, each with its parameters. STARTTLS needs not be named.
     #[must_use]
     pub fn extensions(mut self, extensions: &[&str]) -> Self {

@@ -1,0 +1,413 @@
+//! Next hops that fail in every way that they can: nothing is lost, nothing is given up too early, and no host holds up another.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+use inrush_tests::client::Client;
+use inrush_tests::peer::{Answer, Peer, Script, Stage, When};
+use inrush_tests::process;
+use inrush_tests::server::Server;
+
+use crate::delivery::{
+    Between, SENDER, domain, hand_over, is, outcome, outcomes, route, settings, simple, smarthost,
+    smarthost_by, subject, text,
+};
+
+/// Nobody waits long.
+const IMPATIENT: &str = "[relay]\nconnect_timeout = \"2s\"\ngreeting_timeout = \"500ms\"\nhandshake_timeout = \"500ms\"\n\
+    command_timeout = \"500ms\"\ndata_timeout = \"500ms\"\nblock_timeout = \"2s\"\nend_timeout = \"500ms\"\n";
+
+/// An address at which nobody listens, as long as the listener is there but does not listen.
+fn nobody() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap()
+}
+
+#[test]
+fn a_host_that_comes_up_later() {
+    let address = nobody();
+    let server = smarthost(address, "");
+    let id = simple(&server, "early", &["b@example.com"]);
+    let line = outcome(&server, &id, "b@example.com", "deferred");
+    assert!(line.contains("dsn=4.4.1,") && line.contains("Connection refused"), "{line}");
+    // Those that come meanwhile wait with it.
+    let more =
+        (0..20).map(|number| simple(&server, &number.to_string(), &["c@example.com"])).collect::<Vec<_>>();
+    let peer = Peer::start_at(address, Script::smtp());
+    outcome(&server, &id, "b@example.com", "sent");
+    for id in more {
+        outcome(&server, &id, "c@example.com", "sent");
+    }
+    assert_eq!(peer.messages().len(), 21);
+}
+
+/// The first connection goes wrong at this stage, the second one does not.
+#[track_caller]
+fn fails_once(stage: &Stage, answer: Answer, extensions: &[&str], words: &[&str]) {
+    let script = Script::smtp().extensions(extensions).on(When::at(stage.clone()).connection(1), answer);
+    let peer = Peer::start(script);
+    let server = smarthost(peer.address(), IMPATIENT);
+    let id = simple(&server, "once", &["b@example.com"]);
+    let line = outcome(&server, &id, "b@example.com", "deferred");
+    assert!(words.iter().any(|word| line.contains(word)), "{stage:?}: {line}");
+    assert!(line.contains("dsn=4."), "{stage:?}: {line}");
+    outcome(&server, &id, "b@example.com", "sent");
+    let answered =
+        peer.messages().iter().filter(|message| message.replies == ["250 2.0.0 message taken"]).count();
+    // What was not answered may have been taken (RFC 1047); what was answered comes no more.
+    assert_eq!(answered, 1, "{stage:?}: {}", peer.record().text());
+    assert!(peer.messages().len() <= 2, "{stage:?}");
+}
+
+const STAGES: [Stage; 6] =
+    [Stage::Banner, Stage::Hello, Stage::Mail, Stage::Recipient, Stage::Data, Stage::End];
+const CLASSIC: &[&str] = &["8BITMIME"];
+const PIPELINED: &[&str] = &["8BITMIME", "PIPELINING"];
+const CHUNKED: &[&str] = &["8BITMIME", "PIPELINING", "CHUNKING"];
+
+fn at_each_stage(answer: &Answer, words: &[&str]) {
+    for extensions in [CLASSIC, PIPELINED] {
+        for stage in STAGES {
+            fails_once(&stage, answer.clone(), extensions, words);
+        }
+    }
+    fails_once(&Stage::End, answer.clone(), CHUNKED, words);
+}
+
+#[test]
+fn a_host_that_says_nothing_more() {
+    at_each_stage(&Answer::silence(), &["timed out"]);
+}
+
+#[test]
+fn a_host_that_hangs_up() {
+    at_each_stage(&Answer::close(), &["lost connection"]);
+}
+
+#[test]
+fn a_host_that_breaks_the_connection() {
+    at_each_stage(&Answer::reset(), &["lost connection", "reset", "Broken pipe"]);
+}
+
+#[test]
+fn a_host_that_speaks_something_else() {
+    let garbage = Answer::octets(b"\0\xff\xfeHTTP/1.1 400 Bad Request\r\n\r\n").then(Answer::close());
+    at_each_stage(&garbage, &["does not speak the protocol", "lost connection"]);
+}
+
+/// RFC 5321 §3.8: 421 may come at any time.
+#[test]
+fn a_host_that_shuts_down() {
+    let busy = Answer::reply("421 4.3.2 shutting down").then(Answer::close());
+    at_each_stage(&busy, &["421", "shutting down"]);
+}
+
+/// A line without an end must not fill the memory, nor hold the connection for ever.
+#[test]
+fn a_host_that_never_ends_its_line() {
+    let endless = Answer::octets(&[b'2'; 1 << 20]).then(Answer::silence());
+    for stage in [Stage::Banner, Stage::Mail, Stage::End] {
+        fails_once(&stage, endless.clone(), CLASSIC, &["does not speak the protocol", "timed out", "lost"]);
+    }
+}
+
+/// In the middle of mail data: half a message is none.
+#[test]
+fn a_host_that_leaves_in_the_middle_of_a_message() {
+    for (answer, words) in [
+        (Answer::close(), &["lost connection"][..]),
+        (Answer::reset(), &["lost connection"][..]),
+        (Answer::reply("451 4.3.0 no more").then(Answer::close()), &["no more", "lost connection"][..]),
+        (Answer::silence(), &["timed out"][..]),
+    ] {
+        for extensions in [CLASSIC, CHUNKED] {
+            let script = Script::smtp()
+                .extensions(extensions)
+                .on(When::at(Stage::Octets(100_000)).connection(1), answer.clone());
+            let peer = Peer::start(script);
+            let server = smarthost(peer.address(), IMPATIENT);
+            let body =
+                [&text("half")[..], &b"0123456789012345678901234567890123456789\r\n".repeat(5000)].concat();
+            let mut client = Client::greeted(server.mx());
+            let id = hand_over(&mut client, &format!("<{SENDER}>"), &["<b@example.com>"], &body);
+            let line = outcome(&server, &id, "b@example.com", "deferred");
+            assert!(words.iter().any(|word| line.contains(word)), "{line}");
+            outcome(&server, &id, "b@example.com", "sent");
+            let came = peer.messages();
+            let whole = came
+                .iter()
+                .filter(|message| message.replies == ["250 2.0.0 message taken"])
+                .collect::<Vec<_>>();
+            assert!(whole.len() == 1 && whole[0].octets.ends_with(&body), "{}", peer.record().text());
+        }
+    }
+}
+
+/// The reply is lost with the connection: the message comes once more, and then never again.
+#[test]
+fn the_final_reply_is_lost() {
+    let script = Script::smtp().on(When::at(Stage::End).times(1), Answer::close());
+    let peer = Peer::start(script);
+    let server = smarthost(peer.address(), "");
+    let id = simple(&server, "twice", &["b@example.com"]);
+    let line = outcome(&server, &id, "b@example.com", "deferred");
+    assert!(line.contains("message may be sent more than once"), "{line}");
+    outcome(&server, &id, "b@example.com", "sent");
+    // Whatever comes behind it, it stays at two.
+    let next = simple(&server, "next", &["b@example.com"]);
+    outcome(&server, &next, "b@example.com", "sent");
+    assert_eq!(peer.messages().iter().filter(|message| subject(&message.octets) == "twice").count(), 2);
+}
+
+/// One attempt has put them off, and the next one is for all of them: not a copy of the message for each.
+#[test]
+fn recipients_that_are_put_off_together_are_tried_together() {
+    let script = Script::smtp().on(When::at(Stage::End).times(1), Answer::reply("451 4.3.0 later"));
+    let peer = Peer::start(script);
+    // Far enough apart that a spread of a quarter is seen.
+    let server = smarthost(peer.address(), "[queue]\nretry_first = \"8s\"\nretry_max = \"8s\"\n");
+    let recipients = (0..20).map(|number| format!("r{number}@example.com")).collect::<Vec<_>>();
+    let recipients = recipients.iter().map(String::as_str).collect::<Vec<_>>();
+    let id = simple(&server, "together", &recipients);
+    for recipient in &recipients {
+        outcome(&server, &id, recipient, "sent");
+    }
+    let transactions = peer.messages().iter().map(|message| message.accepted().len()).collect::<Vec<_>>();
+    assert_eq!(transactions, [20, 20]);
+}
+
+/// Greylisting at each place where it is done. With PIPELINING the recipients behind a refused MAIL are refused for good, with 503: that
+/// is about the order of commands, not about them.
+#[test]
+fn not_now_but_later() {
+    let places = [CLASSIC, PIPELINED]
+        .into_iter()
+        .flat_map(|extensions| STAGES[2..].iter().map(move |stage| (extensions, stage)));
+    for (extensions, stage) in places {
+        let script = Script::smtp()
+            .extensions(extensions)
+            .on(When::at(stage.clone()).times(3), Answer::reply("450 4.7.1 come back"));
+        let peer = Peer::start(script);
+        let server = smarthost(peer.address(), "");
+        let id = simple(&server, "grey", &["b@example.com"]);
+        // One way or the other.
+        process::eventually("an outcome", || {
+            let lines = outcomes(&server, &id, "b@example.com");
+            lines.iter().any(|line| is(line, "sent") || is(line, "bounced"))
+        });
+        let lines = outcomes(&server, &id, "b@example.com");
+        assert!(!lines.iter().any(|line| is(line, "bounced")), "{stage:?}: {lines:#?}");
+        let deferred = lines.iter().filter(|line| is(line, "deferred")).collect::<Vec<_>>();
+        assert_eq!(deferred.len(), 3, "{lines:#?}");
+        assert!(
+            deferred.iter().all(|line| line.contains("dsn=4.7.1,") && line.contains("come back")),
+            "{lines:#?}"
+        );
+        let taken = peer.messages().iter().filter(|message| message.replies[0].starts_with('2')).count();
+        assert_eq!(taken, 1);
+    }
+}
+
+/// Each recipient of a message goes its own way.
+#[test]
+fn recipients_fare_differently() {
+    let script = Script::smtp()
+        .on(When::at(Stage::Recipient).address("gone@*"), Answer::reply("550 5.1.1 who?"))
+        .on(When::at(Stage::Recipient).address("later@*").times(1), Answer::reply("451 4.3.0 later"));
+    let between = Between::start(script);
+    let id = simple(
+        &between.server,
+        "mixed",
+        &["gone@example.com", "b@example.com", "later@example.com", "c@example.com"],
+    );
+    let line = outcome(&between.server, &id, "gone@example.com", "bounced");
+    assert!(line.contains("dsn=5.1.1,") && line.contains("550 ") && line.contains("who?"), "{line}");
+    outcome(&between.server, &id, "b@example.com", "sent");
+    outcome(&between.server, &id, "c@example.com", "sent");
+    outcome(&between.server, &id, "later@example.com", "deferred");
+    outcome(&between.server, &id, "later@example.com", "sent");
+    let came = between.peer.wait_for(2);
+    assert_eq!(came[0].accepted(), ["b@example.com", "c@example.com"]);
+    assert_eq!(came[1].accepted(), ["later@example.com"]);
+    let report = between.report();
+    assert_eq!(report.recipients(), 1);
+    assert_eq!(report.of_recipient("gone@example.com", "status"), "5.1.1");
+}
+
+/// RFC 2920 §3.1: a host that says 354 although it has refused all recipients.
+#[test]
+fn data_for_nobody() {
+    let script = Script::smtp()
+        .extensions(PIPELINED)
+        .on(Stage::Recipient, Answer::reply("550 5.1.1 who?"))
+        .on(Stage::Data, Answer::reply("354 go ahead"));
+    let between = Between::start(script);
+    let id = simple(&between.server, "nobody", &["b@example.com"]);
+    outcome(&between.server, &id, "b@example.com", "bounced");
+    between.reports.wait_for(1);
+    assert!(between.peer.messages().iter().all(|message| message.octets.is_empty()));
+    // The connection is still of use.
+    between.peer.change(Script::smtp().extensions(PIPELINED));
+    let id = simple(&between.server, "next", &["b@example.com"]);
+    outcome(&between.server, &id, "b@example.com", "sent");
+}
+
+#[test]
+fn a_session_that_is_refused_for_good() {
+    // That says nothing about the message: another host, or another time.
+    for (stage, reply) in [(Stage::Banner, "554 5.7.1 go away"), (Stage::Hello, "550 5.7.1 not you")] {
+        let peer = Peer::start(Script::smtp().on(When::at(stage).times(2), Answer::reply(reply)));
+        let server = smarthost(peer.address(), "");
+        let id = simple(&server, "refused", &["b@example.com"]);
+        let line = outcome(&server, &id, "b@example.com", "deferred");
+        assert!(line.contains("dsn=4."), "{line}");
+        outcome(&server, &id, "b@example.com", "sent");
+    }
+}
+
+#[test]
+fn the_second_best_host() {
+    let (first, second) = (nobody(), Peer::start(Script::smtp()));
+    let hosts = format!("hosts = [\"20 {}\", \"10 {first}\"]\n", second.address());
+    let server = Server::with(settings(&[route("next", "smtp", &[], &hosts), domain("*", "next")]));
+    for number in 0..3 {
+        let id = simple(&server, &number.to_string(), &["b@example.com"]);
+        let line = outcome(&server, &id, "b@example.com", "sent");
+        assert!(line.contains(&format!("]:{}", second.address().port())), "{line}");
+    }
+    assert_eq!(second.messages().len(), 3);
+}
+
+/// A host that refuses sessions, hangs up, or has no time is passed over as well.
+#[test]
+fn the_second_best_host_for_other_reasons() {
+    for (stage, answer) in [
+        (Stage::Banner, Answer::reply("554 5.3.2 no service")),
+        (Stage::Banner, Answer::close()),
+        (Stage::Banner, Answer::silence()),
+        (Stage::Hello, Answer::reply("421 4.3.2 busy").then(Answer::close())),
+        (Stage::Hello, Answer::close()),
+    ] {
+        let first = Peer::start(Script::smtp().on(stage.clone(), answer));
+        let second = Peer::start(Script::smtp());
+        let hosts = format!("hosts = [\"10 {}\", \"20 {}\"]\n", first.address(), second.address());
+        let server = Server::with(settings(&[
+            route("next", "smtp", &[], &hosts),
+            domain("*", "next"),
+            IMPATIENT.to_owned(),
+        ]));
+        let id = simple(&server, "x", &["b@example.com"]);
+        outcome(&server, &id, "b@example.com", "sent");
+        let lines = outcomes(&server, &id, "b@example.com");
+        assert_eq!(lines.len(), 1, "it was put off first: {lines:#?}");
+        assert!(first.messages().is_empty() && second.messages().len() == 1);
+    }
+}
+
+#[test]
+fn the_better_host_has_it_all() {
+    let (first, second) = (Peer::start(Script::smtp()), Peer::start(Script::smtp()));
+    let hosts = format!("hosts = [\"20 {}\", \"10 {}\"]\n", second.address(), first.address());
+    let server = Server::with(settings(&[route("next", "smtp", &[], &hosts), domain("*", "next")]));
+    for number in 0..20 {
+        simple(&server, &number.to_string(), &["b@example.com"]);
+    }
+    first.wait_for(20);
+    assert!(second.record().connections.is_empty());
+}
+
+#[test]
+fn hosts_of_one_preference_share() {
+    let peers = [0, 1].map(|_| Peer::start(Script::smtp()));
+    let hosts = peers.each_ref().map(Peer::address);
+    // Each message has a connection of its own, and each connection chooses anew.
+    let lines = "messages_per_connection = 1\n";
+    let server = Server::with(settings(&[route("next", "smtp", &hosts, lines), domain("*", "next")]));
+    let mut sent = Vec::new();
+    // All to one with a chance of 2^-59.
+    for number in 0..60 {
+        sent.push(simple(&server, &number.to_string(), &["b@example.com"]));
+    }
+    for id in &sent {
+        outcome(&server, id, "b@example.com", "sent");
+    }
+    let counts = peers.each_ref().map(|peer| peer.messages().len());
+    assert_eq!(counts.iter().sum::<usize>(), 60);
+    assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+}
+
+/// One destination refuses, one is silent with all of its connections, one is well.
+#[test]
+fn a_dead_destination_holds_up_no_other() {
+    let late = Answer::hold().then(Answer::reply("250 2.1.0 ok"));
+    let silent = Peer::start(Script::smtp().on(Stage::Mail, late));
+    let well = Peer::start(Script::smtp());
+    let server = Server::with(settings(&[
+        route("dead", "smtp", &[nobody()], ""),
+        route("silent", "smtp", &[silent.address()], ""),
+        route("well", "smtp", &[well.address()], ""),
+        domain("dead.example", "dead"),
+        domain("silent.example", "silent"),
+        domain("*", "well"),
+    ]));
+    let mut client = Client::greeted(server.mx());
+    for number in 0..200 {
+        let recipients = ["<a@dead.example>", "<b@silent.example>", "<c@well.example>"];
+        hand_over(&mut client, &format!("<{SENDER}>"), &recipients, &text(&number.to_string()));
+    }
+    let came = well.wait_for(200);
+    assert!(came.iter().all(|message| message.accepted() == ["c@well.example"]));
+    assert!(silent.messages().is_empty());
+    silent.release_all();
+    silent.change(Script::smtp());
+    silent.wait_until("its mail", |record| record.messages.len() == 200);
+}
+
+/// More than memory holds for a destination that is slow; the others go on.
+#[test]
+fn a_backlog_that_is_larger_than_the_memory() {
+    let slow =
+        Peer::start(Script::smtp().on(Stage::Mail, Answer::hold().then(Answer::reply("250 2.1.0 ok"))));
+    let well = Peer::start(Script::smtp());
+    let server = Server::with(settings(&[
+        route("slow", "smtp", &[slow.address()], "connections_max = 2\n"),
+        route("well", "smtp", &[well.address()], ""),
+        domain("slow.example", "slow"),
+        domain("*", "well"),
+        "[relay]\nmemory_max = \"1MiB\"\n".to_owned(),
+    ]));
+    let body = [&text("large")[..], &b"0123456789012345678901234567890123456789\r\n".repeat(2400)].concat();
+    let mut client = Client::greeted(server.mx());
+    for _ in 0..40 {
+        hand_over(&mut client, &format!("<{SENDER}>"), &["<a@slow.example>"], &body);
+    }
+    let ids = (0..40).map(|_| hand_over(&mut client, &format!("<{SENDER}>"), &["<c@well.example>"], &body));
+    for id in ids.collect::<Vec<_>>() {
+        outcome(&server, &id, "c@well.example", "sent");
+    }
+    slow.release_all();
+    slow.wait_until("its mail", |record| record.messages.len() == 40);
+    assert!(slow.messages().iter().all(|message| message.octets.ends_with(&body)));
+    assert_eq!(well.messages().len(), 40);
+}
+
+/// Its connections stay at what they may be while a host refuses one message after the other.
+#[test]
+fn a_message_that_is_refused_does_not_stop_the_next() {
+    let script = Script::smtp().on(When::at(Stage::End).address("bad@*"), Answer::reply("554 5.7.1 spam"));
+    let peer = Peer::start(script);
+    let server = smarthost_by(peer.address(), "connections_max = 1\n", "");
+    let mut client = Client::greeted(server.mx());
+    let mut ids = Vec::new();
+    for number in 0..40 {
+        let recipient = if number % 2 == 0 { "<bad@example.com>" } else { "<good@example.com>" };
+        // Nobody is told.
+        ids.push(hand_over(&mut client, "<>", &[recipient], &text(&number.to_string())));
+    }
+    for (number, id) in ids.iter().enumerate() {
+        match number % 2 {
+            0 => outcome(&server, id, "bad@example.com", "bounced"),
+            _ => outcome(&server, id, "good@example.com", "sent"),
+        };
+    }
+    assert_eq!(peer.messages().len(), 40);
+}

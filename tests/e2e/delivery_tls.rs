@@ -1,0 +1,229 @@
+//! TLS with next hops: whoever it is where that is enough, only who is meant where it is not, and never what was said before.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use inrush_tests::dns_server::DnsServer;
+use inrush_tests::exim::EximServer;
+use inrush_tests::peer::{Answer, Peer, Script, Stage, When, server_config};
+use inrush_tests::server::Server;
+use inrush_tests::tls::Authority;
+use rustls::ProtocolVersion;
+
+use crate::delivery::{domain, outcome, outcomes, route, settings, simple, smarthost, smarthost_by};
+
+const NAME: &str = "peer.test.example";
+const RECIPIENT: &str = "b@example.com";
+
+/// To hosts by name, which this authority vouches for.
+fn required(hosts: &[&str], dns: &DnsServer, ca: &Path) -> Server {
+    let hosts = hosts.iter().map(|host| format!("\"{host}\"")).collect::<Vec<_>>().join(", ");
+    let lines = format!("hosts = [{hosts}]\ntls = \"required\"\n");
+    let relay = format!("[relay]\nresolver = [\"{}\"]\nca_file = \"{}\"\n", dns.address(), ca.display());
+    Server::with(settings(&[route("next", "smtp", &[], &lines), domain("*", "next"), relay]))
+}
+
+fn dns() -> DnsServer {
+    DnsServer::start(&format!("{NAME}. A 127.0.0.1\nother.test.example. A 127.0.0.1\n"))
+}
+
+#[test]
+fn whatever_certificate_is_better_than_none() {
+    // Of an authority that nobody knows, for another name.
+    let authority = Authority::new();
+    let peer = Peer::start(Script::smtp().tls(server_config(&authority.issue("self.signed.example"))));
+    let server = smarthost(peer.address(), "");
+    let id = simple(&server, "x", &[RECIPIENT]);
+    outcome(&server, &id, RECIPIENT, "sent");
+    assert!(peer.messages()[0].secure);
+    let tls = peer.record().connections[0].tls.clone().unwrap();
+    assert_eq!(tls.version, Some(ProtocolVersion::TLSv1_3));
+    // RFC 3207 §4.2: EHLO again, and RFC 6066 §3: no address as a name.
+    assert_eq!(peer.commands().iter().filter(|command| command.starts_with("EHLO")).count(), 2);
+    assert_eq!(tls.server_name, None);
+}
+
+#[test]
+fn exim_under_tls() {
+    let authority = Authority::new();
+    let exim = EximServer::secure(&authority.issue("mx.test.example"));
+    let server = smarthost(exim.address(), "");
+    let id = simple(&server, "x", &[RECIPIENT]);
+    outcome(&server, &id, RECIPIENT, "sent");
+    let kept = exim.wait_for_kept(1);
+    assert!(String::from_utf8_lossy(&kept[0]).contains("(TLS1.3)"), "{}", exim.log());
+}
+
+#[test]
+fn no_tls_where_it_is_not_wanted_or_not_offered() {
+    let authority = Authority::new();
+    let config = server_config(&authority.issue(NAME));
+    let offered = Peer::start(Script::smtp().tls(config));
+    let server = smarthost_by(offered.address(), "tls = \"off\"\n", "");
+    let id = simple(&server, "x", &[RECIPIENT]);
+    outcome(&server, &id, RECIPIENT, "sent");
+    assert!(!offered.messages()[0].secure);
+    assert!(!offered.commands().contains(&"STARTTLS".to_owned()));
+    let not_offered = Peer::start(Script::smtp());
+    let server = smarthost(not_offered.address(), "");
+    let id = simple(&server, "x", &[RECIPIENT]);
+    outcome(&server, &id, RECIPIENT, "sent");
+    assert!(!not_offered.commands().contains(&"STARTTLS".to_owned()));
+}
+
+/// RFC 7435: opportunistic means that mail is not lost for want of TLS, nor late.
+#[test]
+fn in_the_clear_when_the_handshake_fails() {
+    let authority = Authority::new();
+    let config = server_config(&authority.issue(NAME));
+    let go = || Answer::reply("220 2.0.0 go ahead");
+    for answer in [
+        go().then(Answer::octets(b"this is no TLS at all\r\n")).then(Answer::close()),
+        go().then(Answer::close()),
+        go().then(Answer::reset()),
+        go().then(Answer::silence()),
+        Answer::reply("454 4.7.0 not now"),
+        Answer::reply("500 5.5.1 what?"),
+    ] {
+        let script = Script::smtp().tls(Arc::clone(&config)).on(Stage::StartTls, answer.clone());
+        let peer = Peer::start(script);
+        let server = smarthost(peer.address(), "[relay]\nhandshake_timeout = \"500ms\"\n");
+        let id = simple(&server, "x", &[RECIPIENT]);
+        outcome(&server, &id, RECIPIENT, "sent");
+        assert_eq!(outcomes(&server, &id, RECIPIENT).len(), 1, "{answer:?}");
+        assert!(!peer.messages()[0].secure, "{answer:?}");
+    }
+}
+
+/// CVE-2011-0411: what stands in the clear behind the 220 was said by anybody.
+#[test]
+fn what_was_said_before_is_not_used() {
+    let authority = Authority::new();
+    let config = server_config(&authority.issue(NAME));
+    // A capability of the attacker: with it, the size would be announced.
+    let injected =
+        Answer::octets(b"220 go ahead\r\n250-peer.test.example\r\n250 SIZE 1\r\n").then(Answer::handshake());
+    let injects = Script::smtp().tls(Arc::clone(&config)).on(Stage::StartTls, injected.clone());
+    let peer = Peer::start(injects);
+    let server = smarthost(peer.address(), "");
+    let id = simple(&server, "x", &[RECIPIENT]);
+    let line = outcome(&server, &id, RECIPIENT, "sent");
+    assert!(!line.contains("size"), "{line}");
+    assert!(peer.messages()[0].replies[0].starts_with("250"), "{}", peer.record().text());
+    // Where TLS is a must, such a host gets nothing.
+    let dns = dns();
+    let good = server_config(&authority.issue(NAME));
+    let peer = Peer::start(Script::smtp().tls(good).on(Stage::StartTls, injected));
+    let server = required(&[&format!("{NAME}:{}", peer.address().port())], &dns, &authority.certificate());
+    let id = simple(&server, "x", &[RECIPIENT]);
+    let line = outcome(&server, &id, RECIPIENT, "deferred");
+    assert!(line.contains("dsn=4.7."), "{line}");
+    assert!(peer.messages().is_empty());
+}
+
+#[test]
+fn required_of_who_is_meant() {
+    let (authority, dns) = (Authority::new(), dns());
+    let peer = Peer::start(Script::smtp().tls(server_config(&authority.issue(NAME))));
+    let server = required(&[&format!("{NAME}:{}", peer.address().port())], &dns, &authority.certificate());
+    let id = simple(&server, "x", &[RECIPIENT]);
+    outcome(&server, &id, RECIPIENT, "sent");
+    assert!(peer.messages()[0].secure);
+    let tls = peer.record().connections[0].tls.clone().unwrap();
+    assert_eq!(tls.server_name.as_deref(), Some(NAME));
+}
+
+#[test]
+fn required_of_an_address() {
+    let (authority, dns) = (Authority::new(), dns());
+    let peer = Peer::start(Script::smtp().tls(server_config(&authority.issue("127.0.0.1"))));
+    let server = required(&[&peer.address().to_string()], &dns, &authority.certificate());
+    let id = simple(&server, "x", &[RECIPIENT]);
+    outcome(&server, &id, RECIPIENT, "sent");
+}
+
+/// Deferred, not returned: whoever runs the host may mend it.
+#[test]
+fn required_of_somebody_else() {
+    let (authority, unknown, dns) = (Authority::new(), Authority::new(), dns());
+    let named = |authority: &Authority, name: &str| Script::smtp().tls(server_config(&authority.issue(name)));
+    for (script, words) in [
+        (named(&authority, "other.test.example"), "name"),
+        (named(&unknown, NAME), "not trusted"),
+        (Script::smtp().tls(server_config(&authority.issue_until("old", NAME, 2021))), "expired"),
+        (Script::smtp(), "not offered"),
+        (named(&authority, NAME).on(Stage::StartTls, Answer::reply("454 4.7.0 not now")), "not now"),
+        (
+            named(&authority, NAME).on(Stage::StartTls, Answer::reply("220 go").then(Answer::close())),
+            "TLS with host",
+        ),
+    ] {
+        let peer = Peer::start(script);
+        let server =
+            required(&[&format!("{NAME}:{}", peer.address().port())], &dns, &authority.certificate());
+        let id = simple(&server, "x", &[RECIPIENT]);
+        let line = outcome(&server, &id, RECIPIENT, "deferred");
+        assert!(line.contains("dsn=4.7.") && line.contains(words), "{words}: {line}");
+        let record = peer.record();
+        assert!(record.messages.is_empty(), "{}", record.text());
+        assert!(!peer.commands().iter().any(|command| command.starts_with("MAIL")), "{}", record.text());
+    }
+}
+
+/// The next host may be as good as it should be.
+#[test]
+fn required_and_the_next_host_has_it() {
+    let (authority, dns) = (Authority::new(), dns());
+    let wrong = Peer::start(Script::smtp().tls(server_config(&authority.issue("wrong.test.example"))));
+    let right = Peer::start(Script::smtp().tls(server_config(&authority.issue("other.test.example"))));
+    let first = format!("10 {NAME}:{}", wrong.address().port());
+    let second = format!("20 other.test.example:{}", right.address().port());
+    let server = required(&[&first, &second], &dns, &authority.certificate());
+    let id = simple(&server, "x", &[RECIPIENT]);
+    outcome(&server, &id, RECIPIENT, "sent");
+    assert_eq!(outcomes(&server, &id, RECIPIENT).len(), 1);
+    assert!(wrong.messages().is_empty() && right.messages().len() == 1);
+}
+
+/// Mail waits for the host to be mended.
+#[test]
+fn mended_later() {
+    let (authority, dns) = (Authority::new(), dns());
+    let peer = Peer::start(Script::smtp());
+    let server = required(&[&format!("{NAME}:{}", peer.address().port())], &dns, &authority.certificate());
+    let id = simple(&server, "x", &[RECIPIENT]);
+    outcome(&server, &id, RECIPIENT, "deferred");
+    peer.change(Script::smtp().tls(server_config(&authority.issue(NAME))));
+    outcome(&server, &id, RECIPIENT, "sent");
+    assert!(peer.messages()[0].secure);
+}
+
+/// What a host offers in the clear does not count under TLS.
+#[test]
+fn extensions_are_those_under_tls() {
+    let authority = Authority::new();
+    let clear = "250-peer.test.example\n250-STARTTLS\n250 SIZE 1";
+    let script = Script::smtp()
+        .tls(server_config(&authority.issue(NAME)))
+        .on(When::at(Stage::Hello).secure(false), Answer::reply(clear));
+    let peer = Peer::start(script);
+    let server = smarthost(peer.address(), "");
+    let id = simple(&server, "x", &[RECIPIENT]);
+    outcome(&server, &id, RECIPIENT, "sent");
+}
+
+#[test]
+fn authorities_are_read_from_the_file_that_is_named() {
+    let (authority, dns) = (Authority::new(), dns());
+    let peer = Peer::start(Script::smtp().tls(server_config(&authority.issue(NAME))));
+    // Two in one file, the right one last.
+    let both = authority.folder().join("both.pem");
+    let other = Authority::new();
+    let text = fs::read_to_string(other.certificate()).unwrap()
+        + &fs::read_to_string(authority.certificate()).unwrap();
+    fs::write(&both, text).unwrap();
+    let server = required(&[&format!("{NAME}:{}", peer.address().port())], &dns, &both);
+    let id = simple(&server, "x", &[RECIPIENT]);
+    outcome(&server, &id, RECIPIENT, "sent");
+}

@@ -1,0 +1,176 @@
+//! What a next hop cannot carry: it is given nothing that it would spoil, and nothing is changed to make it fit.
+
+use inrush_tests::export;
+use inrush_tests::peer::{Answer, Script, Stage, Transfer, When};
+
+use crate::delivery::{Between, SENDER, outcome, send, send_chunk, simple, text};
+
+const BARE: &[u8] = b"From: <a@b.example>\r\nSubject: bare\r\n\r\none\ntwo\rthree\r\n.\r\n\0\r\nno line end";
+
+fn everything_but(extension: &str) -> Script {
+    let all = ["PIPELINING", "8BITMIME", "SMTPUTF8", "SIZE", "DSN", "CHUNKING", "ENHANCEDSTATUSCODES"];
+    let rest = all.into_iter().filter(|one| *one != extension).collect::<Vec<_>>();
+    Script::smtp().extensions(&rest)
+}
+
+/// Returned with this status and these words, and the next hop has not seen it.
+#[track_caller]
+fn returned(between: &Between, id: &str, recipient: &str, status: &str, words: &str) {
+    let line = outcome(&between.server, id, recipient, "bounced");
+    assert!(line.contains(&format!("dsn={status},")) && line.contains(words), "{line}");
+    let report = between.report();
+    assert_eq!(report.of_recipient(recipient, "status"), status);
+    assert_eq!(report.of_recipient(recipient, "action"), "failed");
+    assert!(
+        report.words().replace("\r\n", " ").contains(words.split(' ').next().unwrap()),
+        "{}",
+        report.words()
+    );
+    let commands = between.peer.commands();
+    assert!(!commands.iter().any(|line| line.starts_with("MAIL")), "{commands:?}");
+    assert!(between.peer.messages().is_empty());
+}
+
+#[test]
+fn bare_newlines_go_by_chunks() {
+    let between = Between::start(Script::smtp());
+    let id = send_chunk(&between.server, &format!("<{SENDER}>"), &["<b@example.com>"], BARE);
+    let message = &between.peer.wait_for(1)[0];
+    export::assert_body(&message.octets, BARE, &id);
+    assert_eq!(message.transfer, Transfer::Chunks(vec![message.octets.len()]));
+    outcome(&between.server, &id, "b@example.com", "sent");
+}
+
+#[test]
+fn bare_newlines_go_nowhere_else() {
+    let between = Between::start(everything_but("CHUNKING"));
+    let id = send_chunk(&between.server, &format!("<{SENDER}>"), &["<b@example.com>"], BARE);
+    returned(&between, &id, "b@example.com", "5.6.0", "bare CR or LF needs CHUNKING");
+}
+
+/// By BDAT a message may end within a line; by DATA it cannot.
+#[test]
+fn a_last_line_without_an_end() {
+    let body = b"From: <a@b.example>\r\nSubject: end\r\n\r\n.no line end";
+    let between = Between::start(everything_but("CHUNKING"));
+    let id = send_chunk(&between.server, &format!("<{SENDER}>"), &["<b@example.com>"], body);
+    let message = &between.peer.wait_for(1)[0];
+    export::assert_body(&message.octets, &[&body[..], b"\r\n"].concat(), &id);
+    let between = Between::start(Script::smtp());
+    let id = send_chunk(&between.server, &format!("<{SENDER}>"), &["<b@example.com>"], body);
+    export::assert_body(&between.peer.wait_for(1)[0].octets, body, &id);
+}
+
+/// A body with dots at its lines, by BDAT in, by DATA out.
+#[test]
+fn chunks_become_data() {
+    let body = b"From: <a@b.example>\r\nSubject: dots\r\n\r\n.\r\n..\r\n.x\r\nx.\r\n.\r\n";
+    let between = Between::start(everything_but("CHUNKING"));
+    let id = send_chunk(&between.server, &format!("<{SENDER}>"), &["<b@example.com>"], body);
+    let message = &between.peer.wait_for(1)[0];
+    export::assert_body(&message.octets, body, &id);
+    assert_eq!(message.transfer, Transfer::Data);
+}
+
+#[test]
+fn eight_bit_mail_is_announced_or_returned() {
+    let body = b"From: <a@b.example>\r\nSubject: bits\r\n\r\n\xe4\r\n";
+    let mail = format!("<{SENDER}> BODY=8BITMIME");
+    let between = Between::start(Script::smtp());
+    let id = send(&between.server, &mail, &["<b@example.com>"], body);
+    let message = &between.peer.wait_for(1)[0];
+    assert!(message.reverse_path.parameters.iter().any(|one| one == "BODY=8BITMIME"), "{message:?}");
+    export::assert_body(&message.octets, body, &id);
+    let between = Between::start(everything_but("8BITMIME"));
+    let id = send(&between.server, &mail, &["<b@example.com>"], body);
+    returned(&between, &id, "b@example.com", "5.6.3", "8BITMIME is required");
+}
+
+#[test]
+fn internationalised_mail_is_announced_or_returned() {
+    let body = "From: <a@b.example>\r\nSubject: bär\r\n\r\nx\r\n".as_bytes();
+    let mail = format!("<{SENDER}> SMTPUTF8 BODY=8BITMIME");
+    let between = Between::start(Script::smtp());
+    let id = send(&between.server, &mail, &["<bär@example.com>"], body);
+    let message = &between.peer.wait_for(1)[0];
+    assert!(message.reverse_path.parameters.iter().any(|one| one == "SMTPUTF8"), "{message:?}");
+    assert_eq!(message.accepted(), ["bär@example.com"]);
+    export::assert_body(&message.octets, body, &id);
+    let between = Between::start(everything_but("SMTPUTF8"));
+    let id = send(&between.server, &mail, &["<bär@example.com>"], body);
+    let line = outcome(&between.server, &id, "bär@example.com", "bounced");
+    assert!(line.contains("dsn=5.6.7,") && line.contains("SMTPUTF8 is required"), "{line}");
+    assert!(between.peer.messages().is_empty());
+    between.reports.wait_for(1);
+}
+
+/// RFC 6531 §3.1: what was announced and is not there needs nobody who understands it.
+#[test]
+fn mail_that_is_only_announced_as_internationalised() {
+    let between = Between::start(everything_but("SMTPUTF8"));
+    send(&between.server, &format!("<{SENDER}> SMTPUTF8"), &["<b@example.com>"], &text("plain"));
+    let message = &between.peer.wait_for(1)[0];
+    assert!(!message.reverse_path.parameters.iter().any(|one| one == "SMTPUTF8"), "{message:?}");
+}
+
+#[test]
+fn a_message_that_is_too_large_for_the_host() {
+    let between = Between::start(Script::smtp().extensions(&["PIPELINING", "8BITMIME", "SIZE 1000"]));
+    let body = [&text("large")[..], &b"0123456789012345678901234567890123456789\r\n".repeat(50)].concat();
+    let id = send(&between.server, &format!("<{SENDER}>"), &["<b@example.com>"], &body);
+    returned(&between, &id, "b@example.com", "5.3.4", "message size");
+    // The next one fits.
+    simple(&between.server, "small", &["b@example.com"]);
+    between.peer.wait_for(1);
+}
+
+/// RFC 1870 §5: 0 is no limit.
+#[test]
+fn a_host_without_a_limit() {
+    let between = Between::start(Script::smtp().extensions(&["SIZE 0"]));
+    simple(&between.server, "small", &["b@example.com"]);
+    between.peer.wait_for(1);
+}
+
+#[test]
+fn pipelining_only_where_it_is_offered() {
+    let between = Between::start(Script::smtp());
+    simple(&between.server, "x", &["b@example.com", "c@example.com", "d@example.com"]);
+    between.peer.wait_for(1);
+    assert!(between.peer.record().connections[0].pipelined >= 3);
+    for script in [everything_but("PIPELINING"), Script::smtp().extensions(&[])] {
+        let between = Between::start(script);
+        simple(&between.server, "x", &["b@example.com", "c@example.com", "d@example.com"]);
+        between.peer.wait_for(1);
+        assert_eq!(between.peer.record().connections[0].pipelined, 0, "{}", between.peer.record().text());
+    }
+}
+
+/// RFC 5321 §3.2: a host that does not know EHLO.
+#[test]
+fn an_old_host() {
+    let script = Script::smtp().on(When::at(Stage::Hello).times(1), Answer::reply("500 what?"));
+    let between = Between::start(script);
+    let id = simple(&between.server, "x", &["b@example.com"]);
+    let message = &between.peer.wait_for(1)[0];
+    assert_eq!(message.hello, "HELO mx.test.example");
+    assert_eq!(message.transfer, Transfer::Data);
+    assert!(message.reverse_path.parameters.is_empty());
+    outcome(&between.server, &id, "b@example.com", "sent");
+}
+
+/// Replies of many lines, in single octets.
+#[test]
+fn slow_and_long_replies() {
+    let hello = "250-peer.test.example hello\n250-pipelining\n250-8bitmime\n250 size 10000000";
+    let script = Script::smtp()
+        .on(Stage::Banner, Answer::reply("220-peer.test.example\n220-no spam\n220 ready").singly())
+        .on(Stage::Hello, Answer::reply(hello).singly())
+        .on(Stage::Recipient, Answer::reply("250-2.1.5 yes\n250 2.1.5 ok").singly())
+        .on(Stage::End, Answer::reply("250-2.0.0 yes\n250-2.0.0 thank\n250 2.0.0 you").singly());
+    let between = Between::start(script);
+    let id = simple(&between.server, "x", &["b@example.com", "c@example.com"]);
+    let line = outcome(&between.server, &id, "c@example.com", "sent");
+    assert!(line.contains("250 2.0.0 yes") || line.contains("250 yes") || line.contains("you"), "{line}");
+    assert_eq!(between.peer.messages().len(), 1);
+}
