@@ -4,13 +4,15 @@
 //! nothing that it may have said is believed: every outcome that is left is read, and each message that none of them accounts for is owed. That
 //! may deliver a message twice; it loses none.
 
+use std::collections::HashMap;
+
 use inrush_log::{
     BadRecord, Entry, LogKind, Lsn, OpenError, Reader, RecordKind, Storage, log_directory,
     parse_log_directory,
 };
 
-use crate::outcome::{CheckpointPart, CheckpointRef, NoteError, StoredOutcome};
-use crate::{Ledger, QueueSettings};
+use crate::outcome::{CheckpointPart, CheckpointRef, EntryRef, NoteError, OutcomeRef, Place, StoredOutcome};
+use crate::{Ledger, QueueSettings, RecipientSet};
 
 /// Name of the queue's cursor in arrival and retry logs: below it nothing is owed.
 pub const QUEUE_CONSUMER: &str = "queue";
@@ -63,6 +65,7 @@ pub fn fold<S: Storage>(storage: &S, settings: &QueueSettings, suspect: bool) ->
         let damaged = std::mem::take(&mut folded.damaged);
         folded = Fold::new(storage, settings)?;
         folded.read(storage, settings, Trust::Nothing)?;
+        folded.read_copies(storage)?;
         folded.damaged.extend(damaged.into_iter().filter(|_| suspect));
     }
     folded.ledger.finish_reading();
@@ -80,6 +83,8 @@ enum Trust {
 
 struct Fold {
     ledger: Ledger,
+    /// Recipients whose last outcome was the end, where only single outcomes are believed.
+    ended: HashMap<u64, RecipientSet>,
     outcomes: u64,
     damaged: Vec<String>,
 }
@@ -106,7 +111,7 @@ impl Fold {
             let from = cursor.and_then(|cursor| cursor.state.ok()).map_or(Lsn::ZERO, |state| state.position);
             ledger.add_lane(log, segment_bytes, from);
         }
-        Ok(Self { ledger, outcomes: 0, damaged: Vec::new() })
+        Ok(Self { ledger, ended: HashMap::new(), outcomes: 0, damaged: Vec::new() })
     }
 
     fn read<S: Storage>(
@@ -144,6 +149,9 @@ impl Fold {
                     StoredOutcome::read(version, record.envelope, record.id, at_us).map(|outcome| {
                         self.outcomes += 1;
                         self.ledger.apply(&outcome.get());
+                        if trust == Trust::Nothing {
+                            self.note_ended(&outcome.get());
+                        }
                     })
                 }
                 RecordKind::Checkpoint => CheckpointRef::read(version, record.envelope).map(|part| {
@@ -160,6 +168,69 @@ impl Fold {
                 Err(error @ NoteError::Version(_)) => return Err(FoldError::Version(error)),
                 Err(error) => self.damaged.push(format!("LSN {}: {error}", record.header.lsn)),
             }
+        }
+        Ok(())
+    }
+}
+
+impl Fold {
+    fn note_ended(&mut self, outcome: &OutcomeRef<'_>) {
+        let ended = self.ended.entry(outcome.id.packed()).or_default();
+        for result in outcome.results {
+            if result.status.is_open() {
+                ended.remove(result.recipient);
+            } else {
+                ended.insert(result.recipient);
+            }
+        }
+    }
+
+    /// Copies in the retry log may be the only ones: those that no outcome accounts for are owed.
+    fn read_copies<S: Storage>(&mut self, storage: &S) -> Result<(), FoldError> {
+        let dir = log_directory(LogKind::Retry, 0);
+        let mut reader = match Reader::on(storage.clone(), &dir) {
+            Err(OpenError::Io { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            reader => reader?,
+        };
+        let io = |error| FoldError::Io { log: dir.clone(), error };
+        while let Some(entry) = reader.next().map_err(io)? {
+            let Entry::Record(record) = entry else { continue };
+            if record.header.kind != RecordKind::Message {
+                continue;
+            }
+            let Ok(envelope) = record.read_envelope() else { continue };
+            let total = u32::try_from(envelope.recipients().count()).unwrap_or(u32::MAX);
+            let message_id = record.header.message_id;
+            let place = Place { kind: LogKind::Retry, log: 0, lsn: record.header.lsn };
+            // The note of the move may be what was lost, and the segment that was left be gone.
+            self.ledger.relocate(message_id, place);
+            let waiting: RecipientSet = self
+                .ledger
+                .entries_of(message_id)
+                .into_iter()
+                .filter_map(|slot| self.ledger.entry(slot))
+                .flat_map(|entry| entry.recipients.iter().collect::<Vec<_>>())
+                .collect();
+            let ended = self.ended.get(&message_id);
+            let owed =
+                |index: &u32| !waiting.contains(*index) && !ended.is_some_and(|ended| ended.contains(*index));
+            let recipients: Vec<u32> = (0..total).filter(owed).collect();
+            if recipients.is_empty() {
+                continue;
+            }
+            self.ledger.owe(&EntryRef {
+                message_id,
+                place,
+                accepted_at_us: record.header.accepted_at_us,
+                next_attempt_us: 0,
+                octets: record.body.len() as u64,
+                recipients_total: total,
+                attempts: 0,
+                held: false,
+                flags: 0,
+                destination: b"",
+                recipients,
+            });
         }
         Ok(())
     }

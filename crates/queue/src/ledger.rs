@@ -258,6 +258,53 @@ impl Ledger {
         self.retry.range((log, 0)..=(log, u64::MAX)).map(|((_, segment), stock)| (*segment, *stock))
     }
 
+    /// Nothing below this position of a retry log is needed any more; [`Lsn::MAX`] when nothing is.
+    #[must_use]
+    pub fn retry_low_water(&self, log: u8) -> Lsn {
+        let first = self.retry_stock(log).next();
+        first.map_or(Lsn::MAX, |(segment, _)| Lsn::new(segment * self.retry_segment_bytes))
+    }
+
+    /// Octets of messages that entries wait with, by number of the segment of a log; what is tried just now as well.
+    #[must_use]
+    pub fn live_octets(&self, kind: LogKind, log: u8, segment_bytes: u64) -> BTreeMap<u64, u64> {
+        let mut live = BTreeMap::new();
+        for entry in self.slots.iter().flatten() {
+            let place = entry.place();
+            if (place.kind, place.log) == (kind, log) {
+                // A short message takes the place of its envelope, too.
+                *live.entry(place.lsn.segment(segment_bytes)).or_default() += entry.octets() + 512;
+            }
+        }
+        live
+    }
+
+    /// Messages that entries wait with in a segment, ascending.
+    #[must_use]
+    pub fn messages_in(&self, kind: LogKind, log: u8, segment_bytes: u64, segment: u64) -> Vec<(u64, Place)> {
+        let mut found = Vec::new();
+        for entry in self.slots.iter().flatten() {
+            let place = entry.place();
+            if (place.kind, place.log) == (kind, log) && place.lsn.segment(segment_bytes) == segment {
+                found.push((entry.message_id, place));
+            }
+        }
+        found.sort_unstable_by_key(|(_, place)| place.lsn);
+        found.dedup();
+        found
+    }
+
+    /// Whether a message may be moved: it has entries, all in this place, and none is being tried.
+    #[must_use]
+    pub fn may_move(&self, message_id: u64, from: Place) -> bool {
+        let slots = self.entries_of(message_id);
+        !slots.is_empty()
+            && slots
+                .iter()
+                .filter_map(|slot| self.entry(*slot))
+                .all(|entry| entry.place() == from && entry.state != EntryState::Busy)
+    }
+
     /// How many entries there are.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -351,6 +398,18 @@ impl Ledger {
         }
     }
 
+    /// Its message cannot be read: the entry waits until `at`, in seconds since 1970.
+    pub fn postpone(&mut self, slot: Slot, at: u64) {
+        let entry = self.slots.get_mut(slot.index as usize).and_then(Option::as_mut);
+        if let Some(entry) =
+            entry.filter(|entry| entry.stamp == slot.stamp && entry.state == EntryState::Busy)
+        {
+            entry.state = EntryState::Scheduled;
+            entry.next_attempt = clamp(at);
+            self.set_wake(slot.index, clamp(at).max(1));
+        }
+    }
+
     /// Makes an entry due at once, whatever its time; false when it is held, ready or busy. It is handed out by [`due`](Self::due).
     pub fn hurry(&mut self, slot: Slot) -> bool {
         match self.slots.get_mut(slot.index as usize).and_then(Option::as_mut) {
@@ -401,6 +460,7 @@ impl Ledger {
         }
         self.settle(message_id, outcome);
         if outcome.flags & outcome_flag::REPLAY == 0
+            && !outcome.results.is_empty()
             && let Some(state) = self.lanes.get_mut(&outcome.id.log)
         {
             let recipients = outcome.results.iter().map(|result| result.recipient);
@@ -503,6 +563,16 @@ impl Ledger {
                 state.lane.mention(id.lsn, entry.recipients_total, entry.recipients.iter().copied());
             }
         }
+    }
+
+    /// The entries of a message wait with another copy of it.
+    pub(crate) fn relocate(&mut self, message_id: u64, to: Place) {
+        self.move_message(message_id, to);
+    }
+
+    /// An entry for a message of which nothing is known but that it is owed.
+    pub(crate) fn owe(&mut self, entry: &EntryRef<'_>) {
+        self.read_entry(entry);
     }
 
     fn read_entry(&mut self, entry: &EntryRef<'_>) {

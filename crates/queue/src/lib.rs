@@ -13,6 +13,7 @@
 #![deny(unsafe_code)]
 
 mod destinations;
+mod evacuation;
 mod fold;
 mod history;
 mod keeper;
@@ -25,6 +26,7 @@ mod settings;
 mod stores;
 
 pub use destinations::DestinationId;
+pub use evacuation::{ARRIVAL_SHARE, RETRY_SHARE, SegmentLoad, choose_segment};
 pub use fold::{CHECKPOINT_CONSUMER, FoldError, Folded, HISTORY_CONSUMER, QUEUE_CONSUMER, fold};
 pub use history::history;
 pub use keeper::{Keeper, KeeperError};

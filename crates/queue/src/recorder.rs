@@ -108,8 +108,8 @@ impl<S: Storage> Recorder<S> {
     }
 
     /// Goes on with what takes its time: notes that found no room, progress, checkpoints. To be called about once a second, and again
-    /// soon while it says so.
-    pub fn tick(&mut self, ledger: &Ledger, now_us: u64) -> bool {
+    /// soon while it says so. From `retry_floor` on the retry log holds copies that nobody knows of yet; `None` where there is no such log.
+    pub fn tick(&mut self, ledger: &Ledger, now_us: u64, retry_floor: Option<Lsn>) -> bool {
         self.append_waiting();
         let told = ledger.told();
         let small = told.iter().map(|lane| lane.open.len()).sum::<usize>() <= OPEN_MAX;
@@ -131,7 +131,7 @@ impl<S: Storage> Recorder<S> {
                 Some(Checkpoint { generation: self.generation, begin: None, next: Some(0), octets: 0 });
         }
         self.advance_checkpoint(ledger, now_us);
-        self.note_positions(ledger);
+        self.note_positions(ledger, retry_floor);
         self.under_way.is_some() || !self.waiting.is_empty()
     }
 
@@ -229,12 +229,13 @@ impl<S: Storage> Recorder<S> {
         self.ended = checkpoint.begin.map(|begin| (begin, self.gate));
     }
 
-    fn note_positions(&mut self, ledger: &Ledger) {
+    fn note_positions(&mut self, ledger: &Ledger, retry_floor: Option<Lsn>) {
         if self.pending.is_some() || !self.waiting.is_empty() {
             return;
         }
         let arrival = ledger.lanes().map(|log| (log, ledger.low_water(log))).collect();
-        let positions = Positions { arrival, retry: None, checkpoint: None };
+        let retry = retry_floor.map(|floor| floor.min(ledger.retry_low_water(0)));
+        let positions = Positions { arrival, retry, checkpoint: None };
         self.pending = Some((self.gate, positions));
     }
 

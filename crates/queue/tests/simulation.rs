@@ -66,6 +66,8 @@ struct Life {
     recorder: Recorder<SimStorage>,
     keeper: Keeper<SimStorage>,
     reader: Reader<SimStorage>,
+    retry: Appender<SimStorage>,
+    copies: Reader<SimStorage>,
     unfinished: Vec<Lsn>,
     jobs: Vec<Job>,
     ready: Vec<Slot>,
@@ -122,6 +124,7 @@ impl World {
         let mut data = DataDirectory::on_without_helper(self.storage.clone(), &log_settings(), NODE).ok()?;
         let (arrival, report) = data.open_log(0, || {}).ok()?;
         let (outcome, outcomes) = data.open_log_kind(LogKind::Outcome, 0, || {}).ok()?;
+        let (retry, _) = data.open_log_kind(LogKind::Retry, 0, || {}).ok()?;
         data.prepare_segments();
         if self.storage.is_dead() {
             return None;
@@ -137,6 +140,7 @@ impl World {
         let mut reader = Reader::on(self.storage.clone(), "arrival-00").ok()?;
         reader.seek(ledger.taken(0));
         let unfinished = ledger.unfinished(0);
+        let copies = Reader::on(self.storage.clone(), "retry-00").ok()?;
         Some(Life {
             data,
             arrival,
@@ -144,6 +148,8 @@ impl World {
             recorder,
             keeper,
             reader,
+            retry,
+            copies,
             unfinished,
             jobs: Vec::new(),
             ready: Vec::new(),
@@ -155,13 +161,14 @@ impl World {
     /// One thing that may happen; `None` when the disk has failed.
     fn step(&mut self, life: &mut Life) -> Option<()> {
         self.now_us += self.random.below(200) * SECOND;
-        match self.random.below(12) {
+        match self.random.below(13) {
             0..3 => self.accept(life),
             3 => self.write_arrival(life)?,
             4..6 => self.take(life)?,
             6..9 => self.attempt(life),
             9 => self.look_for_due(life),
             10 => self.write_outcomes(life)?,
+            11 => self.evacuate(life)?,
             _ => self.tick(life),
         }
         Some(())
@@ -268,8 +275,7 @@ impl World {
         }
         let index = usize::try_from(self.random.below(life.jobs.len() as u64)).unwrap();
         let job = life.jobs.swap_remove(index);
-        let message = life.reader.message_at(job.place.lsn).unwrap();
-        assert_eq!(message.map(|message| message.id), Some(job.id), "what is owed is kept");
+        assert_eq!(read(life, job.place), Some(job.id), "what is owed is kept");
         let mut results = Vec::new();
         for recipient in &job.recipients {
             let sent = self.random.below(2) == 0;
@@ -297,6 +303,42 @@ impl World {
             });
         }
         self.record(life, &job, &results, 0);
+    }
+
+    /// Moves the messages that wait with some segment, of the arrival log or of the retry log itself.
+    fn evacuate(&mut self, life: &mut Life) -> Option<()> {
+        let size = 1 << 20;
+        let places: Vec<_> = life.ledger.entries().map(|(_, entry)| entry.place()).collect();
+        if places.is_empty() {
+            return Some(());
+        }
+        let from = places[usize::try_from(self.random.below(places.len() as u64)).unwrap()];
+        let messages = life.ledger.messages_in(from.kind, from.log, size, from.lsn.segment(size));
+        let mut copied = Vec::new();
+        for (message_id, place) in messages {
+            if !life.ledger.may_move(message_id, place) {
+                continue;
+            }
+            let reader = if place.kind == LogKind::Retry { &mut life.copies } else { &mut life.reader };
+            let message = reader.message_at(place.lsn).ok()?.expect("what is owed is kept");
+            life.data.prepare_segments();
+            // Without room it is moved another time.
+            let Ok(appended) = life.retry.append_copy(&message, &[]) else { break };
+            let to = Place { kind: LogKind::Retry, log: 0, lsn: appended.lsn };
+            let total = u32::try_from(message.envelope().unwrap().recipients().count()).unwrap();
+            copied.push((message.id, place, to, total));
+        }
+        while let Some(write) = life.retry.next_write() {
+            let result = write.run();
+            life.retry.write_done(write, result).ok()?;
+        }
+        for (id, place, to, total) in copied {
+            if life.ledger.may_move(id.packed(), place) {
+                let job = Job { id, place: to, recipients: Vec::new(), total, attempts: 0 };
+                self.record(life, &job, &[], outcome_flag::MOVED);
+            }
+        }
+        Some(())
     }
 
     fn record(&self, life: &mut Life, job: &Job, results: &[ResultRef<'_>], flags: u16) {
@@ -339,7 +381,7 @@ impl World {
 
     fn tick(&mut self, life: &mut Life) {
         for _ in 0..=self.random.below(3) {
-            life.recorder.tick(&life.ledger, self.now_us);
+            life.recorder.tick(&life.ledger, self.now_us, Some(life.retry.durable()));
         }
     }
 
@@ -413,8 +455,7 @@ impl World {
                 }
                 continue;
             };
-            let message = life.reader.message_at(job.place.lsn).unwrap();
-            assert_eq!(message.map(|message| message.id), Some(job.id), "what is owed is kept");
+            assert_eq!(read(life, job.place), Some(job.id), "what is owed is kept");
             let mut results = Vec::new();
             for recipient in &job.recipients {
                 *self.messages.get_mut(&job.id).unwrap().delivered.entry(*recipient).or_default() += 1;
@@ -438,6 +479,12 @@ impl World {
             "everything has an end"
         );
     }
+}
+
+/// The message at a place.
+fn read(life: &mut Life, place: Place) -> Option<MessageId> {
+    let reader = if place.kind == LogKind::Retry { &mut life.copies } else { &mut life.reader };
+    reader.message_at(place.lsn).unwrap().map(|message| message.id)
 }
 
 #[test]

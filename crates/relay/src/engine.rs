@@ -56,6 +56,7 @@ pub(crate) struct Engine {
 pub(crate) struct Writing {
     outcome: bool,
     internal: bool,
+    retry: bool,
     outcome_at: Option<Instant>,
 }
 
@@ -66,6 +67,7 @@ impl Engine {
     /// A log has failed: the process has to end.
     pub(crate) async fn run(mut self) -> Result<(), Poisoned> {
         self.take_unfinished();
+        tokio::task::spawn_local(crate::evacuate::run(Rc::clone(&self.shared)));
         let mut kept = Instant::now();
         let mut stop_at = None;
         loop {
@@ -213,7 +215,7 @@ impl Engine {
         let now = now_us();
         self.shared.show();
         let mut recorder = self.shared.recorder.borrow_mut();
-        let more = recorder.tick(&self.shared.ledger.borrow(), now);
+        let more = recorder.tick(&self.shared.ledger.borrow(), now, Some(self.shared.retry_floor()));
         if more {
             self.shared.attention.notify_one();
         }
@@ -240,6 +242,13 @@ impl Engine {
                 self.committer.write(Log::Internal, write);
             }
         }
+        if !self.writing.retry {
+            let write = self.shared.retry.borrow_mut().next_write();
+            if let Some(write) = write {
+                self.writing.retry = true;
+                self.committer.write(Log::Retry, write);
+            }
+        }
     }
 
     fn write_done(&mut self, written: Written) -> Result<(), Poisoned> {
@@ -255,7 +264,12 @@ impl Engine {
                 self.shared.internal_written.notify_waiters();
                 Ok(())
             }
-            Log::Retry => Ok(()),
+            Log::Retry => {
+                self.writing.retry = false;
+                self.shared.retry.borrow_mut().write_done(write, result)?;
+                self.shared.retry_written.notify_waiters();
+                Ok(())
+            }
         }
     }
 
@@ -277,14 +291,18 @@ impl Engine {
 
     /// Writes down everything that is known, and closes the logs.
     async fn finish(mut self) -> Result<(), Poisoned> {
-        self.shared.recorder.borrow_mut().tick(&self.shared.ledger.borrow(), now_us());
+        let floor = self.shared.retry_floor();
+        self.shared.recorder.borrow_mut().tick(&self.shared.ledger.borrow(), now_us(), Some(floor));
         self.shared.recorder.borrow_mut().close();
         self.shared.internal.borrow_mut().close();
+        self.shared.retry.borrow_mut().close();
         let deadline = Instant::now() + STOP_DEADLINE;
         loop {
             self.writing.outcome_at = None;
             self.write();
-            let idle = self.shared.recorder.borrow().is_idle() && self.shared.internal.borrow().is_idle();
+            let idle = self.shared.recorder.borrow().is_idle()
+                && self.shared.internal.borrow().is_idle()
+                && self.shared.retry.borrow().is_idle();
             if idle || Instant::now() > deadline {
                 return Ok(());
             }

@@ -22,6 +22,7 @@ pub mod dns;
 pub mod dsn;
 mod due;
 mod engine;
+mod evacuate;
 mod failure;
 mod hop;
 mod intake;
@@ -145,6 +146,7 @@ impl Relay {
                 ledger: folded.ledger,
                 recorder,
                 internal,
+                retry,
                 reader,
                 resolver,
                 tls,
@@ -161,7 +163,6 @@ impl Relay {
                 stop: stopped,
                 writing: Writing::default(),
             };
-            let _retry = retry;
             let local = tokio::task::LocalSet::new();
             let result = runtime.block_on(local.run_until(engine.run()));
             drop(local);

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use inrush_log::{Appender, Message, ReadError};
+use inrush_log::{Appender, Lsn, Message};
 use inrush_metrics::Metrics;
 use inrush_queue::{Ledger, Place, QueueSettings, RecipientSet, Recorder, Slot};
 use tokio::sync::Notify;
@@ -36,6 +36,12 @@ pub(crate) struct Shared {
     pub(crate) recorder: RefCell<Recorder>,
     /// The log of what is made here.
     pub(crate) internal: RefCell<Appender>,
+    /// The log of what waits for long.
+    pub(crate) retry: RefCell<Appender>,
+    /// It was written to.
+    pub(crate) retry_written: Notify,
+    /// From here on it holds copies that no outcome knows of yet.
+    pub(crate) retry_floor: Cell<Option<Lsn>>,
     pub(crate) destinations: RefCell<HashMap<Target, Rc<Destination>>>,
     pub(crate) reader: ReaderHandle,
     pub(crate) resolver: Resolver,
@@ -67,6 +73,7 @@ pub(crate) struct Parts {
     pub(crate) ledger: Ledger,
     pub(crate) recorder: Recorder,
     pub(crate) internal: Appender,
+    pub(crate) retry: Appender,
     pub(crate) reader: ReaderHandle,
     pub(crate) resolver: Resolver,
     pub(crate) tls: ClientTls,
@@ -89,6 +96,9 @@ impl Shared {
             ledger: RefCell::new(parts.ledger),
             recorder: RefCell::new(parts.recorder),
             internal: RefCell::new(parts.internal),
+            retry: RefCell::new(parts.retry),
+            retry_written: Notify::new(),
+            retry_floor: Cell::new(None),
             destinations: RefCell::default(),
             reader: parts.reader,
             resolver: parts.resolver,
@@ -207,17 +217,14 @@ impl Shared {
         }
         let message = match self.reader.message(place).await {
             Ok(Some(message)) if message.id.packed() == id && message.envelope().is_ok() => message,
-            Ok(_) => {
-                tracing::error!(?place, "a message that is owed is not in its place");
-                return None;
-            }
-            Err(error @ ReadError::Damaged(_)) => {
-                tracing::error!(%error, "a message that is owed is damaged");
-                return None;
-            }
-            Err(error) => {
-                tracing::error!(%error, "a message cannot be read now");
-                self.ledger.borrow_mut().unclaim(slot, now_us() / 1_000_000);
+            other => {
+                // Kept for an operator, who may delete it; another look now and then costs little.
+                match other {
+                    Err(error) => tracing::error!(%error, "a message that is owed cannot be read"),
+                    Ok(_) => tracing::error!(?place, "a message that is owed is not in its place"),
+                }
+                let again = now_us() / 1_000_000 + self.queue.retry_max.as_secs().max(1);
+                self.ledger.borrow_mut().postpone(slot, again);
                 return None;
             }
         };

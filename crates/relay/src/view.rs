@@ -127,10 +127,12 @@ pub(crate) fn items(storage: &DiskStorage, facts: Vec<Fact>, query: &Query, now_
         if items.len() >= query.limit {
             break;
         }
-        let Some(message) = logs.message(fact.place).filter(|message| message.id == fact.id) else {
+        let message = logs.message(fact.place).filter(|message| message.id == fact.id);
+        let read = message.as_ref().and_then(|message| Some((message, message.envelope().ok()?)));
+        let Some((message, envelope)) = read else {
+            items.extend(unreadable(fact, query));
             continue;
         };
-        let Ok(envelope) = message.envelope() else { continue };
         let all = (0_u32..).zip(envelope.recipients());
         let concerned =
             all.filter(|(index, _)| fact.recipients.as_ref().is_none_or(|set| set.contains(*index)));
@@ -150,6 +152,25 @@ pub(crate) fn items(storage: &DiskStorage, facts: Vec<Fact>, query: &Query, now_
         });
     }
     items
+}
+
+/// An item of a message that cannot be read: so that it can be seen, and deleted.
+fn unreadable(fact: Fact, query: &Query) -> Option<Item> {
+    let recipients = fact.recipients.as_ref()?;
+    if query.sender.is_some() || query.domain.is_some() {
+        return None;
+    }
+    let recipients = recipients.iter().map(|index| (index, Vec::new())).collect();
+    let trouble = Some("the message cannot be read in its log".to_owned());
+    Some(Item {
+        fact: Fact { trouble, ..fact },
+        accepted_at_us: 0,
+        octets: 0,
+        total: 0,
+        sender: Vec::new(),
+        recipients,
+        reason: String::new(),
+    })
 }
 
 /// Adds why each was not delivered the last time: one look through the outcomes for all of them.
