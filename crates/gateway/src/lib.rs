@@ -120,6 +120,8 @@ pub struct Start<'a> {
     pub certificates: SharedCertificates,
     /// Whether somebody takes the mail out of the logs: [`Gateway::take_stores`] gives what is needed for it.
     pub consumed: bool,
+    /// File descriptors that others in the process need.
+    pub descriptors_kept: u64,
     /// Gives memory that is free on the calling thread back to the machine, as the program's allocator does it.
     pub give_memory_back: fn(),
     /// Version of the program, for the metrics.
@@ -167,6 +169,7 @@ impl Gateway {
             logins,
             certificates,
             consumed,
+            descriptors_kept,
             give_memory_back,
             version,
         } = start;
@@ -180,7 +183,7 @@ impl Gateway {
         } else {
             usize::from(gateway.cores)
         };
-        let connections_max = connections_max(&gateway, count as u64, log.spares.into())?;
+        let connections_max = connections_max(&gateway, count as u64, log.spares.into(), descriptors_kept)?;
         let (addresses, mut sockets) = bind(&gateway, count)?;
 
         let connections = Arc::new(Connections::new(SITES_MAX));
@@ -397,10 +400,15 @@ fn dual_stack(settings: &GatewaySettings, address: SocketAddr) -> bool {
 }
 
 /// Sessions that one core may have.
-fn connections_max(settings: &GatewaySettings, cores: u64, spares: u64) -> Result<usize, StartError> {
+fn connections_max(
+    settings: &GatewaySettings,
+    cores: u64,
+    spares: u64,
+    kept: u64,
+) -> Result<usize, StartError> {
     let limit = system::raise_open_files_limit();
     let addresses: usize = settings.listeners.iter().map(|listener| listener.addresses.len()).sum();
-    let reserved = DESCRIPTORS_RESERVED + cores * (DESCRIPTORS_PER_CORE + spares + addresses as u64);
+    let reserved = DESCRIPTORS_RESERVED + kept + cores * (DESCRIPTORS_PER_CORE + spares + addresses as u64);
     let needed = reserved + cores;
     if limit < needed {
         return Err(StartError::Descriptors { limit, needed });

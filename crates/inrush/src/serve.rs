@@ -74,6 +74,16 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
     forward_signals(ends.clone(), reload)?;
     // Before the data directory is touched: a port in use must leave everything as it was.
     let admin = inrush_admin::Bound::bind(admin).context("admin server")?;
+    if consumed && relay.submission.is_none() {
+        tracing::warn!(
+            "[relay] route is not set: senders in other domains cannot be told of mail that is not delivered"
+        );
+    }
+    if !consumed && has_queue(&data_dir) {
+        tracing::warn!(
+            "there is a queue from before, but no [[route]]: its cursors keep the log for ever; see docs/queue.md"
+        );
+    }
     let relay_ends = ends.clone();
     let mut gateway = Gateway::start(
         Start {
@@ -87,6 +97,8 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
             logins,
             certificates,
             consumed,
+            // Each connection, and each blocking delivery a few files.
+            descriptors_kept: if consumed { u64::from(relay.connections_max) * 2 } else { 0 },
             give_memory_back,
             version: crate::VERSION,
         },
@@ -173,6 +185,13 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
         Err(error) => tracing::error!("{error:#}"),
     }
     result.map(|()| ExitCode::SUCCESS)
+}
+
+/// Whether a queue has cursors in the data directory.
+fn has_queue(data_dir: &std::path::Path) -> bool {
+    let cursor = format!("cursor.{}", inrush_queue::QUEUE_CONSUMER);
+    let logs = std::fs::read_dir(data_dir).into_iter().flatten().flatten();
+    logs.into_iter().any(|log| log.path().join(&cursor).exists())
 }
 
 /// Gives memory that is free on the calling thread back to the machine. The allocator would do it as memory is asked for the next time, which a core

@@ -10,7 +10,8 @@ use tokio::sync::oneshot;
 use crate::destination::Job;
 use crate::failure::Verdict;
 use crate::query::Query;
-use crate::settle::{Attempt, Settled};
+use crate::settings::RouteKind;
+use crate::settle::{Attempt, Settled, kept};
 use crate::shared::{Shared, now_us};
 use crate::view::{Fact, Item, facts};
 
@@ -128,12 +129,22 @@ impl Shared {
             Action::Hold if held => return false,
             Action::Hold => (Status::Held, 0, "held by the operator"),
             Action::Release if !held => return false,
-            Action::Release => (Status::Deferred, now_us(), "released by the operator"),
+            // The route would hold it again: a replay takes it by another one.
+            Action::Release if self.holds(&item.fact.destination) => return false,
+            // A second ago, so that it is tried whatever its age.
+            Action::Release => {
+                (Status::Deferred, now_us().saturating_sub(1_000_000), "released by the operator")
+            }
             Action::Delete => (Status::Deleted, 0, "deleted by the operator"),
             Action::Bounce => return false,
         };
         self.record_for(item, status, next_attempt_us, words);
         true
+    }
+
+    fn holds(&self, destination: &[u8]) -> bool {
+        let target = self.routing.parse(destination);
+        target.is_some_and(|target| matches!(self.routing.route(target.route).kind, RouteKind::Hold))
     }
 
     fn flush(self: &Rc<Self>, slot: Slot, item: &Item) -> bool {
@@ -153,7 +164,7 @@ impl Shared {
             .map(|(recipient, address)| ResultRef {
                 recipient: *recipient,
                 status,
-                flags: item.fact.flags,
+                flags: kept(item.fact.flags),
                 attempts: item.fact.attempts,
                 next_attempt_us,
                 code: 0,
@@ -181,6 +192,7 @@ impl Shared {
         };
         tracing::info!("{}: {words} ({} recipients)", item.fact.id, results.len());
         self.recorder.borrow_mut().record(&mut self.ledger.borrow_mut(), &outcome);
+        self.count(&item.fact.destination, status, results.len() as u64);
     }
 
     /// Returns a message to its sender.
@@ -199,6 +211,7 @@ impl Shared {
             recipients: item.recipients.iter().map(|(index, _)| *index).collect(),
             attempts: item.fact.attempts,
             flags: item.fact.flags,
+            accepted_at_us: item.accepted_at_us,
             taken_at_us: now_us(),
             since: std::time::Instant::now(),
             octets: 0,
@@ -210,7 +223,7 @@ impl Shared {
             verdict: Verdict::never((5, 0, 0), "returned by the operator"),
             status: Status::Bounced,
             next_attempt_us: 0,
-            flags: job.flags,
+            flags: kept(job.flags),
             attempts: job.attempts,
         });
         let settled: Vec<_> = settled.collect();
@@ -223,10 +236,12 @@ impl Shared {
         let index = self.routing.named(route).ok_or_else(|| format!("there is no route {route:?}"))?;
         let mut owed = 0;
         for message in messages {
-            let waiting = {
+            // What waits otherwise goes this way instead; what is being tried stays.
+            let busy = {
                 let ledger = self.ledger.borrow();
                 let slots = ledger.entries_of(message.id.packed());
                 let entries = slots.into_iter().filter_map(|slot| ledger.entry(slot));
+                let entries = entries.filter(|entry| entry.state == EntryState::Busy);
                 entries.flat_map(|entry| entry.recipients.iter().collect::<Vec<_>>()).collect::<Vec<_>>()
             };
             let under_way = self.ledger.borrow().under_way().any(|place| place == message.place);
@@ -236,7 +251,7 @@ impl Shared {
             // By destination: each has entries of its own.
             let mut groups: Vec<(Vec<u8>, Vec<ResultRef<'_>>)> = Vec::new();
             for (recipient, address) in &message.recipients {
-                if waiting.contains(recipient) {
+                if busy.contains(recipient) {
                     continue;
                 }
                 let name = self.routing.name(&self.routing.by(index, address));
@@ -262,6 +277,7 @@ impl Shared {
                     id: message.id,
                     at_us: now_us(),
                     place: message.place,
+                    // Its lifetime begins anew.
                     accepted_at_us: now_us(),
                     octets: message.octets,
                     recipients_total: message.total,

@@ -78,7 +78,12 @@ impl Needs {
             return never((5, 6, 7), format!("SMTPUTF8 is required, but was not offered by host {host}"));
         }
         if self.require_tls && !(extensions.require_tls && tls_verified) {
-            return never((5, 7, 30), format!("REQUIRETLS is required, but was not offered by host {host}"));
+            return never(
+                (5, 7, 30),
+                format!(
+                    "REQUIRETLS needs a verified TLS connection to a host that offers it, which {host} is not"
+                ),
+            );
         }
         if self.binary && !(extensions.binary_mime && extensions.chunking) {
             return never((5, 6, 1), format!("BINARYMIME is required, but was not offered by host {host}"));

@@ -38,6 +38,8 @@ pub(crate) struct Job {
     pub(crate) attempts: u32,
     /// See [`inrush_queue::result_flag`].
     pub(crate) flags: u8,
+    /// When its lifetime began, in µs since 1970: at its acceptance, or at a command to deliver it again.
+    pub(crate) accepted_at_us: u64,
     /// When it was taken up, in µs since 1970.
     pub(crate) taken_at_us: u64,
     /// When it came here.

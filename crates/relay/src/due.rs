@@ -6,7 +6,7 @@ use inrush_queue::{EntryState, Slot, Status, result_flag};
 
 use crate::destination::Destination;
 use crate::failure::Verdict;
-use crate::settle::{Attempt, Settled};
+use crate::settle::{Attempt, Settled, kept};
 use crate::shared::{Shared, no_route, now_us};
 
 impl Shared {
@@ -81,7 +81,7 @@ impl Shared {
             verdict: verdict.clone(),
             status: if expired { Status::Expired } else { Status::Deferred },
             next_attempt_us: if expired { 0 } else { next_attempt * 1_000_000 },
-            flags: job.flags | if expired { 0 } else { result_flag::PARKED },
+            flags: kept(job.flags) | if expired { 0 } else { result_flag::PARKED },
             attempts: job.attempts,
         });
         let settled: Vec<_> = settled.collect();
@@ -92,7 +92,7 @@ impl Shared {
     pub(crate) fn put_off_queue(&self, destination: &Rc<Destination>) {
         let trouble = destination.trouble.borrow().clone().unwrap_or_default();
         for job in destination.take_surplus(0) {
-            self.put_off(job, &destination.name, &trouble);
+            self.put_off(&job, &destination.name, &trouble);
         }
     }
 }

@@ -183,8 +183,13 @@ impl Engine {
 
     fn start_workers(&self) {
         let destinations = self.shared.destinations.borrow();
+        let mut workers: u32 = destinations.values().map(|destination| destination.workers.get()).sum();
         for destination in destinations.values() {
-            while !self.shared.stopping.get() && destination.wants_worker() {
+            while !self.shared.stopping.get()
+                && workers < self.shared.settings.connections_max
+                && destination.wants_worker()
+            {
+                workers += 1;
                 destination.workers.set(destination.workers.get() + 1);
                 tokio::task::spawn_local(work(Rc::clone(&self.shared), Rc::clone(destination)));
             }
@@ -207,7 +212,7 @@ impl Engine {
         drop(destinations);
         for job in largest.take_surplus(largest.queued() / 2) {
             let why = crate::failure::Verdict::later((4, 4, 5), "the destination is slow");
-            self.shared.put_off(job, &largest.name, &why);
+            self.shared.put_off(&job, &largest.name, &why);
         }
     }
 
@@ -333,7 +338,7 @@ async fn work(shared: Rc<Shared>, destination: Rc<Destination>) {
             RouteKind::Smtp(hops) => hop::deliver(&shared, &destination, hops, false, job).await,
             RouteKind::Lmtp(hops) => hop::deliver(&shared, &destination, hops, true, job).await,
             RouteKind::Maildir(route) => local::deliver(&shared, &destination, route, job).await,
-            RouteKind::Hold => shared.hold(job, &destination.name),
+            RouteKind::Hold => shared.hold(&job, &destination.name),
         }
     }
     destination.workers.set(destination.workers.get() - 1);

@@ -5,7 +5,7 @@ use inrush_proto::client::{Reply, Severity};
 /// What a recipient came to in one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {
-    /// Taken, refused for now, refused for good.
+    /// Taken, put off, refused for good.
     pub(crate) severity: Severity,
     /// The reply code; 0 = no host has said so.
     pub(crate) code: u16,
@@ -33,7 +33,7 @@ impl Verdict {
         }
     }
 
-    /// Refused for now, by us or by the circumstances.
+    /// Put off, by us or by the circumstances.
     pub(crate) fn later(enhanced: (u8, u16, u16), text: impl Into<Vec<u8>>) -> Self {
         Self::own(Severity::Transient, enhanced, text)
     }

@@ -87,6 +87,11 @@ impl Work {
         let mut bracketed = Vec::with_capacity(path.len() + 2);
         bracketed.push(b'<');
         bracketed.extend_from_slice(path);
+        // RFC 5321 §4.5.1: postmaster without a domain is the one of this host.
+        if !path.contains(&b'@') {
+            bracketed.push(b'@');
+            bracketed.extend_from_slice(self.settings.host.as_bytes());
+        }
         bracketed.push(b'>');
         let (parsed, _) = Path::parse(&bracketed).map_err(|error| unreadable(format!("{error:?}")))?;
         let expand = ExpandSettings {

@@ -19,6 +19,8 @@ pub struct RelaySettings {
     pub domains: Vec<(String, usize)>,
     /// Which way the mail of users goes that is for no domain of ours.
     pub submission: Option<usize>,
+    /// Connections and deliveries at a time, over all destinations.
+    pub connections_max: u32,
     /// Octets of messages that are held in memory while they are being delivered.
     pub memory_max: u64,
     /// Time limits of a dialog.
@@ -35,6 +37,7 @@ impl Default for RelaySettings {
             routes: Vec::new(),
             domains: Vec::new(),
             submission: None,
+            connections_max: 500,
             memory_max: 64 << 20,
             timeouts: RelayTimeouts::default(),
             dns: DnsSettings::default(),

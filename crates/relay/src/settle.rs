@@ -45,7 +45,7 @@ impl Shared {
     /// Records the end of an attempt. Each recipient of the job has a verdict.
     pub(crate) fn settle(self: &Rc<Self>, job: Job, attempt: &Attempt, verdicts: Vec<(u32, Verdict)>) {
         let now = now_us();
-        let accepted_at = job.message.header.accepted_at_us / 1_000_000;
+        let accepted_at = job.accepted_at_us / 1_000_000;
         let expired = self.ledger.borrow().is_expired(accepted_at, now / 1_000_000);
         // One for all: recipients that are put off together are tried together.
         let random = self.random();
@@ -63,14 +63,21 @@ impl Shared {
                         (Status::Deferred, now.saturating_add(pause))
                     }
                 };
-                Settled { recipient, verdict, status, next_attempt_us: next, flags: job.flags, attempts }
+                Settled {
+                    recipient,
+                    verdict,
+                    status,
+                    next_attempt_us: next,
+                    flags: kept(job.flags),
+                    attempts,
+                }
             })
             .collect();
         self.tell_and_record(job, attempt.clone(), settled);
     }
 
     /// Puts a message off without an attempt: it is due at once, and waits at its destination.
-    pub(crate) fn put_off(&self, job: Job, destination: &[u8], verdict: &Verdict) {
+    pub(crate) fn put_off(&self, job: &Job, destination: &[u8], verdict: &Verdict) {
         let now = now_us();
         let next_attempt_us = if destination.is_empty() { now + micros(self.queue.retry_first) } else { now };
         let settled = job.recipients.iter().map(|&recipient| Settled {
@@ -78,17 +85,17 @@ impl Shared {
             verdict: verdict.clone(),
             status: Status::Deferred,
             next_attempt_us,
-            flags: job.flags | result_flag::PARKED,
+            flags: kept(job.flags) | result_flag::PARKED,
             attempts: job.attempts,
         });
         let settled: Vec<_> = settled.collect();
         let attempt = Attempt { destination: destination.to_vec(), ..Attempt::default() };
-        self.record(&job, &attempt, &settled, 0);
+        self.record(job, &attempt, &settled, 0);
         self.discharge(job.octets);
     }
 
     /// Keeps a message until an operator decides.
-    pub(crate) fn hold(&self, job: Job, destination: &[u8]) {
+    pub(crate) fn hold(&self, job: &Job, destination: &[u8]) {
         let settled: Vec<_> = job
             .recipients
             .iter()
@@ -97,12 +104,12 @@ impl Shared {
                 verdict: Verdict::later((4, 3, 0), "held"),
                 status: Status::Held,
                 next_attempt_us: 0,
-                flags: job.flags,
+                flags: kept(job.flags),
                 attempts: job.attempts,
             })
             .collect();
         let attempt = Attempt { destination: destination.to_vec(), ..Attempt::default() };
-        self.record(&job, &attempt, &settled, 0);
+        self.record(job, &attempt, &settled, 0);
         self.discharge(job.octets);
     }
 
@@ -130,7 +137,7 @@ impl Shared {
             id: job.message.id,
             at_us: now,
             place: job.place,
-            accepted_at_us: job.message.header.accepted_at_us,
+            accepted_at_us: job.accepted_at_us,
             octets: job.message.body_octets().unwrap_or_default(),
             recipients_total: u32::try_from(addresses.len()).unwrap_or(u32::MAX),
             flags,
@@ -146,29 +153,30 @@ impl Shared {
         self.recorder.borrow_mut().record(&mut self.ledger.borrow_mut(), &outcome);
         self.attention.notify_one();
         for settled in settled {
-            self.count(job, attempt, settled, now);
+            self.count(&attempt.destination, settled.status, 1);
+            if settled.status == Status::Sent {
+                let delay = now.saturating_sub(job.message.header.accepted_at_us);
+                self.delivery.borrow_mut().delays.record(delay / 1000);
+            }
             say(job, attempt, settled, address(settled.recipient), now);
         }
     }
 }
 
 impl Shared {
-    fn count(&self, job: &Job, attempt: &Attempt, settled: &Settled, now: u64) {
+    /// Counts recipients that have come to something.
+    pub(crate) fn count(&self, destination: &[u8], status: Status, recipients: u64) {
         let mut delivery = self.delivery.borrow_mut();
-        let route = attempt.destination.split(|octet| *octet == b':').next().unwrap_or_default();
-        let status = settled.status.name();
+        let route = destination.split(|octet| *octet == b':').next().unwrap_or_default();
+        let status = status.name();
         let known = delivery.deliveries.iter_mut();
         let mut known = known.filter(|(name, of, _)| name.as_bytes() == route && *of == status);
         match known.next() {
-            Some((_, _, count)) => *count += 1,
+            Some((_, _, count)) => *count += recipients,
             None => {
                 let route = String::from_utf8_lossy(route).into_owned();
-                delivery.deliveries.push((route, status, 1));
+                delivery.deliveries.push((route, status, recipients));
             }
-        }
-        if settled.status == Status::Sent {
-            let delay = now.saturating_sub(job.message.header.accepted_at_us);
-            delivery.delays.record(delay / 1000);
         }
     }
 
@@ -189,7 +197,8 @@ impl Shared {
 
 /// One line for each recipient, in Postfix's words.
 fn say(job: &Job, attempt: &Attempt, settled: &Settled, address: &[u8], now: u64) {
-    if settled.flags & result_flag::PARKED != 0 && settled.status == Status::Deferred {
+    let again = job.attempts > 0 || job.flags & result_flag::PARKED != 0;
+    if settled.flags & result_flag::PARKED != 0 && settled.status == Status::Deferred && again {
         return tracing::debug!(id = %job.message.id, to = %shown(address), "put off: {}", shown(&settled.verdict.text));
     }
     let delays = Delays::of(job, attempt, now);
@@ -230,6 +239,11 @@ impl Delays {
 
 fn seconds(micros: u64) -> f64 {
     micros as f64 / 1e6
+}
+
+/// What of an entry's flags outlives an attempt.
+pub(crate) fn kept(flags: u8) -> u8 {
+    flags & result_flag::DELAY_TOLD
 }
 
 pub(crate) fn micros(duration: std::time::Duration) -> u64 {

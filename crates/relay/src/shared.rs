@@ -177,12 +177,13 @@ impl Shared {
                 recipients: recipients.to_vec(),
                 attempts: 0,
                 flags: 0,
+                accepted_at_us: message.header.accepted_at_us,
                 taken_at_us: now_us,
                 since: Instant::now(),
                 octets: self.charge(message),
             };
             let Some(target) = target else {
-                self.put_off(job(&recipients), b"", &no_route());
+                self.put_off(&job(&recipients), b"", &no_route());
                 continue;
             };
             let destination = self.destination(target);
@@ -195,22 +196,22 @@ impl Shared {
     /// Puts a message into the queue of its destination, or off when that is down or has a backlog already.
     fn queue_job(&self, destination: &Rc<Destination>, job: Job) {
         if matches!(self.routing.route(destination.target.route).kind, RouteKind::Hold) {
-            return self.hold(job, &destination.name);
+            return self.hold(&job, &destination.name);
         }
         if destination.is_down() || destination.waiting() > 0 {
             let trouble = destination.trouble.borrow().clone();
-            return self.put_off(job, &destination.name, &trouble.unwrap_or_else(busy));
+            return self.put_off(&job, &destination.name, &trouble.unwrap_or_else(busy));
         }
         destination.push(job);
     }
 
     /// The message of an entry that is due, once it was read.
     pub(crate) async fn fetch(&self, slot: Slot) -> Option<Job> {
-        let (place, id, recipients, attempts, flags) = {
+        let (place, id, recipients, attempts, flags, accepted_at) = {
             let ledger = self.ledger.borrow();
             let entry = ledger.entry(slot)?;
             let recipients: Vec<_> = entry.recipients.iter().collect();
-            (entry.place(), entry.message_id, recipients, entry.attempts(), entry.flags)
+            (entry.place(), entry.message_id, recipients, entry.attempts(), entry.flags, entry.accepted_at())
         };
         if !self.ledger.borrow_mut().claim(slot) {
             return None;
@@ -236,6 +237,7 @@ impl Shared {
             recipients,
             attempts,
             flags,
+            accepted_at_us: accepted_at * 1_000_000,
             taken_at_us: now_us(),
             since: Instant::now(),
             octets,

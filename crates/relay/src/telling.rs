@@ -78,7 +78,7 @@ impl Shared {
     ) -> Vec<(Action, Vec<Option<Action>>)> {
         let Ok(envelope) = job.message.envelope() else { return Vec::new() };
         let null = envelope.reverse_path().is_empty();
-        let accepted_at = job.message.header.accepted_at_us / 1_000_000;
+        let accepted_at = job.accepted_at_us / 1_000_000;
         let late = self.ledger.borrow().is_late(accepted_at, job.flags, now_us() / 1_000_000);
         let notify: Vec<u8> = envelope.recipients().map(|recipient| recipient.notify).collect();
         let mut actions = Vec::with_capacity(settled.len());
@@ -230,7 +230,7 @@ impl Shared {
             token,
             arrived_us: accepted,
             reported_us: now,
-            will_retry_until_us: Some(accepted + micros(self.queue.lifetime)),
+            will_retry_until_us: Some(job.accepted_at_us + micros(self.queue.lifetime)),
             reverse_path: envelope.reverse_path(),
             envid: envelope.envid(),
             ret: match envelope.ret() {
@@ -340,7 +340,7 @@ fn has_dot_line(piece: &[u8]) -> bool {
 
 fn status(settled: &Settled) -> EnhancedStatus {
     let [class, subject, detail] = settled.verdict.enhanced;
-    // What was refused for now and is given up stays a 4.x.y: that is why it was not delivered in time.
+    // What was put off again and again and is given up stays a 4.x.y: that is why it was not delivered in time.
     EnhancedStatus { class: u8::try_from(class).unwrap_or(5), subject, detail }
 }
 

@@ -123,6 +123,8 @@ pub(super) const RELAY: Table = Table {
     rows: rows! {
         "route" "Name of the [[route]] for mail to other domains: that of users, and reports to senders."
             |config| Field::Text(&mut config.foreign_route);
+        "connections_max" "Connections to next hops and deliveries into mailboxes at a time, over all destinations; so many file descriptors are kept for them."
+            |config| Field::Number(&mut config.relay.connections_max, Unit::Count, 1..=100_000);
         "memory_max" "Octets of messages in memory while they are delivered; a backlog waits on the disk."
             |config| Field::Number(&mut config.relay.memory_max, Unit::Bytes, MIB..=1024 * GIB);
         "connect_timeout" "One attempt to connect to one address."

@@ -5,8 +5,9 @@
 
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use inrush_log::{Cursor, Lsn, Reader};
+use inrush_queue::{CHECKPOINT_CONSUMER, HISTORY_CONSUMER, QUEUE_CONSUMER};
 
 use crate::cli::Consumer;
 
@@ -19,6 +20,12 @@ pub(super) struct Increment {
 impl Increment {
     /// Takes the cursors, makes those that are not there, and lets each reader begin and end where it has to.
     pub(super) fn open(data: &Path, readers: &mut [Reader], consumer: &Consumer) -> anyhow::Result<Self> {
+        if [QUEUE_CONSUMER, CHECKPOINT_CONSUMER, HISTORY_CONSUMER].contains(&consumer.name.as_str()) {
+            bail!(
+                "{:?} is the name of a cursor of the queue: moved by hand it would lose mail",
+                consumer.name
+            );
+        }
         let mut increment = Self { cursors: Vec::new(), ends: Vec::new() };
         for reader in readers {
             let cursor = Cursor::open(&data.join(reader.name()), &consumer.name, consumer.kind)?;

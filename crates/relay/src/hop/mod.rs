@@ -9,23 +9,20 @@
 //!
 //! Standards: RFC 5321 §4.5.3.2 (timeouts), §4.2.1, RFC 2033, RFC 3207, RFC 3461 §5.2.
 
+mod wire;
+
 use std::collections::VecDeque;
-use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use inrush_proto::client::{
-    Answer, Command, DotStuffing, Event, MailParameters, Pipelining, Protocol, Session, Severity, Step,
-    Transfer, UnsafeArgument, write_chunk, write_hello, write_mail, write_recipient, write_verb,
-};
+use inrush_proto::client::{Answer, Command, Event, Pipelining, Protocol, Session, Severity, Transfer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::connect::{Candidate, candidates, connect};
-use crate::content::{Body, Needs, head};
+use crate::content::{Needs, head};
 use crate::destination::{Destination, Job, Next};
-use crate::dsn::{Notify, Return, write_mail_parameters, write_rcpt_parameters};
 use crate::failure::Verdict;
 use crate::settings::HopSettings;
 use crate::settle::{Attempt, shown};
@@ -464,223 +461,6 @@ impl<'a> Connection<'a> {
         Err(Lost::Closed)
     }
 
-    async fn write_steps(&mut self) -> Result<(), Lost> {
-        while let Some(step) = self.session.take_step() {
-            self.write_step(step).await?;
-        }
-        Ok(())
-    }
-
-    async fn write_step(&mut self, step: Step) -> Result<(), Lost> {
-        let written = match step {
-            Step::Hello(hello) => {
-                write_hello(&mut self.out, hello, self.shared.surroundings.hostname.as_bytes())
-            }
-            Step::StartTls => {
-                write_verb(&mut self.out, "STARTTLS");
-                Ok(())
-            }
-            Step::Mail(number) => self.write_mail(number),
-            Step::Recipient(number, index) => self.write_recipient(number, index),
-            Step::Data => {
-                write_verb(&mut self.out, "DATA");
-                self.awaits_data = true;
-                Ok(())
-            }
-            Step::Body { transaction, empty } => {
-                return self.write_body(transaction, empty, true).await;
-            }
-            Step::Chunk(number) => {
-                let octets = self.flight(number).map_or(0, |flight| flight.needs.octets);
-                write_chunk(&mut self.out, octets, true);
-                self.session.chunk_sent(true);
-                return self.write_body(number, false, false).await;
-            }
-            Step::Reset => {
-                write_verb(&mut self.out, "RSET");
-                Ok(())
-            }
-            Step::Quit => {
-                write_verb(&mut self.out, "QUIT");
-                Ok(())
-            }
-        };
-        // Paths were checked when they came in: such an address would be ours.
-        written.map_err(|error: UnsafeArgument| {
-            Lost::Verdict(Verdict::later((4, 3, 0), error.to_string()).connection())
-        })
-    }
-
-    fn flight(&mut self, number: u64) -> Option<&mut Flight> {
-        self.flights.iter_mut().find(|flight| flight.number == number)
-    }
-
-    fn write_mail(&mut self, number: u64) -> Result<(), UnsafeArgument> {
-        let extensions = *self.session.extensions();
-        let Some(flight) = self.flights.iter().find(|flight| flight.number == number) else { return Ok(()) };
-        let Ok(envelope) = flight.job.message.envelope() else { return Ok(()) };
-        let mut more = Vec::new();
-        if extensions.dsn && envelope.protocol() != inrush_log::Protocol::Internal {
-            let ret = match envelope.ret() {
-                inrush_log::Ret::Unspecified => Return::Unspecified,
-                inrush_log::Ret::Full => Return::Full,
-                inrush_log::Ret::Headers => Return::Headers,
-            };
-            write_mail_parameters(&mut more, ret, envelope.envid());
-        }
-        let parameters = MailParameters {
-            size: extensions.size.then_some(flight.needs.octets),
-            body: flight.needs.body_parameter(),
-            smtp_utf8: flight.needs.utf8,
-            require_tls: flight.needs.require_tls,
-            more: &more,
-        };
-        write_mail(&mut self.out, envelope.reverse_path(), &parameters)
-    }
-
-    fn write_recipient(&mut self, number: u64, index: u32) -> Result<(), UnsafeArgument> {
-        let extensions = *self.session.extensions();
-        let Some(flight) = self.flights.iter().find(|flight| flight.number == number) else { return Ok(()) };
-        let Ok(envelope) = flight.job.message.envelope() else { return Ok(()) };
-        let place = flight.job.recipients.get(index as usize).copied().unwrap_or(0);
-        let Some(recipient) = envelope.recipients().nth(place as usize) else { return Ok(()) };
-        let mut parameters = Vec::new();
-        if extensions.dsn {
-            let notify = Notify::from_bits(recipient.notify);
-            write_rcpt_parameters(&mut parameters, notify, recipient.orcpt, flight.needs.utf8);
-        }
-        write_recipient(&mut self.out, recipient.path, &parameters)
-    }
-
-    /// Mail data: `dots` for DATA with its end, without for BDAT.
-    async fn write_body(&mut self, number: u64, empty: bool, dots: bool) -> Result<(), Lost> {
-        let Some(flight) = self.flights.iter_mut().find(|flight| flight.number == number) else {
-            return Ok(());
-        };
-        flight.sent_at_us = now_us();
-        if empty {
-            self.out.extend_from_slice(b".\r\n");
-            return Ok(());
-        }
-        let head = std::mem::take(&mut flight.head);
-        let stuffs = dots && flight.needs.dots;
-        let body = Body::of(&flight.job.message, flight.job.place, &self.shared.reader);
-        // The head ends in a line end, and none of its lines begins with a dot.
-        self.out.extend_from_slice(&head);
-        let mut stuffing = DotStuffing::new();
-        let mut end = Tail::default();
-        match body {
-            Body::Whole(message) => {
-                let own = message.own_body();
-                end.see(own);
-                self.write_piece(own, stuffs.then_some(&mut stuffing)).await?;
-            }
-            Body::Pieces(mut pieces) => {
-                while let Some(piece) = pieces.recv().await {
-                    let piece = piece.map_err(|error| {
-                        tracing::error!(%error, "a message that is owed cannot be read");
-                        // The connection is cut off in the middle: half a message is none.
-                        Lost::Verdict(Verdict::later((4, 3, 0), "the message cannot be read now"))
-                    })?;
-                    end.see(&piece);
-                    self.write_piece(&piece, stuffs.then_some(&mut stuffing)).await?;
-                }
-            }
-        }
-        if dots {
-            // RFC 5321 §4.1.1.4: the dot stands on a line of its own.
-            self.out.extend_from_slice(if end.is_line_end() { b".\r\n" } else { b"\r\n.\r\n" });
-        }
-        if let Some(flight) = self.flight(number) {
-            flight.whole = true;
-        }
-        Ok(())
-    }
-
-    async fn write_piece(&mut self, piece: &[u8], stuffing: Option<&mut DotStuffing>) -> Result<(), Lost> {
-        match stuffing {
-            Some(stuffing) => {
-                for part in piece.chunks(DIRECT_OCTETS) {
-                    stuffing.write(part, &mut self.out);
-                    if self.out.len() >= DIRECT_OCTETS {
-                        self.flush().await?;
-                    }
-                }
-            }
-            None if piece.len() < DIRECT_OCTETS => {
-                self.out.extend_from_slice(piece);
-                if self.out.len() >= DIRECT_OCTETS {
-                    self.flush().await?;
-                }
-            }
-            None => {
-                self.flush().await?;
-                self.send(piece).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn flush(&mut self) -> Result<(), Lost> {
-        if self.out.is_empty() {
-            return Ok(());
-        }
-        let mut out = std::mem::take(&mut self.out);
-        let result = self.send(&out).await;
-        out.clear();
-        self.out = out;
-        result
-    }
-
-    /// RFC 5321 §4.5.3.2.5: each block has its own time.
-    async fn send(&mut self, octets: &[u8]) -> Result<(), Lost> {
-        let limit = self.shared.settings.timeouts.block;
-        for block in octets.chunks(DIRECT_OCTETS) {
-            match timeout(limit, self.stream.write_all(block)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return Err(self.lost(&error)),
-                Err(_) => return Err(self.timed_out("sending")),
-            }
-        }
-        match timeout(limit, self.stream.flush()).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(self.lost(&error)),
-            Err(_) => Err(self.timed_out("sending")),
-        }
-    }
-
-    async fn receive(&mut self, limit: Duration) -> Result<(), Lost> {
-        // Whoever waits for a reply has sent what it answers.
-        self.flush().await?;
-        self.input.reserve(RECEIVE_OCTETS);
-        match timeout(limit, self.stream.read_buf(&mut self.input)).await {
-            Ok(Ok(0)) => Err(self.lost(&io::ErrorKind::UnexpectedEof.into())),
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(self.lost(&error)),
-            Err(_) => Err(self.timed_out("waiting for a reply")),
-        }
-    }
-
-    fn lost(&self, error: &io::Error) -> Lost {
-        let why = if error.kind() == io::ErrorKind::UnexpectedEof {
-            "closed by the host".to_owned()
-        } else {
-            error.to_string()
-        };
-        let twice = if self.flights.iter().any(|flight| flight.whole) {
-            " -- message may be sent more than once"
-        } else {
-            ""
-        };
-        let text = format!("lost connection with {} ({why}){twice}", self.relay);
-        Lost::Verdict(Verdict::later((4, 4, 2), text).connection())
-    }
-
-    fn timed_out(&self, what: &str) -> Lost {
-        let text = format!("conversation with {} timed out while {what}", self.relay);
-        Lost::Verdict(Verdict::later((4, 4, 2), text).connection())
-    }
-
     /// How long the next reply may take: that to the end of data has the most time.
     fn patience(&self) -> Duration {
         let timeouts = &self.shared.settings.timeouts;
@@ -803,23 +583,4 @@ fn refusal(relay: &str, answer: &Answer<'_>) -> Lost {
 fn broken(relay: &str, what: &str) -> Lost {
     let text = format!("host {relay} does not speak the protocol: {what}");
     Lost::Verdict(Verdict::later((4, 5, 0), text).connection())
-}
-
-/// The last two octets that were sent.
-#[derive(Default)]
-struct Tail([u8; 2]);
-
-impl Tail {
-    fn see(&mut self, piece: &[u8]) {
-        match piece {
-            [] => {}
-            [one] => self.0 = [self.0[1], *one],
-            [.., one, two] => self.0 = [*one, *two],
-        }
-    }
-
-    /// An empty body ends where the head does: at a line end.
-    fn is_line_end(&self) -> bool {
-        self.0 == *b"\r\n" || self.0 == [0, 0]
-    }
 }
