@@ -34,7 +34,22 @@ fn each_mistake_has_its_place_and_its_words() {
         ),
         ("[lgo]\nspares = 1", "x.toml:1:2: lgo: unknown key; did you mean \"log\"?"),
         ("[nothing.like.it]", "x.toml:1:2: nothing: unknown key"),
-        ("[[route]]\nname = \"store\"", "x.toml:1:3: route: not supported by this version"),
+        (
+            "[[route]]\nname = \"store\"",
+            "x.toml: domain: [[route]] needs [[domain]] tables whose mail takes it",
+        ),
+        (
+            "[[domain]]\nname = \"a.example\"\nroute = \"stroe\"\n[[route]]\nname = \"store\"",
+            "x.toml:3:9: domain.route: there is no route \"stroe\"; did you mean \"store\"?",
+        ),
+        (
+            "[[domain]]\nname = \"a.example\"\n[[route]]\nname = \"store\"",
+            "x.toml:1:1: domain.route: \"a.example\" needs a route, as there is a [[route]]: its mail would stay in the log",
+        ),
+        (
+            "[[domain]]\nname = \"a.example\"\nroute = \"box\"\n[[route]]\nname = \"box\"\nkind = \"maildir\"\npath = \"/mail/{local}\"\nhosts = [\"a:25\"]",
+            "x.toml:8:9: route.hosts: has no meaning with kind = \"maildir\"",
+        ),
         ("[tls]\nkey = \"secret.pem\"", "x.toml:2:1: tls.key: needs certificate beside it"),
         ("[tls]\ncertificate = \"c.pem\"", "x.toml:2:1: tls.certificate: needs key beside it"),
         (
@@ -102,7 +117,7 @@ fn each_mistake_has_its_place_and_its_words() {
             "x.toml:1:1: hostname: \"b\u{fc}cher.example\" is not a domain name or an address literal",
         ),
         ("data_dir = \"\"", "x.toml:1:12: data_dir: expected a path, found \"\""),
-        ("cores = 257", "x.toml:1:9: cores: 257 is out of range: from 0 to 256"),
+        ("cores = 257", "x.toml:1:9: cores: 257 is out of range: from 0 to 255"),
         ("cores = -1", "x.toml:1:9: cores: expected a whole number, found -1"),
         ("cores = \"4\"", "x.toml:1:9: cores: expected a whole number, found \"4\""),
         ("cores = 1.5", "x.toml:1:9: cores: expected a whole number, found 1.5"),
@@ -194,7 +209,7 @@ fn each_mistake_has_its_place_and_its_words() {
         ),
         (
             "[[domain]]\nname = \"a.example\"\nroute = \"x\"",
-            "x.toml:3:1: domain.route: not supported by this version",
+            "x.toml:3:9: domain.route: there is no route \"x\"",
         ),
         (
             "[[listener]]\nname = \"a\"\naddress = [\"[::]:25\"]",
@@ -228,7 +243,7 @@ fn all_mistakes_are_told_at_once_in_order() {
         "cores = 900\nhostnam = \"x\"\n[log]\nspares = 0\n[limits]\nerror_max = 3\nidle_timeout = \"long\"\n";
     assert_eq!(
         said(text),
-        "x.toml:1:9: cores: 900 is out of range: from 0 to 256\n\
+        "x.toml:1:9: cores: 900 is out of range: from 0 to 255\n\
          x.toml:2:1: hostnam: unknown key; did you mean \"hostname\"?\n\
          x.toml:4:10: log.spares: 0 is out of range: from 1 to 64\n\
          x.toml:6:1: limits.error_max: unknown key; did you mean \"errors_max\"?\n\

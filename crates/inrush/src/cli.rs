@@ -1,5 +1,6 @@
 //! The command line, as one definition for the parser and its help.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -142,8 +143,11 @@ pub(crate) struct QueueTarget {
     /// Config file of the gateway: says where its admin server is, and its token
     #[arg(short, long, value_name = "FILE", env = "INRUSH_CONFIG")]
     pub(crate) config: Option<PathBuf>,
+    /// Address of the admin server, in place of the one that the config file names
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) admin: Option<SocketAddr>,
     /// Data directory of a stopped gateway, to be read only
-    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "admin"])]
     pub(crate) data_dir: Option<PathBuf>,
 }
 
@@ -286,6 +290,9 @@ pub(crate) enum LogCommand {
         /// Config file of the gateway: says where its admin server is, and its token
         #[arg(short, long, value_name = "FILE", env = "INRUSH_CONFIG")]
         config: Option<PathBuf>,
+        /// Address of the admin server, in place of the one that the config file names
+        #[arg(long, value_name = "ADDRESS")]
+        admin: Option<SocketAddr>,
         /// Route to take
         #[arg(long, value_name = "NAME")]
         route: String,

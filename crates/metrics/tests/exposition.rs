@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use inrush_metrics::table::{self, LABELS};
 use inrush_metrics::{
-    ConnectionRefusal, Consumer, CoreWriter, Counter, Engine, Family, Format, Gauge, Histogram, Kind, Level,
-    LogRefusal, Login, Metrics, Names, Phase, ProxyConnection, ProxyFailure, ReplyName, Resource, Retired,
-    SessionEnd, Timeout, TlsFailure, TlsVersion, documentation,
+    ConnectionRefusal, Consumer, CoreWriter, Counter, Delivery, Distribution, Engine, Family, Format, Gauge,
+    Histogram, Kind, Level, LogRefusal, Login, Metrics, Names, Phase, ProxyConnection, ProxyFailure,
+    ReplyName, Resource, Retired, SessionEnd, Timeout, TlsFailure, TlsVersion, documentation,
 };
 
 /// Two cores on which everything that is declared has moved.
@@ -34,6 +34,19 @@ fn moved() -> Arc<Metrics> {
         segments_lost: 2,
         damaged: true,
     }]);
+    let mut delays = Distribution::default();
+    delays.record(1500);
+    metrics.set_delivery(Delivery {
+        deliveries: vec![("out".to_owned(), "sent", 3)],
+        reports: vec![("failed", 1)],
+        delays,
+        deferred: 2,
+        held: 1,
+        under_way: 4,
+        connections: 5,
+        destinations_down: 1,
+        memory_bytes: 8192,
+    });
     metrics
 }
 

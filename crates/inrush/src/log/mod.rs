@@ -18,7 +18,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow, bail};
-use inrush_log::{OpenError, Reader, parse_log_directory};
+use inrush_log::{LogKind, OpenError, Reader, parse_log_directory};
 
 use crate::cli::{DataDir, LogCommand};
 use crate::output;
@@ -37,8 +37,8 @@ pub(crate) fn run(command: &LogCommand) -> anyhow::Result<ExitCode> {
         LogCommand::Export { data, format, to, filter, cursor } => {
             export::run(data, *format, to.as_deref(), filter, cursor)
         }
-        LogCommand::Replay { config, route, filter, yes, json } => {
-            crate::queue::replay(config.as_deref(), route, filter, *yes, *json)
+        LogCommand::Replay { config, admin, route, filter, yes, json } => {
+            crate::queue::replay((config.as_deref(), *admin), route, filter, *yes, *json)
         }
         LogCommand::Verify { data, json } => verify::run(data, *json),
     }
@@ -90,8 +90,18 @@ struct Opened {
 
 /// The logs that a command is about, at least one. Others may be left out: nothing says whose their segments are.
 fn open(data: &DataDir) -> anyhow::Result<Opened> {
+    open_of(data, false)
+}
+
+/// The same of all kinds, or only those with mail.
+fn open_of(data: &DataDir, all: bool) -> anyhow::Result<Opened> {
     let mut opened = Opened { readers: Vec::new(), left_out: 0 };
     for (log, reader) in find(data)? {
+        // Outcomes are no mail, and what waits in a retry log is a copy: it is looked at when it is asked for by name.
+        let of_mail = matches!(parse_log_directory(&log), Some((LogKind::Arrival, _)));
+        if !(of_mail || all) && data.log.is_none() {
+            continue;
+        }
         match reader {
             Ok(reader) => opened.readers.push(reader),
             Err(error) if is_meta_gone(&error) => {

@@ -10,7 +10,7 @@ use inrush_log::{Consumer, Entry, FORMAT_VERSION, Lsn, Reader, RecordKind, segme
 use serde::Serialize;
 
 use super::increment::lag_octets;
-use super::{code, files, open, time};
+use super::{code, files, open_of, time};
 use crate::cli::DataDir;
 use crate::output;
 
@@ -133,7 +133,7 @@ impl Count {
 /// Prints what each log holds.
 pub(super) fn run(data: &DataDir, segments: bool, json: bool) -> anyhow::Result<ExitCode> {
     let mut stats = Vec::new();
-    let opened = open(data)?;
+    let opened = open_of(data, true)?;
     for mut reader in opened.readers {
         let name = reader.name().to_owned();
         let counts = counts(&mut reader).with_context(|| format!("log {name} cannot be read"))?;

@@ -20,9 +20,12 @@ pub(crate) struct Client {
 
 impl Client {
     /// As the config file says; with the built-in defaults where there is none.
-    pub(crate) fn of(config: Option<&Path>) -> anyhow::Result<Self> {
+    pub(crate) fn of(config: Option<&Path>, address: Option<SocketAddr>) -> anyhow::Result<Self> {
         let admin = Config::load(config)?.admin;
-        Ok(Self { address: admin.address, token: admin.token.map(|token| token.expose().to_owned()) })
+        Ok(Self {
+            address: address.unwrap_or(admin.address),
+            token: admin.token.map(|token| token.expose().to_owned()),
+        })
     }
 
     pub(crate) fn get(&self, path: &str, parameters: &[(&str, String)]) -> anyhow::Result<Value> {

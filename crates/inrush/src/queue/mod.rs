@@ -5,6 +5,7 @@ mod routes;
 mod show;
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -59,7 +60,7 @@ fn list(target: &QueueTarget, filter: &QueueFilter, limit: usize, json: bool) ->
         None => {
             let mut parameters = parameters(filter);
             parameters.push(("limit", limit.to_string()));
-            let listed = Client::of(target.config.as_deref())?.get("queue", &parameters)?;
+            let listed = Client::of(target.config.as_deref(), target.admin)?.get("queue", &parameters)?;
             listed["entries"].as_array().cloned().unwrap_or_default()
         }
     };
@@ -74,7 +75,7 @@ fn list(target: &QueueTarget, filter: &QueueFilter, limit: usize, json: bool) ->
 fn show_one(target: &QueueTarget, id: MessageId, json: bool) -> anyhow::Result<ExitCode> {
     let life = match stopped(target)? {
         Some(stopped) => stopped.show(id)?.with_context(|| format!("{id}: no such message"))?,
-        None => Client::of(target.config.as_deref())?.get(&format!("queue/{id}"), &[])?,
+        None => Client::of(target.config.as_deref(), target.admin)?.get(&format!("queue/{id}"), &[])?,
     };
     if json {
         output::json(&life)?;
@@ -95,7 +96,7 @@ fn act(action: Action, change: &QueueChange) -> anyhow::Result<ExitCode> {
     if change.all {
         parameters.push(("all", "true".to_owned()));
     }
-    let client = Client::of(change.target.config.as_deref())?;
+    let client = Client::of(change.target.config.as_deref(), change.target.admin)?;
     if matches!(action, Action::Bounce | Action::Delete) && !change.yes {
         let meant = client.get("queue", &parameters_of_list(&parameters))?;
         let entries = meant["entries"].as_array().map_or(0, Vec::len);
@@ -107,7 +108,7 @@ fn act(action: Action, change: &QueueChange) -> anyhow::Result<ExitCode> {
 
 /// `inrush log replay`.
 pub(crate) fn replay(
-    config: Option<&Path>,
+    (config, admin): (Option<&Path>, Option<SocketAddr>),
     route: &str,
     filter: &Filter,
     yes: bool,
@@ -122,7 +123,7 @@ pub(crate) fn replay(
     if parameters.len() == 1 {
         bail!("say which messages are meant: --since, --until, --rcpt-domain, --sender or --id");
     }
-    let client = Client::of(config)?;
+    let client = Client::of(config, admin)?;
     if !yes {
         confirm(&format!("deliver all of them once more by route {route}?"))?;
     }
