@@ -24,6 +24,10 @@ use crate::reload::{Reload, Running};
 /// Environment variable with the levels of the log, by module where wanted: `info`, `warn,inrush_gateway=debug`.
 const LOG_VARIABLE: &str = "INRUSH_LOG";
 
+/// What is logged where the variable says nothing. What the DNS library thinks of strange answers is for whoever asks for it: the relay says itself
+/// what came of them.
+const LOG_LEVELS: &str = "info,hickory_resolver=error,hickory_net=error,hickory_proto=error";
+
 /// Exit code after a second signal: running transactions were cut off, the log was not sealed.
 const IMPATIENT: i32 = 3;
 
@@ -248,7 +252,7 @@ fn forward_signals(ends: Sender<End>, reload: Sender<()>) -> anyhow::Result<()> 
 }
 
 fn start_log() {
-    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(LOG_LEVELS));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
