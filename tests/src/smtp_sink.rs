@@ -48,6 +48,20 @@ impl SmtpSink {
     /// It does not start; it needs root to become somebody else.
     #[track_caller]
     pub fn start(options: &[&str]) -> Self {
+        Self::launch(options, true)
+    }
+
+    /// One that only counts, and keeps nothing.
+    ///
+    /// # Panics
+    /// It does not start; it needs root to become somebody else.
+    #[track_caller]
+    pub fn counting() -> Self {
+        Self::launch(&[], false)
+    }
+
+    #[track_caller]
+    fn launch(options: &[&str], dump: bool) -> Self {
         let folder =
             TempDir::with_prefix("inrush-sink-").unwrap_or_else(|error| panic!("no folder: {error}"));
         let dumps = folder.path().join("dumps");
@@ -57,9 +71,12 @@ impl SmtpSink {
         made.unwrap_or_else(|error| panic!("cannot lay out a sink: {error}"));
         let (daemon, [address]) =
             Daemon::start("smtp-sink", &folder.path().join("log"), None, |[address]| {
-                let mut command = process::command("smtp-sink", ["-c", "-u", USER, "-d"]);
-                // The name ends with a random number.
-                command.arg(dumps.join("message.")).args(options).arg(format!("inet:{address}")).arg("100");
+                let mut command = process::command("smtp-sink", ["-c", "-u", USER]);
+                if dump {
+                    // The name ends with a random number.
+                    command.arg("-d").arg(dumps.join("message."));
+                }
+                command.args(options).arg(format!("inet:{address}")).arg("100");
                 command
             });
         Self { daemon, address, folder }

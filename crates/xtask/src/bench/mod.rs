@@ -8,6 +8,7 @@ mod generator;
 mod idle;
 mod latency;
 mod reading;
+mod relay;
 mod report;
 mod servers;
 mod tls;
@@ -28,6 +29,8 @@ pub(crate) enum Task {
     Latency(latency::Arguments),
     /// Recovery, verification and export of a log, against reading the disk
     Reading(reading::Arguments),
+    /// Messages handed on to a next hop, against Postfix handing on the same
+    Relay(relay::Arguments),
     /// Processor time of TLS handshakes and sessions, against rustls alone and Postfix
     Tls(tls::Arguments),
     /// What making and retiring segments costs, beside a log that has them all ready
@@ -46,6 +49,7 @@ pub(crate) fn run(task: &Task) -> anyhow::Result<()> {
         Task::Idle(arguments) => idle::run(arguments),
         Task::Latency(arguments) => latency::run(arguments),
         Task::Reading(arguments) => reading::run(arguments),
+        Task::Relay(arguments) => relay::run(arguments),
         Task::Tls(arguments) => tls::run(arguments),
         Task::Turnover(arguments) => turnover::run(arguments),
     }
