@@ -122,7 +122,7 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
         let start = inrush_relay::Start {
             relay,
             queue,
-            surroundings: Surroundings { hostname, own_addresses, data_dir: data_dir.clone() },
+            surroundings: Surroundings { hostname, own_addresses },
             stores,
             metrics: gateway.metrics().clone(),
         };

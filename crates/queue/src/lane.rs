@@ -14,11 +14,9 @@ use inrush_log::Lsn;
 use crate::RecipientSet;
 use crate::outcome::{LaneRef, OpenRef};
 
-/// A message whose recipients are not all accounted for.
+/// A message whose recipients are not all accounted for: those that are.
 #[derive(Debug, Default)]
 struct Open {
-    /// Recipients in its envelope; 0 = not read yet since the start.
-    total: u32,
     mentioned: RecipientSet,
 }
 
@@ -57,11 +55,10 @@ impl Lane {
         let known = if lsn < self.taken { self.open.remove(&lsn) } else { self.ahead.remove(&lsn) };
         let is_new = lsn >= self.taken;
         self.taken = self.taken.max(next);
-        let Some(mut open) = known.or_else(|| is_new.then(Open::default)) else {
+        let Some(open) = known.or_else(|| is_new.then(Open::default)) else {
             // Below, and not open: all of it is accounted for.
             return RecipientSet::default();
         };
-        open.total = total;
         let owed: RecipientSet = (0..total).filter(|index| !open.mentioned.contains(*index)).collect();
         if !owed.is_empty() {
             self.open.insert(lsn, open);
@@ -132,10 +129,5 @@ impl Lane {
         let live = self.live.first_key_value().map(|(segment, _)| Lsn::new(segment * segment_bytes));
         let open = self.open.first_key_value().map(|(lsn, _)| *lsn);
         live.into_iter().chain(open).fold(self.taken, Lsn::min)
-    }
-
-    /// The lowest segments with entries, and how many in each.
-    pub(crate) fn live(&self) -> impl Iterator<Item = (u64, u32)> + '_ {
-        self.live.iter().map(|(segment, live)| (*segment, *live))
     }
 }

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::io;
 
-use inrush_log::{Appender, DiskStorage, LogKind, Lsn, Poisoned, RecordKind, Storage, Write, log_directory};
+use inrush_log::{Appender, DiskStorage, Lsn, Poisoned, RecordKind, Storage, Write};
 
 use crate::Ledger;
 use crate::outcome::{CheckpointPart, CheckpointRef, LaneRef, OUTCOME_VERSION, OutcomeRef};
@@ -91,12 +91,6 @@ impl<S: Storage> Recorder<S> {
     /// Makes checkpoints after so many octets of outcomes: for tests, which have no patience.
     pub fn set_checkpoint_after(&mut self, octets: u64) {
         self.checkpoint_after = octets;
-    }
-
-    /// Directory of the outcome log.
-    #[must_use]
-    pub fn directory() -> String {
-        log_directory(LogKind::Outcome, 0)
     }
 
     /// Records an outcome, and lets the ledger follow it.
@@ -186,12 +180,6 @@ impl<S: Storage> Recorder<S> {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.appender.is_idle()
-    }
-
-    /// The log itself.
-    #[must_use]
-    pub fn appender(&self) -> &Appender<S> {
-        &self.appender
     }
 
     fn advance_checkpoint(&mut self, ledger: &Ledger, now_us: u64) {

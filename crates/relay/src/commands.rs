@@ -174,21 +174,14 @@ impl Shared {
             })
             .collect();
         let outcome = OutcomeRef {
-            id: item.fact.id,
-            at_us: now_us(),
-            place: item.fact.place,
             accepted_at_us: item.accepted_at_us,
             octets: item.octets,
             recipients_total: item.total,
             flags: outcome_flag::COMMAND,
             sender: &item.sender,
             destination: &item.fact.destination,
-            relay: b"",
-            tls: b"",
-            started_at_us: 0,
-            connected_at_us: 0,
-            sent_at_us: 0,
             results: &results,
+            ..OutcomeRef::without_attempt(item.fact.id, item.fact.place, now_us())
         };
         tracing::info!("{}: {words} ({} recipients)", item.fact.id, results.len());
         self.recorder.borrow_mut().record(&mut self.ledger.borrow_mut(), &outcome);
@@ -274,9 +267,6 @@ impl Shared {
             for (destination, results) in groups {
                 owed += results.len();
                 let outcome = OutcomeRef {
-                    id: message.id,
-                    at_us: now_us(),
-                    place: message.place,
                     // Its lifetime begins anew.
                     accepted_at_us: now_us(),
                     octets: message.octets,
@@ -284,12 +274,8 @@ impl Shared {
                     flags: outcome_flag::COMMAND | outcome_flag::REPLAY,
                     sender: &message.sender,
                     destination: &destination,
-                    relay: b"",
-                    tls: b"",
-                    started_at_us: 0,
-                    connected_at_us: 0,
-                    sent_at_us: 0,
                     results: &results,
+                    ..OutcomeRef::without_attempt(message.id, message.place, now_us())
                 };
                 self.recorder.borrow_mut().record(&mut self.ledger.borrow_mut(), &outcome);
             }

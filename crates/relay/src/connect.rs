@@ -50,7 +50,7 @@ async fn by_domain(shared: &Shared, domain: &str, port: u16) -> Result<Vec<Candi
         if error.permanent() {
             Verdict::never(error.enhanced(), text)
         } else {
-            Verdict::later(error.enhanced(), text).connection()
+            Verdict::later(error.enhanced(), text)
         }
     };
     let hosts = shared.resolver.mail_hosts(domain).await.map_err(|error| verdict(&error))?;
@@ -84,7 +84,7 @@ async fn fixed(shared: &Shared, hops: &HopSettings) -> Result<Vec<Candidate>, Ve
                 );
             }
             // Whatever the DNS says of a host that is set: the setting is at fault, not the mail.
-            Err(error) => trouble = Some(Verdict::later((4, 4, 3), error.to_string()).connection()),
+            Err(error) => trouble = Some(Verdict::later((4, 4, 3), error.to_string())),
         }
     }
     match trouble {
@@ -114,7 +114,7 @@ pub(crate) async fn connect(
     from: usize,
 ) -> Result<(TcpStream, usize), Verdict> {
     let limit = shared.settings.timeouts.connect;
-    let mut last = Verdict::later((4, 4, 1), "no host to connect to").connection();
+    let mut last = Verdict::later((4, 4, 1), "no host to connect to");
     for (index, candidate) in candidates.iter().enumerate().skip(from) {
         let name = format!("connect to {}", candidate.relay());
         let text = match timeout(limit, TcpStream::connect(candidate.address)).await {
@@ -128,7 +128,7 @@ pub(crate) async fn connect(
         };
         tracing::info!("{text}");
         shared.note_bad_host(candidate.address);
-        last = Verdict::later((4, 4, 1), text).connection();
+        last = Verdict::later((4, 4, 1), text);
     }
     Err(last)
 }

@@ -212,21 +212,12 @@ impl Shared {
         }
         let Ok(envelope) = copy.message.envelope() else { return };
         let outcome = OutcomeRef {
-            id: copy.message.id,
-            at_us: now_us(),
-            place: copy.to,
             accepted_at_us: copy.message.header.accepted_at_us,
             octets: copy.message.body_octets().unwrap_or_default(),
             recipients_total: u32::try_from(envelope.recipients().count()).unwrap_or(u32::MAX),
             flags: outcome_flag::MOVED,
             sender: envelope.reverse_path(),
-            destination: b"",
-            relay: b"",
-            tls: b"",
-            started_at_us: 0,
-            connected_at_us: 0,
-            sent_at_us: 0,
-            results: &[],
+            ..OutcomeRef::without_attempt(copy.message.id, copy.to, now_us())
         };
         self.recorder.borrow_mut().record(&mut self.ledger.borrow_mut(), &outcome);
     }

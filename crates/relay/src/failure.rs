@@ -13,8 +13,6 @@ pub(crate) struct Verdict {
     pub(crate) enhanced: [u16; 3],
     /// The remote host's words, or ours.
     pub(crate) text: Vec<u8>,
-    /// Ours: about the connection, not about the message.
-    pub(crate) of_connection: bool,
 }
 
 impl Verdict {
@@ -24,13 +22,7 @@ impl Verdict {
         let enhanced = reply.enhanced();
         // RFC 3463 §3.1: nothing more is known.
         let enhanced = enhanced.map_or([class, 0, 0], |status| [class, status.subject, status.detail]);
-        Self {
-            severity: reply.severity(),
-            code: reply.code,
-            enhanced,
-            text: reply.text.to_vec(),
-            of_connection: false,
-        }
+        Self { severity: reply.severity(), code: reply.code, enhanced, text: reply.text.to_vec() }
     }
 
     /// Put off, by us or by the circumstances.
@@ -48,14 +40,9 @@ impl Verdict {
         Self::own(Severity::Completed, (2, 0, 0), text)
     }
 
-    /// The same, about the connection.
-    pub(crate) fn connection(self) -> Self {
-        Self { of_connection: true, ..self }
-    }
-
     fn own(severity: Severity, enhanced: (u8, u16, u16), text: impl Into<Vec<u8>>) -> Self {
         let enhanced = [u16::from(enhanced.0), enhanced.1, enhanced.2];
-        Self { severity, code: 0, enhanced, text: text.into(), of_connection: false }
+        Self { severity, code: 0, enhanced, text: text.into() }
     }
 
     /// `5.1.1`.

@@ -1,6 +1,5 @@
 //! What steers the relay, with its defaults.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::dns::DnsSettings;
@@ -185,6 +184,4 @@ pub struct Surroundings {
     pub hostname: String,
     /// Where the gateway listens, so that it does not relay to itself.
     pub own_addresses: Vec<std::net::SocketAddr>,
-    /// The data directory, for messages to people.
-    pub data_dir: PathBuf,
 }

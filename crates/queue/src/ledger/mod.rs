@@ -110,15 +110,6 @@ impl Entry {
     }
 }
 
-/// Live content of a segment of the retry log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RetryStock {
-    /// Entries whose message stands in it.
-    pub entries: u32,
-    /// Octets of their messages, about.
-    pub octets: u64,
-}
-
 /// The state of the queue.
 #[derive(Debug)]
 pub struct Ledger {
@@ -129,7 +120,8 @@ pub struct Ledger {
     wakes: BTreeSet<(u32, u32)>,
     destinations: Destinations,
     lanes: BTreeMap<u8, LaneState>,
-    retry: BTreeMap<(u8, u64), RetryStock>,
+    /// Entries whose message stands in each segment of a retry log.
+    retry: BTreeMap<(u8, u64), u32>,
     stamp: u32,
     lifetime: u32,
     delay_warning_after: u32,
@@ -248,21 +240,11 @@ impl Ledger {
         self.lanes.get(&log).map_or(Lsn::ZERO, |state| state.lane.low_water(state.segment_bytes))
     }
 
-    /// Segments of an arrival log that hold messages of entries, ascending, with how many entries.
-    pub fn live(&self, log: u8) -> impl Iterator<Item = (u64, u32)> + '_ {
-        self.lanes.get(&log).into_iter().flat_map(|state| state.lane.live())
-    }
-
-    /// Segments of a retry log that hold messages of entries, ascending.
-    pub fn retry_stock(&self, log: u8) -> impl Iterator<Item = (u64, RetryStock)> + '_ {
-        self.retry.range((log, 0)..=(log, u64::MAX)).map(|((_, segment), stock)| (*segment, *stock))
-    }
-
     /// Nothing below this position of a retry log is needed any more; [`Lsn::MAX`] when nothing is.
     #[must_use]
     pub fn retry_low_water(&self, log: u8) -> Lsn {
-        let first = self.retry_stock(log).next();
-        first.map_or(Lsn::MAX, |(segment, _)| Lsn::new(segment * self.retry_segment_bytes))
+        let first = self.retry.range((log, 0)..=(log, u64::MAX)).next();
+        first.map_or(Lsn::MAX, |((_, segment), _)| Lsn::new(segment * self.retry_segment_bytes))
     }
 
     /// Octets of messages that entries wait with, by number of the segment of a log; what is tried just now as well.
@@ -368,12 +350,6 @@ impl Ledger {
         }
     }
 
-    /// When something is due next, in seconds since 1970.
-    #[must_use]
-    pub fn next_due(&self) -> Option<u64> {
-        self.wakes.first().map(|(wake, _)| u64::from(*wake))
-    }
-
     /// Begins an attempt; false when the entry has changed or is not ready.
     pub fn claim(&mut self, slot: Slot) -> bool {
         match self.slots.get_mut(slot.index as usize).and_then(Option::as_mut) {
@@ -383,18 +359,6 @@ impl Ledger {
                 true
             }
             _ => false,
-        }
-    }
-
-    /// An attempt did not take place: the entry waits for a place again.
-    pub fn unclaim(&mut self, slot: Slot, now: u64) {
-        let entry = self.slots.get_mut(slot.index as usize).and_then(Option::as_mut);
-        if let Some(entry) =
-            entry.filter(|entry| entry.stamp == slot.stamp && entry.state == EntryState::Busy)
-        {
-            entry.state = EntryState::Ready;
-            let mark = self.next_mark(slot.index, clamp(now)).unwrap_or(clamp(now).saturating_add(60));
-            self.set_wake(slot.index, mark);
         }
     }
 

@@ -66,16 +66,10 @@ impl Ledger {
         *counter = if comes { *counter + 1 } else { *counter - 1 };
         if entry.in_retry {
             let segment = Lsn::new(entry.lsn).segment(self.retry_segment_bytes.max(1));
-            let stock = self.retry.entry((entry.log, segment)).or_default();
-            if comes {
-                stock.entries += 1;
-                stock.octets += entry.octets();
-            } else {
-                stock.entries -= 1;
-                stock.octets -= entry.octets();
-                if stock.entries == 0 {
-                    self.retry.remove(&(entry.log, segment));
-                }
+            let entries = self.retry.entry((entry.log, segment)).or_default();
+            *entries = if comes { *entries + 1 } else { *entries - 1 };
+            if *entries == 0 {
+                self.retry.remove(&(entry.log, segment));
             }
         } else if let Some(state) = self.lanes.get_mut(&entry.log) {
             let segment = Lsn::new(entry.lsn).segment(state.segment_bytes.max(1));

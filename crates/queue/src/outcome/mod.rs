@@ -170,6 +170,30 @@ pub struct OutcomeRef<'a> {
     pub results: &'a [ResultRef<'a>],
 }
 
+impl OutcomeRef<'_> {
+    /// Nothing has been tried, and nothing is known but which message it is about, where that stands, and when.
+    #[must_use]
+    pub fn without_attempt(id: MessageId, place: Place, at_us: u64) -> Self {
+        Self {
+            id,
+            at_us,
+            place,
+            accepted_at_us: 0,
+            octets: 0,
+            recipients_total: 0,
+            flags: 0,
+            sender: b"",
+            destination: b"",
+            relay: b"",
+            tls: b"",
+            started_at_us: 0,
+            connected_at_us: 0,
+            sent_at_us: 0,
+            results: &[],
+        }
+    }
+}
+
 /// Why a record of the outcome log cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

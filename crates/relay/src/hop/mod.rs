@@ -176,7 +176,7 @@ impl From<Lost> for Refused {
     fn from(lost: Lost) -> Self {
         Self::Host(match lost {
             Lost::Verdict(verdict) => verdict,
-            Lost::Closed => Verdict::later((4, 4, 2), "the connection was closed").connection(),
+            Lost::Closed => Verdict::later((4, 4, 2), "the connection was closed"),
         })
     }
 }
@@ -221,7 +221,7 @@ impl<'a> Connection<'a> {
         if !self.session.extensions().starttls {
             if self.hops.tls == TlsPolicy::Required {
                 let text = format!("TLS is required, but was not offered by host {}", self.relay);
-                return Err(Refused::Host(Verdict::later((4, 7, 4), text).connection()));
+                return Err(Refused::Host(Verdict::later((4, 7, 4), text)));
             }
             return Ok(());
         }
@@ -237,7 +237,7 @@ impl<'a> Connection<'a> {
                 break;
             }
             if self.hops.tls == TlsPolicy::Required {
-                return Err(Refused::Host(verdict.connection()));
+                return Err(Refused::Host(verdict));
             }
             return Ok(());
         }
@@ -250,7 +250,7 @@ impl<'a> Connection<'a> {
         // What came behind the reply was not said under TLS by anybody (CVE-2011-0411).
         if !self.input.is_empty() {
             let text = format!("host {} has said more than its reply to STARTTLS", self.relay);
-            return Err(Refused::Handshake(Verdict::later((4, 7, 5), text).connection()));
+            return Err(Refused::Handshake(Verdict::later((4, 7, 5), text)));
         }
         let plain: Box<dyn Stream> = std::mem::replace(&mut self.stream, Box::new(tokio::io::empty()));
         let limit = self.shared.settings.timeouts.handshake;
@@ -265,11 +265,11 @@ impl<'a> Connection<'a> {
             }
             Ok(Err(error)) => {
                 let text = format!("TLS with host {}: {error}", self.relay);
-                Err(Refused::Handshake(Verdict::later(error.enhanced(), text).connection()))
+                Err(Refused::Handshake(Verdict::later(error.enhanced(), text)))
             }
             Err(_) => {
                 let text = format!("TLS with host {}: timed out", self.relay);
-                Err(Refused::Handshake(Verdict::later((4, 7, 5), text).connection()))
+                Err(Refused::Handshake(Verdict::later((4, 7, 5), text)))
             }
         }
     }
@@ -293,7 +293,7 @@ impl<'a> Connection<'a> {
         let own = self.shared.surroundings.hostname.as_bytes();
         if !self.greeted && self.destination.target.domain.is_some() && first.eq_ignore_ascii_case(own) {
             let text = format!("mail loops back to myself: host {} has my name", self.relay);
-            return Err(Lost::Verdict(Verdict::later((4, 4, 6), text).connection()));
+            return Err(Lost::Verdict(Verdict::later((4, 4, 6), text)));
         }
         self.greeted = true;
         Ok(())
@@ -333,7 +333,7 @@ impl<'a> Connection<'a> {
             };
             let verdict = verdict.clone().unwrap_or_else(|| {
                 let text = format!("host {}: {while_sending}", self.relay);
-                Verdict::later((4, 4, 2), text).connection()
+                Verdict::later((4, 4, 2), text)
             });
             self.land(flight, Some(&verdict));
         }
@@ -570,7 +570,7 @@ impl Flight {
 
 /// What a 421 or a refused greeting means: another try, here or elsewhere.
 fn refusal(relay: &str, answer: &Answer<'_>) -> Lost {
-    let mut verdict = Verdict::of(&answer.reply).connection();
+    let mut verdict = Verdict::of(&answer.reply);
     // RFC 5321 §4.3.2 lets a host refuse a session for good; that says nothing about the message.
     verdict.severity = Severity::Transient;
     if verdict.enhanced[0] == 5 {
@@ -582,5 +582,5 @@ fn refusal(relay: &str, answer: &Answer<'_>) -> Lost {
 
 fn broken(relay: &str, what: &str) -> Lost {
     let text = format!("host {relay} does not speak the protocol: {what}");
-    Lost::Verdict(Verdict::later((4, 5, 0), text).connection())
+    Lost::Verdict(Verdict::later((4, 5, 0), text))
 }

@@ -59,9 +59,7 @@ impl Connection<'_> {
             }
         };
         // Paths were checked when they came in: such an address would be ours.
-        written.map_err(|error: UnsafeArgument| {
-            Lost::Verdict(Verdict::later((4, 3, 0), error.to_string()).connection())
-        })
+        written.map_err(|error: UnsafeArgument| Lost::Verdict(Verdict::later((4, 3, 0), error.to_string())))
     }
 
     fn flight(&mut self, number: u64) -> Option<&mut Flight> {
@@ -226,12 +224,12 @@ impl Connection<'_> {
             ""
         };
         let text = format!("lost connection with {} ({why}){twice}", self.relay);
-        Lost::Verdict(Verdict::later((4, 4, 2), text).connection())
+        Lost::Verdict(Verdict::later((4, 4, 2), text))
     }
 
     fn timed_out(&self, what: &str) -> Lost {
         let text = format!("conversation with {} timed out while {what}", self.relay);
-        Lost::Verdict(Verdict::later((4, 4, 2), text).connection())
+        Lost::Verdict(Verdict::later((4, 4, 2), text))
     }
 }
 

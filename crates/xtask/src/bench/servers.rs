@@ -12,12 +12,10 @@ use inrush_tests::settings::Settings;
 
 use super::cpu::Meter;
 
-/// Postfix as a receiver only: no limits on clients, no lookups, and every message is put on hold, so that its queue
-/// manager does no work for it. Everything else is as Postfix comes, its logging too.
-const TUNING: &[&str] = &[
+/// Postfix without limits on clients and without lookups. Everything else is as Postfix comes, its logging too.
+pub(super) const UNLIMITED: &[&str] = &[
     "default_process_limit = 200",
     "relay_domains = example.com",
-    "smtpd_client_restrictions = check_client_access static:HOLD",
     "smtpd_recipient_restrictions = permit_mynetworks, reject",
     "smtpd_peername_lookup = no",
     "smtpd_client_connection_count_limit = 0",
@@ -27,8 +25,11 @@ const TUNING: &[&str] = &[
     "smtpd_tls_security_level = none",
     "in_flow_delay = 0",
     "max_use = 100000",
-    "header_size_limit = 102400",
 ];
+
+/// As a receiver only: every message is put on hold, so that its queue manager does no work for it.
+const RECEIVER: &[&str] =
+    &["smtpd_client_restrictions = check_client_access static:HOLD", "header_size_limit = 102400"];
 
 /// A running server under measurement.
 pub(crate) struct Subject {
@@ -81,7 +82,7 @@ impl Subject {
         let listen = free_port();
         let postfix = Postfix::start(&Purpose {
             listen: Some(listen),
-            main: TUNING.iter().map(|line| (*line).to_owned()).collect(),
+            main: UNLIMITED.iter().chain(RECEIVER).map(|line| (*line).to_owned()).collect(),
             queue: Some(folder.join("postfix-queue")),
             launcher: meter.launcher(),
             ..Purpose::default()
