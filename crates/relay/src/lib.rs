@@ -36,6 +36,7 @@ mod settle;
 mod shared;
 mod telling;
 pub mod tls;
+mod unfinished;
 mod view;
 
 use std::io;

@@ -197,6 +197,12 @@ impl Ledger {
         self.lanes.keys().copied()
     }
 
+    /// Octets of a segment of an arrival log.
+    #[must_use]
+    pub fn segment_bytes(&self, log: u8) -> u64 {
+        self.lanes.get(&log).map_or(1, |state| state.segment_bytes)
+    }
+
     /// Messages of an arrival log that were under way when the process ended, to be taken first.
     #[must_use]
     pub fn unfinished(&self, log: u8) -> Vec<Lsn> {
@@ -230,7 +236,30 @@ impl Ledger {
         state.lane.take(lsn, next, recipients_total)
     }
 
-    /// Passes by a place of an arrival log that holds no message, or none that can be read.
+    /// Takes what stands at a place of an arrival log and cannot be read; whatever stands below `next` has been taken then. It stays under way, so that
+    /// its segment is kept, until it is taken after all or its end is recorded.
+    pub fn keep(&mut self, log: u8, lsn: Lsn, next: Lsn) {
+        if let Some(state) = self.lanes.get_mut(&log) {
+            state.lane.keep(lsn, next);
+        }
+    }
+
+    /// What is under way and cannot be read.
+    pub fn unreadable(&self) -> impl Iterator<Item = Place> + '_ {
+        self.lanes.iter().flat_map(|(log, state)| {
+            let place = |lsn: &Lsn| Place { kind: LogKind::Arrival, log: *log, lsn: *lsn };
+            state.lane.unreadable().iter().map(place)
+        })
+    }
+
+    /// Whether the message at a place is under way and cannot be read.
+    #[must_use]
+    pub fn is_unreadable(&self, place: Place) -> bool {
+        let lane = self.lanes.get(&place.log).filter(|_| place.kind == LogKind::Arrival);
+        lane.is_some_and(|state| state.lane.unreadable().contains(&place.lsn))
+    }
+
+    /// Passes by a place of an arrival log that holds no message.
     pub fn skip(&mut self, log: u8, lsn: Lsn, next: Lsn) {
         if let Some(state) = self.lanes.get_mut(&log) {
             state.lane.skip(lsn, next);
