@@ -138,10 +138,10 @@ impl Lane {
     }
 
     /// For a note of progress.
-    pub(crate) fn told(&self, log: u8) -> LaneRef {
+    pub(crate) fn told(&self, log: u8, uuid: [u8; 16]) -> LaneRef {
         let open = self.open.iter().chain(&self.ahead);
         let open = open.map(|(lsn, open)| OpenRef { lsn: *lsn, mentioned: open.mentioned.iter().collect() });
-        LaneRef { log, taken: self.taken, open: open.collect() }
+        LaneRef { log, uuid, taken: self.taken, open: open.collect() }
     }
 
     pub(crate) fn add_live(&mut self, segment: u64) {
@@ -194,11 +194,11 @@ mod tests {
         for lsn in [16, 32, 48, 64] {
             lane.mention(Lsn::new(lsn), 1, std::iter::once(0));
         }
-        assert_eq!(lane.told(0).open.len(), 4);
+        assert_eq!(lane.told(0, [0; 16]).open.len(), 4);
         // The segment of the first two is gone: what comes is the third.
         assert!(lane.take(Lsn::new(48), Lsn::new(64), 1).is_empty());
-        assert_eq!(lane.told(0).open, [OpenRef { lsn: Lsn::new(64), mentioned: vec![0] }]);
+        assert_eq!(lane.told(0, [0; 16]).open, [OpenRef { lsn: Lsn::new(64), mentioned: vec![0] }]);
         lane.skip(Lsn::new(80), Lsn::new(96));
-        assert_eq!((lane.taken(), lane.told(0).open), (Lsn::new(96), Vec::new()));
+        assert_eq!((lane.taken(), lane.told(0, [0; 16]).open), (Lsn::new(96), Vec::new()));
     }
 }

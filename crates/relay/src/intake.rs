@@ -222,7 +222,7 @@ mod tests {
     use inrush_log::{
         Appender, DataDirectory, EnvelopeRef, LogSettings, Recipient, Span, log_directory, segment_name,
     };
-    use inrush_queue::QueueSettings;
+    use inrush_queue::{ArrivalLog, QueueSettings};
     use tokio::sync::mpsc::UnboundedReceiver;
 
     use super::*;
@@ -284,7 +284,8 @@ mod tests {
         let mut data = DataDirectory::open(folder.path(), &settings, 1).unwrap();
         let (mut log, _) = data.open_log(0, || {}).unwrap();
         let mut ledger = Ledger::new(&QueueSettings::default());
-        ledger.add_lane(0, SEGMENT_BYTES, Lsn::ZERO);
+        let uuid = log.identity().uuid;
+        ledger.add_lane(ArrivalLog { log: 0, uuid, segment_bytes: SEGMENT_BYTES, begin: Lsn::ZERO });
         let (reader, mut batches) = ReaderHandle::start(data.storage().clone()).unwrap();
         let mut intake = Intake::new(vec![ArrivalStore::of(0, &log)], &ledger, reader);
         assert_eq!(pull(&mut intake, &mut batches), []);
