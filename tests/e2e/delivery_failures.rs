@@ -411,3 +411,55 @@ fn a_message_that_is_refused_does_not_stop_the_next() {
     }
     assert_eq!(peer.messages().len(), 40);
 }
+
+/// Hosts that take more than the memory holds and never say that they have it keep their own mail waiting, and no other.
+#[test]
+fn hosts_that_swallow_and_say_nothing() {
+    let swallows =
+        || Peer::start(Script::smtp().on(Stage::End, Answer::hold().then(Answer::reply("250 2.0.0 taken"))));
+    let (one, two, well) = (swallows(), swallows(), Peer::start(Script::smtp()));
+    let server = Server::with(settings(&[
+        route("one", "smtp", &[one.address()], ""),
+        route("two", "smtp", &[two.address()], ""),
+        route("well", "smtp", &[well.address()], ""),
+        domain("one.example", "one"),
+        domain("two.example", "two"),
+        domain("*", "well"),
+        "[relay]\nmemory_max = \"1MiB\"\n".to_owned(),
+    ]));
+    let body = [&text("large")[..], &b"0123456789012345678901234567890123456789\r\n".repeat(5600)].concat();
+    let mut client = Client::greeted(server.mx());
+    // On each of its first four connections.
+    for (peer, recipient) in [(&one, "<a@one.example>"), (&two, "<a@two.example>")] {
+        for held in 1..=4 {
+            hand_over(&mut client, &format!("<{SENDER}>"), &[recipient], &body);
+            peer.wait_for_held(held);
+        }
+    }
+    let id = hand_over(&mut client, &format!("<{SENDER}>"), &["<c@well.example>"], &body);
+    outcome(&server, &id, "c@well.example", "sent");
+    one.release_all();
+    two.release_all();
+    one.wait_for(4);
+    two.wait_for(4);
+}
+
+/// A connection that is kept for mail that may come gives way to mail that is there.
+#[test]
+fn a_kept_connection_gives_way() {
+    let (one, other) = (Peer::start(Script::smtp()), Peer::start(Script::smtp()));
+    let server = Server::with(settings(&[
+        route("one", "smtp", &[one.address()], "keep_connection = \"5m\"\n"),
+        route("other", "smtp", &[other.address()], "keep_connection = \"5m\"\n"),
+        domain("one.example", "one"),
+        domain("*", "other"),
+        "[relay]\nconnections_max = 1\n".to_owned(),
+    ]));
+    for turn in 0..3 {
+        for recipient in ["a@one.example", "b@other.example"] {
+            let id = simple(&server, &turn.to_string(), &[recipient]);
+            outcome(&server, &id, recipient, "sent");
+        }
+    }
+    assert_eq!((one.messages().len(), other.messages().len()), (3, 3));
+}

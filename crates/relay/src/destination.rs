@@ -19,6 +19,7 @@ use inrush_queue::{Place, QueueSettings, Slot};
 use tokio::sync::Notify;
 
 use crate::failure::Verdict;
+use crate::memory::Charge;
 use crate::routing::Target;
 
 /// Connections to a destination of which nothing is known.
@@ -44,8 +45,8 @@ pub(crate) struct Job {
     pub(crate) taken_at_us: u64,
     /// When it came here.
     pub(crate) since: Instant,
-    /// Octets that it is charged with.
-    pub(crate) octets: u64,
+    /// What it costs in memory.
+    pub(crate) charge: Charge,
 }
 
 /// What a destination has next.
@@ -71,6 +72,8 @@ pub(crate) struct Destination {
     pub(crate) established: Cell<u32>,
     /// Workers that wait for a message.
     idle: Cell<u32>,
+    /// It waits for a place already.
+    pub(crate) in_line: Cell<bool>,
     limit: Cell<f64>,
     limit_max: f64,
     failures: Cell<u32>,
@@ -94,6 +97,7 @@ impl Destination {
             workers: Cell::new(0),
             established: Cell::new(0),
             idle: Cell::new(0),
+            in_line: Cell::new(false),
             limit: Cell::new(LIMIT_AT_FIRST.min(limit_max)),
             limit_max,
             failures: Cell::new(0),
@@ -113,7 +117,8 @@ impl Destination {
     }
 
     /// Puts one back that could not be begun.
-    pub(crate) fn push_front(&self, job: Job) {
+    pub(crate) fn push_front(&self, mut job: Job) {
+        job.charge.wait();
         self.queue.borrow_mut().push_front(job);
         self.work.notify_one();
     }
@@ -128,7 +133,8 @@ impl Destination {
     /// What comes next: what was deferred before and what is new, in turn.
     pub(crate) fn next(&self) -> Next {
         self.used_at.set(Instant::now());
-        if let Some(job) = self.queue.borrow_mut().pop_front() {
+        if let Some(mut job) = self.queue.borrow_mut().pop_front() {
+            job.charge.leave();
             return Next::Job(Box::new(job));
         }
         self.waiting.borrow_mut().pop_front().map_or(Next::Nothing, Next::Entry)
@@ -208,6 +214,13 @@ impl Destination {
     /// Whether nothing is known of it that is worth keeping.
     pub(crate) fn is_idle(&self) -> bool {
         self.workers.get() == 0 && self.queued() + self.waiting() == 0 && !self.is_down()
+    }
+
+    /// Has a worker that waits for a message look whether others need its place more.
+    pub(crate) fn nudge_idle(&self) {
+        if self.idle.get() > 0 {
+            self.work.notify_one();
+        }
     }
 
     /// Counts a worker that waits for a message, until the guard is dropped.

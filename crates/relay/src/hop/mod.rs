@@ -13,7 +13,7 @@ mod wire;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use inrush_proto::client::{Answer, Command, Event, Pipelining, Protocol, Session, Severity, Transfer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -84,6 +84,7 @@ struct Connection<'a> {
     awaits_data: bool,
     /// A message has got its verdict.
     was_of_use: bool,
+    since: Instant,
 }
 
 /// Delivers `first` and what else waits at the destination, over one connection.
@@ -210,6 +211,7 @@ impl<'a> Connection<'a> {
             greeted: false,
             awaits_data: false,
             was_of_use: false,
+            since: Instant::now(),
         }
     }
 
@@ -369,7 +371,8 @@ impl<'a> Connection<'a> {
     async fn fill(&mut self, next: &mut Option<Job>) -> Result<(), Lost> {
         loop {
             self.write_steps().await?;
-            if !self.session.can_begin() || self.flights.len() >= FLIGHTS_MAX || self.is_used_up() {
+            let ahead = if self.shared.memory.lets_run_ahead() { FLIGHTS_MAX } else { 1 };
+            if !self.session.can_begin() || self.flights.len() >= ahead || self.is_used_up() {
                 return Ok(());
             }
             let job = match next.take() {
@@ -391,7 +394,9 @@ impl<'a> Connection<'a> {
     fn is_used_up(&self) -> bool {
         let own = Some(self.hops.messages_per_connection).filter(|max| *max > 0);
         let most = own.into_iter().chain(self.session.extensions().mail_max).min();
-        self.shared.stopping.get() || most.is_some_and(|most| self.begun >= most)
+        !self.shared.may_begin()
+            || most.is_some_and(|most| self.begun >= most)
+            || self.shared.places.give_way(self.destination, self.since)
     }
 
     fn begin(&mut self, job: Job) {
@@ -400,7 +405,7 @@ impl<'a> Connection<'a> {
             Ok(envelope) => Needs::of(&job.message, &envelope, &job.recipients, &head),
             Err(error) => {
                 tracing::error!(id = %job.message.id, %error, "a message that is owed cannot be read");
-                return self.shared.discharge(job.octets);
+                return;
             }
         };
         let mut flight = Flight {
@@ -445,7 +450,7 @@ impl<'a> Connection<'a> {
                 _ = self.stream.read(&mut octet) => return None,
                 () = tokio::time::sleep_until(until) => return None,
             }
-            if self.shared.stopping.get() {
+            if self.shared.stopping.get() || self.shared.places.others_wait(self.destination) {
                 return None;
             }
         }
