@@ -61,6 +61,21 @@ fn a_last_line_without_an_end() {
     export::assert_body(&between.peer.wait_for(1)[0].octets, body, &id);
 }
 
+/// NUL is an octet like any other: no line end, and the end-of-data indication stands on a line of its own behind it.
+#[test]
+fn a_last_line_that_ends_in_nul() {
+    for end in [&b"\0"[..], b"\0\0", b"\r\n\0\0"] {
+        let body = [&text("nul")[..], b"x", end].concat();
+        let between = Between::start(everything_but("CHUNKING"));
+        let id = send_chunk(&between.server, &format!("<{SENDER}>"), &["<b@example.com>"], &body);
+        let message = &between.peer.wait_for(1)[0];
+        export::assert_body(&message.octets, &[&body[..], b"\r\n"].concat(), &id);
+        // The connection is still in step.
+        simple(&between.server, "next", &["b@example.com"]);
+        between.peer.wait_for(2);
+    }
+}
+
 /// A body with dots at its lines, by BDAT in, by DATA out.
 #[test]
 fn chunks_become_data() {

@@ -119,7 +119,7 @@ impl Connection<'_> {
         // The head ends in a line end, and none of its lines begins with a dot.
         self.out.extend_from_slice(&head);
         let mut stuffing = DotStuffing::new();
-        let mut end = Tail::default();
+        let mut end = Tail::new();
         match body {
             Body::Whole(message) => {
                 let own = message.own_body();
@@ -234,10 +234,14 @@ impl Connection<'_> {
 }
 
 /// The last two octets that were sent.
-#[derive(Default)]
 struct Tail([u8; 2]);
 
 impl Tail {
+    /// Behind the head, which ends in a line end: so does an empty body.
+    fn new() -> Self {
+        Self(*b"\r\n")
+    }
+
     fn see(&mut self, piece: &[u8]) {
         match piece {
             [] => {}
@@ -246,8 +250,33 @@ impl Tail {
         }
     }
 
-    /// An empty body ends where the head does: at a line end.
     fn is_line_end(&self) -> bool {
-        self.0 == *b"\r\n" || self.0 == [0, 0]
+        self.0 == *b"\r\n"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tail;
+
+    #[test]
+    fn only_a_line_end_is_one() {
+        for (body, is_line_end) in [
+            (&b""[..], true),
+            (b"a\r\n", true),
+            (b"a", false),
+            (b"\n", false),
+            (b"a\r", false),
+            (b"\0\0", false),
+            (b"a\0\0", false),
+        ] {
+            // However it is cut into pieces.
+            for cut in 0..=body.len() {
+                let mut tail = Tail::new();
+                tail.see(&body[..cut]);
+                tail.see(&body[cut..]);
+                assert_eq!(tail.is_line_end(), is_line_end, "{body:?} cut at {cut}");
+            }
+        }
     }
 }
