@@ -1,9 +1,14 @@
 //! What a next hop cannot carry: it is given nothing that it would spoil, and nothing is changed to make it fit.
 
+use inrush_tests::client::{Client, accepted};
 use inrush_tests::export;
-use inrush_tests::peer::{Answer, Script, Stage, Transfer, When};
+use inrush_tests::peer::{Answer, Peer, Script, Stage, Transfer, When};
+use inrush_tests::server::Server;
 
-use crate::delivery::{Between, SENDER, outcome, send, send_chunk, simple, text};
+use crate::delivery::{
+    Between, SENDER, domain, outcome, route, send, send_chunk, settings, simple, text,
+};
+use crate::smuggling::{LOOK_ALIKES, SMUGGLED};
 
 const BARE: &[u8] = b"From: <a@b.example>\r\nSubject: bare\r\n\r\none\ntwo\rthree\r\n.\r\n\0\r\nno line end";
 
@@ -46,6 +51,36 @@ fn bare_newlines_go_nowhere_else() {
     let between = Between::start(everything_but("CHUNKING"));
     let id = send_chunk(&between.server, &format!("<{SENDER}>"), &["<b@example.com>"], BARE);
     returned(&between, &id, "b@example.com", "5.6.0", "bare CR or LF needs CHUNKING");
+}
+
+/// SMTP smuggling (CVE-2023-51764): what was normalised on its way in needs no CHUNKING, and no dot that came to stand at the start of a line
+/// ends the mail data on its way out.
+#[test]
+fn normalised_newlines_go_by_data_and_smuggle_nothing() {
+    let peer = Peer::start(everything_but("CHUNKING"));
+    let tables = [route("next", "smtp", &[peer.address()], ""), domain("*", "next")];
+    let server = Server::with(settings(&tables).listener("bare_newline = \"normalize\""));
+    let mut client = Client::greeted(server.mx());
+    let mut ids = Vec::new();
+    for look_alike in LOOK_ALIKES {
+        client.envelope(&["b@example.com"]);
+        client.say("DATA", 354);
+        client.send(&[b"Subject: first\r\n\r\ntext", look_alike, SMUGGLED].concat()).unwrap();
+        ids.push(accepted(&client.expect(250)));
+    }
+    for id in &ids {
+        outcome(&server, id, "b@example.com", "sent");
+    }
+    let messages = peer.messages();
+    assert_eq!(messages.len(), LOOK_ALIKES.len(), "{}", peer.record().text());
+    for message in &messages {
+        let text = String::from_utf8_lossy(&message.octets);
+        assert_eq!(message.accepted(), ["b@example.com"]);
+        assert!(text.contains("Subject: first") && text.contains("DATA\r\nSubject: smuggled"), "{text}");
+        assert!(!message.octets.iter().enumerate().any(|(at, octet)| {
+            *octet == b'\n' && (at == 0 || message.octets[at - 1] != b'\r')
+        }));
+    }
 }
 
 /// By BDAT a message may end within a line; by DATA it cannot.
