@@ -10,11 +10,16 @@ use inrush_proto::client::{
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use super::{Connection, DIRECT_OCTETS, Flight, Lost, RECEIVE_OCTETS};
+use super::connection::{Connection, Lost};
+use super::flight::Flight;
 use crate::content::Body;
 use crate::dsn::{Notify, Return, write_mail_parameters, write_rcpt_parameters};
 use crate::failure::Verdict;
 use crate::shared::now_us;
+
+/// A body of so many octets goes out in pieces instead of behind its commands.
+const DIRECT_OCTETS: usize = 64 << 10;
+const RECEIVE_OCTETS: usize = 4096;
 
 impl Connection<'_> {
     pub(super) async fn write_steps(&mut self) -> Result<(), Lost> {

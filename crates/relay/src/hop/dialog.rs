@@ -1,0 +1,264 @@
+//! Message after message over a connection that stands: what is sent when, and what the replies mean.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use inrush_proto::client::{Command, Event, Severity, Transfer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
+
+use super::connection::{Connection, Lost, broken, refusal};
+use super::flight::Flight;
+use crate::content::{Needs, head};
+use crate::destination::{Job, Next};
+use crate::failure::Verdict;
+use crate::settle::Attempt;
+use crate::shared::now_us;
+
+/// Messages on their way on one connection.
+const FLIGHTS_MAX: usize = 2;
+/// How long the reply to QUIT is waited for.
+const QUIT_PATIENCE: Duration = Duration::from_secs(2);
+
+impl Connection<'_> {
+    /// Message after message, until there is none or the connection ends; why it was lost, if it was.
+    pub(super) async fn run(&mut self, first: Job) -> Option<Verdict> {
+        let result = self.converse(first).await;
+        let verdict = match result {
+            Ok(()) | Err(Lost::Closed) => None,
+            Err(Lost::Verdict(verdict)) => Some(verdict),
+        };
+        for flight in std::mem::take(&mut self.flights) {
+            let while_sending = if flight.whole {
+                "lost connection while waiting for the reply to the end of data -- message may be sent more than once"
+            } else {
+                "lost connection while the message was being sent"
+            };
+            let verdict = verdict.clone().unwrap_or_else(|| {
+                let text = format!("host {}: {while_sending}", self.relay);
+                Verdict::later((4, 4, 2), text)
+            });
+            self.land(flight, Some(&verdict));
+        }
+        verdict
+    }
+
+    async fn converse(&mut self, first: Job) -> Result<(), Lost> {
+        let mut next = Some(first);
+        loop {
+            self.fill(&mut next).await?;
+            if self.flights.is_empty() {
+                match next.take() {
+                    Some(job) => self.destination.push_front(job),
+                    None => {
+                        if !self.session.can_begin() {
+                            return self.quit().await;
+                        }
+                        next = self.wait_for_job().await;
+                        if next.is_none() {
+                            return self.quit().await;
+                        }
+                        continue;
+                    }
+                }
+                return self.quit().await;
+            }
+            self.receive(self.patience()).await?;
+            self.answers()?;
+        }
+    }
+
+    /// Writes down everything that may be sent now.
+    async fn fill(&mut self, next: &mut Option<Job>) -> Result<(), Lost> {
+        loop {
+            self.write_steps().await?;
+            if !self.session.can_begin() || self.flights.len() >= FLIGHTS_MAX || self.is_used_up() {
+                return Ok(());
+            }
+            let job = match next.take() {
+                Some(job) => job,
+                None => match self.destination.next() {
+                    Next::Job(job) => *job,
+                    Next::Nothing => return Ok(()),
+                    Next::Entry(slot) => match self.shared.fetch(slot).await {
+                        Some(job) => job,
+                        None => continue,
+                    },
+                },
+            };
+            self.begin(job);
+        }
+    }
+
+    /// No further message may begin on this connection.
+    fn is_used_up(&self) -> bool {
+        let own = Some(self.hops.messages_per_connection).filter(|max| *max > 0);
+        let most = own.into_iter().chain(self.session.extensions().mail_max).min();
+        self.shared.stopping.get() || most.is_some_and(|most| self.begun >= most)
+    }
+
+    fn begin(&mut self, job: Job) {
+        let head = head(&job.message);
+        let needs = match job.message.envelope() {
+            Ok(envelope) => Needs::of(&job.message, &envelope, &job.recipients, &head),
+            Err(error) => {
+                tracing::error!(id = %job.message.id, %error, "a message that is owed cannot be read");
+                return self.shared.discharge(job.octets);
+            }
+        };
+        let mut flight = Flight {
+            verdicts: vec![None; job.recipients.len()],
+            number: 0,
+            needs,
+            head,
+            sent_at_us: now_us(),
+            whole: false,
+            job,
+        };
+        if let Some(verdict) = needs.refuse(self.session.extensions(), &self.relay, self.tls_verified) {
+            return self.land(flight, Some(&verdict));
+        }
+        let transfer = if self.session.extensions().chunking { Transfer::Chunks } else { Transfer::Data };
+        let recipients = u32::try_from(flight.job.recipients.len()).unwrap_or(u32::MAX);
+        flight.number = self.session.begin(recipients, transfer);
+        self.begun += 1;
+        self.flights.push_back(flight);
+    }
+
+    /// The next message for an idle connection; `None` when it is to be closed.
+    async fn wait_for_job(&mut self) -> Option<Job> {
+        if self.is_used_up() {
+            return None;
+        }
+        let _idle = self.destination.idle();
+        let until = tokio::time::Instant::now() + self.hops.keep_connection;
+        loop {
+            match self.destination.next() {
+                Next::Job(job) => return Some(*job),
+                Next::Entry(slot) => match self.shared.fetch(slot).await {
+                    Some(job) => return Some(job),
+                    None => continue,
+                },
+                Next::Nothing => {}
+            }
+            let mut octet = [0; 1];
+            tokio::select! {
+                () = self.destination.work.notified() => {}
+                // 421 or the end: whatever it is, the connection is not worth keeping.
+                _ = self.stream.read(&mut octet) => return None,
+                () = tokio::time::sleep_until(until) => return None,
+            }
+            if self.shared.stopping.get() {
+                return None;
+            }
+        }
+    }
+
+    async fn quit(&mut self) -> Result<(), Lost> {
+        self.session.quit();
+        self.write_steps().await?;
+        self.flush().await?;
+        // RFC 5321 §4.1.1.10: the reply is waited for, but nothing depends on it.
+        let _ = timeout(QUIT_PATIENCE, self.stream.read_buf(&mut self.input)).await;
+        let _ = timeout(QUIT_PATIENCE, self.stream.shutdown()).await;
+        Err(Lost::Closed)
+    }
+
+    /// How long the next reply may take: that to the end of data has the most time.
+    fn patience(&self) -> Duration {
+        let timeouts = &self.shared.settings.timeouts;
+        if self.flights.iter().any(|flight| flight.whole) {
+            timeouts.end
+        } else if self.awaits_data && self.session.is_pipelining() {
+            timeouts.data.max(timeouts.command)
+        } else if self.awaits_data {
+            timeouts.data
+        } else {
+            timeouts.command
+        }
+    }
+
+    /// Takes all replies that have come.
+    fn answers(&mut self) -> Result<(), Lost> {
+        let input = std::mem::take(&mut self.input);
+        let mut consumed = 0;
+        let mut result = Ok(());
+        let mut seen = Vec::new();
+        loop {
+            let progress = self.session.advance(&input[consumed..]);
+            consumed += progress.consumed;
+            match progress.event {
+                Event::NeedInput => break,
+                Event::Answer(answer) => {
+                    seen.push((answer.command, answer.transaction, Verdict::of(&answer.reply), answer.end));
+                }
+                Event::Closing(answer) => {
+                    result = Err(refusal(&self.relay, &answer));
+                    break;
+                }
+                Event::Failed(error) => {
+                    result = Err(broken(&self.relay, &error.to_string()));
+                    break;
+                }
+            }
+        }
+        self.input = input;
+        self.input.drain(..consumed);
+        for (command, transaction, verdict, end) in seen {
+            self.answer(command, transaction, verdict, end);
+        }
+        result
+    }
+
+    fn answer(&mut self, command: Command, transaction: u64, verdict: Verdict, end: bool) {
+        let Some(at) = self.flights.iter().position(|flight| flight.number == transaction) else { return };
+        self.awaits_data &= command != Command::Data;
+        let flight = &mut self.flights[at];
+        let refused = verdict.severity != Severity::Completed && verdict.severity != Severity::Intermediate;
+        match command {
+            // Behind a refused MAIL the recipients are refused for that alone.
+            Command::Recipient(index) if refused => {
+                if let Some(of @ None) = flight.verdicts.get_mut(index as usize) {
+                    *of = Some(verdict);
+                }
+            }
+            Command::FinalFor(index) => {
+                if let Some(of) = flight.verdicts.get_mut(index as usize) {
+                    *of = Some(verdict);
+                }
+            }
+            Command::Final => flight.settle_rest(&verdict),
+            Command::Mail | Command::Data | Command::Chunk if refused => flight.settle_rest(&verdict),
+            _ => {}
+        }
+        if end && let Some(flight) = self.flights.remove(at) {
+            self.was_of_use = true;
+            self.land(flight, None);
+        }
+    }
+
+    /// A message is through, or not: what is without a verdict gets `rest`.
+    fn land(&self, mut flight: Flight, rest: Option<&Verdict>) {
+        let unanswered = Verdict::later((4, 4, 2), "no reply");
+        flight.settle_rest(rest.unwrap_or(&unanswered));
+        let delivered = flight.verdicts.iter().flatten().any(|one| one.severity == Severity::Completed);
+        if delivered {
+            self.destination.succeeded();
+        }
+        let attempt = Attempt {
+            destination: self.destination.name.clone(),
+            relay: Rc::clone(&self.relay),
+            host: Rc::clone(&self.candidate.name),
+            tls: Rc::clone(&self.tls),
+            dsn_handed_on: self.session.extensions().dsn,
+            is_final: self.lmtp,
+            connected_at_us: self.connected_at_us.max(flight.job.taken_at_us),
+            sent_at_us: flight.sent_at_us,
+        };
+        let verdicts = std::mem::take(&mut flight.verdicts);
+        let verdicts =
+            flight.job.recipients.iter().copied().zip(verdicts.into_iter().map(Option::unwrap_or_default));
+        let verdicts = verdicts.collect();
+        self.shared.settle(flight.job, &attempt, verdicts);
+    }
+}
