@@ -16,6 +16,9 @@ use crate::delivery::{
 const IMPATIENT: &str = "[relay]\nconnect_timeout = \"2s\"\ngreeting_timeout = \"500ms\"\nhandshake_timeout = \"500ms\"\n\
     command_timeout = \"500ms\"\ndata_timeout = \"500ms\"\nblock_timeout = \"2s\"\nend_timeout = \"500ms\"\n";
 
+/// What is put off comes too late for any test.
+const SLOW: &str = "[queue]\nretry_first = \"1h\"\nretry_max = \"4h\"\n";
+
 /// An address at which nobody listens, as long as the listener is there but does not listen.
 fn nobody() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -108,6 +111,67 @@ fn a_host_that_never_ends_its_line() {
     for stage in [Stage::Banner, Stage::Mail, Stage::End] {
         fails_once(&stage, endless.clone(), CLASSIC, &["does not speak the protocol", "timed out", "lost"]);
     }
+}
+
+/// A host takes so many messages on a connection, and says so or just hangs up: what it has not begun goes on over the next one, as if nothing
+/// had happened.
+#[test]
+fn a_host_that_ends_connections_after_some_messages() {
+    for (extensions, answer) in [
+        (CLASSIC, Answer::reply("421 4.7.0 enough").then(Answer::close())),
+        (PIPELINED, Answer::reply("421 4.7.0 enough").then(Answer::close())),
+        (CHUNKED, Answer::reply("421 4.7.0 enough").then(Answer::close())),
+        (PIPELINED, Answer::close()),
+        (CHUNKED, Answer::close()),
+    ] {
+        let mut script = Script::smtp().extensions(extensions);
+        for connection in 1..=4 {
+            script = script.on(When::at(Stage::Mail).connection(connection).after(3), answer.clone());
+        }
+        let peer = Peer::start(script);
+        let server = smarthost_by(peer.address(), "connections_max = 1\nkeep_connection = \"60s\"\n", SLOW);
+        let mut client = Client::greeted(server.mx());
+        let ids = (0..12).map(|number| {
+            hand_over(&mut client, &format!("<{SENDER}>"), &["<b@example.com>"], &text(&number.to_string()))
+        });
+        let ids = ids.collect::<Vec<_>>();
+        let record = peer.wait_until("its mail", |record| record.messages.len() == 12);
+        for id in &ids {
+            outcome(&server, id, "b@example.com", "sent");
+            let lines = outcomes(&server, id, "b@example.com");
+            assert_eq!(lines.len(), 1, "{extensions:?}: {lines:#?}\n{}", record.text());
+        }
+    }
+}
+
+/// A host takes so many connections and no more: that costs no message an attempt.
+#[test]
+fn a_host_that_takes_two_connections() {
+    let mut script = Script::smtp()
+        .on(When::at(Stage::Mail).times(2), Answer::hold().then(Answer::reply("250 2.1.0 ok")));
+    let busy = Answer::reply("421 4.7.0 too many connections").then(Answer::close());
+    for connection in 3..=10 {
+        script = script.on(When::at(Stage::Banner).connection(connection), busy.clone());
+    }
+    let peer = Peer::start(script);
+    let server = smarthost_by(peer.address(), "keep_connection = \"60s\"\n", SLOW);
+    let mut client = Client::greeted(server.mx());
+    let mut send = |number: usize| {
+        hand_over(&mut client, &format!("<{SENDER}>"), &["<b@example.com>"], &text(&number.to_string()))
+    };
+    let mut ids = vec![send(0), send(1)];
+    peer.wait_for_held(2);
+    ids.extend((2..30).map(send));
+    peer.wait_until("a connection that is refused", |record| {
+        record.connections.iter().any(|connection| connection.ended)
+    });
+    peer.release_all();
+    for id in &ids {
+        outcome(&server, id, "b@example.com", "sent");
+        let lines = outcomes(&server, id, "b@example.com");
+        assert_eq!(lines.len(), 1, "{lines:#?}\n{}", peer.record().text());
+    }
+    assert_eq!(peer.messages().len(), 30);
 }
 
 /// In the middle of mail data: half a message is none.

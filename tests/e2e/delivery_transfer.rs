@@ -65,7 +65,7 @@ fn normalised_newlines_go_by_data_and_smuggle_nothing() {
     for look_alike in LOOK_ALIKES {
         client.envelope(&["b@example.com"]);
         client.say("DATA", 354);
-        client.send(&[b"Subject: first\r\n\r\ntext", look_alike, SMUGGLED].concat()).unwrap();
+        client.send(&[b"Subject: first\r\n\r\ntext", *look_alike, SMUGGLED].concat()).unwrap();
         ids.push(accepted(&client.expect(250)));
     }
     for id in &ids {

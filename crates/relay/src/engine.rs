@@ -325,7 +325,7 @@ fn recipients(message: &inrush_log::Message) -> u32 {
 
 /// Delivers what waits at a destination, until nothing does.
 async fn work(shared: Rc<Shared>, destination: Rc<Destination>) {
-    while !shared.stopping.get() && !destination.is_down() {
+    while !shared.stopping.get() && destination.keeps_worker() {
         let job = match destination.next() {
             Next::Job(job) => *job,
             Next::Nothing => break,

@@ -23,8 +23,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream for T {}
 
 /// Why a connection is of no further use.
 pub(super) enum Lost {
-    /// For the messages on their way, and for the destination.
-    Verdict(Verdict),
+    /// It broke: what had left whole may have arrived.
+    Broken(Verdict),
+    /// The host has refused to go on (RFC 5321 §3.8): what it had not answered by then it does not have.
+    Refused(Verdict),
     /// It ended in order.
     Closed,
 }
@@ -64,7 +66,7 @@ pub(super) enum Refused {
 impl From<Lost> for Refused {
     fn from(lost: Lost) -> Self {
         Self::Host(match lost {
-            Lost::Verdict(verdict) => verdict,
+            Lost::Broken(verdict) | Lost::Refused(verdict) => verdict,
             Lost::Closed => Verdict::later((4, 4, 2), "the connection was closed"),
         })
     }
@@ -182,7 +184,7 @@ impl<'a> Connection<'a> {
         let own = self.shared.surroundings.hostname.as_bytes();
         if !self.greeted && self.destination.target.domain.is_some() && first.eq_ignore_ascii_case(own) {
             let text = format!("mail loops back to myself: host {} has my name", self.relay);
-            return Err(Lost::Verdict(Verdict::later((4, 4, 6), text)));
+            return Err(Lost::Refused(Verdict::later((4, 4, 6), text)));
         }
         self.greeted = true;
         Ok(())
@@ -217,10 +219,10 @@ pub(super) fn refusal(relay: &str, answer: &Answer<'_>) -> Lost {
         verdict.enhanced[0] = 4;
     }
     let text = format!("host {relay} said: {} {}", answer.reply.code, shown(&verdict.text));
-    Lost::Verdict(Verdict { text: text.into_bytes(), code: 0, ..verdict })
+    Lost::Refused(Verdict { text: text.into_bytes(), code: 0, ..verdict })
 }
 
 pub(super) fn broken(relay: &str, what: &str) -> Lost {
     let text = format!("host {relay} does not speak the protocol: {what}");
-    Lost::Verdict(Verdict::later((4, 5, 0), text))
+    Lost::Broken(Verdict::later((4, 5, 0), text))
 }

@@ -23,24 +23,28 @@ const QUIT_PATIENCE: Duration = Duration::from_secs(2);
 impl Connection<'_> {
     /// Message after message, until there is none or the connection ends; why it was lost, if it was.
     pub(super) async fn run(&mut self, first: Job) -> Option<Verdict> {
-        let result = self.converse(first).await;
-        let verdict = match result {
-            Ok(()) | Err(Lost::Closed) => None,
-            Err(Lost::Verdict(verdict)) => Some(verdict),
+        let (verdict, may_have_arrived) = match self.converse(first).await {
+            Ok(()) | Err(Lost::Closed) => (None, false),
+            Err(Lost::Refused(verdict)) => (Some(verdict), false),
+            Err(Lost::Broken(verdict)) => (Some(verdict), true),
         };
-        for flight in std::mem::take(&mut self.flights) {
-            let while_sending = if flight.whole {
-                "lost connection while waiting for the reply to the end of data -- message may be sent more than once"
+        // The last one first, so that those that are given back keep their order.
+        while let Some(flight) = self.flights.pop_back() {
+            let may_have_arrived = may_have_arrived && flight.may_have_arrived();
+            if !may_have_arrived && !flight.is_settled() && self.may_give_back() {
+                self.destination.push_front(flight.job);
             } else {
-                "lost connection while the message was being sent"
-            };
-            let verdict = verdict.clone().unwrap_or_else(|| {
-                let text = format!("host {}: {while_sending}", self.relay);
-                Verdict::later((4, 4, 2), text)
-            });
-            self.land(flight, Some(&verdict));
+                self.land(flight, verdict.as_ref());
+            }
         }
         verdict
+    }
+
+    /// Whether a message of which the host has nothing may wait for another connection, without an attempt that has failed. Something else has
+    /// to have gone on, or to go on: else it would come back for ever.
+    fn may_give_back(&self) -> bool {
+        // Those ahead of it are not given back for that alone.
+        self.was_of_use || !self.flights.is_empty() || self.destination.has_others()
     }
 
     async fn converse(&mut self, first: Job) -> Result<(), Lost> {
@@ -112,6 +116,7 @@ impl Connection<'_> {
             needs,
             head,
             sent_at_us: now_us(),
+            accepted: 0,
             whole: false,
             job,
         };
@@ -216,8 +221,9 @@ impl Connection<'_> {
         let flight = &mut self.flights[at];
         let refused = verdict.severity != Severity::Completed && verdict.severity != Severity::Intermediate;
         match command {
+            Command::Recipient(_) if !refused => flight.accepted += 1,
             // Behind a refused MAIL the recipients are refused for that alone.
-            Command::Recipient(index) if refused => {
+            Command::Recipient(index) => {
                 if let Some(of @ None) = flight.verdicts.get_mut(index as usize) {
                     *of = Some(verdict);
                 }
@@ -233,6 +239,7 @@ impl Connection<'_> {
         }
         if end && let Some(flight) = self.flights.remove(at) {
             self.was_of_use = true;
+            self.destination.answered();
             self.land(flight, None);
         }
     }

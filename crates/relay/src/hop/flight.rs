@@ -14,11 +14,24 @@ pub(super) struct Flight {
     pub(super) needs: Needs,
     pub(super) head: Vec<u8>,
     pub(super) sent_at_us: u64,
+    /// Recipients that the host has taken.
+    pub(super) accepted: u32,
     /// All of the mail data has left.
     pub(super) whole: bool,
 }
 
 impl Flight {
+    /// Whether the host may have the message although it has not said so (RFC 1047).
+    pub(super) fn may_have_arrived(&self) -> bool {
+        self.whole && self.accepted > 0
+    }
+
+    /// Whether each recipient has a verdict.
+    pub(super) fn is_settled(&self) -> bool {
+        self.verdicts.iter().all(Option::is_some)
+    }
+
+    /// Gives all recipients without a verdict this one.
     pub(super) fn settle_rest(&mut self, verdict: &Verdict) {
         for of in self.verdicts.iter_mut().filter(|of| of.is_none()) {
             *of = Some(verdict.clone());

@@ -57,7 +57,6 @@ pub(crate) async fn deliver(
         let mut connection = Connection::new(shared, destination, hops, lmtp, candidate, stream);
         match connection.open(in_the_clear).await {
             Ok(()) => {
-                destination.succeeded();
                 let established = destination.establish();
                 shared.connections.set(shared.connections.get() + 1);
                 let lost = connection.run(first).await;
@@ -94,6 +93,13 @@ fn no_connection(
     verdict: &Verdict,
     candidate: Option<&Candidate>,
 ) {
+    if verdict.severity != Severity::Permanent {
+        destination.failed(verdict, shared.random());
+        // A host may take so many connections and no more: what this one was for is for the others.
+        if destination.has_others() {
+            return destination.push_front(job);
+        }
+    }
     let attempt = Attempt {
         destination: destination.name.clone(),
         relay: candidate.map(Candidate::relay).unwrap_or_default(),
@@ -101,8 +107,5 @@ fn no_connection(
         ..Attempt::default()
     };
     let verdicts = job.recipients.iter().map(|recipient| (*recipient, verdict.clone())).collect();
-    if verdict.severity != Severity::Permanent {
-        destination.failed(verdict, shared.random());
-    }
     shared.settle(job, &attempt, verdicts);
 }

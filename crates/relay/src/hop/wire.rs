@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use inrush_log::ReadError;
 use inrush_proto::client::{
     DotStuffing, MailParameters, Step, UnsafeArgument, write_chunk, write_hello, write_mail, write_recipient,
     write_verb,
@@ -64,7 +65,7 @@ impl Connection<'_> {
             }
         };
         // Paths were checked when they came in: such an address would be ours.
-        written.map_err(|error: UnsafeArgument| Lost::Verdict(Verdict::later((4, 3, 0), error.to_string())))
+        written.map_err(|error: UnsafeArgument| Lost::Broken(Verdict::later((4, 3, 0), error.to_string())))
     }
 
     fn flight(&mut self, number: u64) -> Option<&mut Flight> {
@@ -133,11 +134,7 @@ impl Connection<'_> {
             }
             Body::Pieces(mut pieces) => {
                 while let Some(piece) = pieces.recv().await {
-                    let piece = piece.map_err(|error| {
-                        tracing::error!(%error, "a message that is owed cannot be read");
-                        // The connection is cut off in the middle: half a message is none.
-                        Lost::Verdict(Verdict::later((4, 3, 0), "the message cannot be read now"))
-                    })?;
+                    let piece = piece.map_err(|error| self.unreadable(number, &error))?;
                     end.see(&piece);
                     self.write_piece(&piece, stuffs.then_some(&mut stuffing)).await?;
                 }
@@ -151,6 +148,17 @@ impl Connection<'_> {
             flight.whole = true;
         }
         Ok(())
+    }
+
+    /// The connection is cut off in the middle: half a message is none.
+    fn unreadable(&mut self, number: u64, error: &ReadError) -> Lost {
+        tracing::error!(%error, "a message that is owed cannot be read");
+        let verdict = Verdict::later((4, 3, 0), "the message cannot be read now");
+        // That is for this one alone, on whatever connection.
+        if let Some(flight) = self.flight(number) {
+            flight.settle_rest(&verdict);
+        }
+        Lost::Broken(verdict)
     }
 
     async fn write_piece(&mut self, piece: &[u8], stuffing: Option<&mut DotStuffing>) -> Result<(), Lost> {
@@ -229,12 +237,12 @@ impl Connection<'_> {
             ""
         };
         let text = format!("lost connection with {} ({why}){twice}", self.relay);
-        Lost::Verdict(Verdict::later((4, 4, 2), text))
+        Lost::Broken(Verdict::later((4, 4, 2), text))
     }
 
     fn timed_out(&self, what: &str) -> Lost {
         let text = format!("conversation with {} timed out while {what}", self.relay);
-        Lost::Verdict(Verdict::later((4, 4, 2), text))
+        Lost::Broken(Verdict::later((4, 4, 2), text))
     }
 }
 
