@@ -8,7 +8,7 @@ use inrush_tests::process;
 use inrush_tests::server::Server;
 
 use crate::delivery::{
-    Between, SENDER, domain, hand_over, is, outcome, outcomes, route, settings, simple, smarthost,
+    Between, SENDER, domain, hand_over, is, outcome, outcomes, route, send, settings, simple, smarthost,
     smarthost_by, subject, text,
 };
 
@@ -147,8 +147,8 @@ fn a_host_that_ends_connections_after_some_messages() {
 /// A host takes so many connections and no more: that costs no message an attempt.
 #[test]
 fn a_host_that_takes_two_connections() {
-    let mut script = Script::smtp()
-        .on(When::at(Stage::Mail).times(2), Answer::hold().then(Answer::reply("250 2.1.0 ok")));
+    let mut script =
+        Script::smtp().on(When::at(Stage::Mail).times(2), Answer::hold().then(Answer::reply("250 2.1.0 ok")));
     let busy = Answer::reply("421 4.7.0 too many connections").then(Answer::close());
     for connection in 3..=10 {
         script = script.on(When::at(Stage::Banner).connection(connection), busy.clone());
@@ -365,6 +365,84 @@ fn the_second_best_host_for_other_reasons() {
         assert_eq!(lines.len(), 1, "it was put off first: {lines:#?}");
         assert!(first.messages().is_empty() && second.messages().len() == 1);
     }
+}
+
+/// Neither does one that lets messages begin and then has trouble cost an attempt.
+#[test]
+fn the_second_best_host_for_the_message() {
+    let full = Answer::reply("452 4.3.1 disk full");
+    let gone = Answer::reply("421 4.3.2 shutting down").then(Answer::close());
+    for (extensions, stage, answer) in [
+        (PIPELINED, Stage::Mail, full.clone()),
+        (CHUNKED, Stage::Mail, full.clone()),
+        (CLASSIC, Stage::Recipient, full.clone()),
+        (CHUNKED, Stage::Recipient, gone.clone()),
+        (PIPELINED, Stage::Data, Answer::silence()),
+        (CLASSIC, Stage::Mail, Answer::close()),
+        (CHUNKED, Stage::Mail, Answer::close()),
+        (CHUNKED, Stage::Mail, Answer::silence()),
+        (PIPELINED, Stage::End, full.clone()),
+        (CHUNKED, Stage::End, gone),
+    ] {
+        let first = Peer::start(Script::smtp().extensions(extensions).on(stage.clone(), answer));
+        let second = Peer::start(Script::smtp());
+        let server = in_turn(&[&first, &second]);
+        let id = simple(&server, "x", &["b@example.com"]);
+        let line = outcome(&server, &id, "b@example.com", "sent");
+        assert!(line.contains(&format!("]:{}", second.address().port())), "{stage:?}: {line}");
+        let lines = outcomes(&server, &id, "b@example.com");
+        assert_eq!(lines.len(), 1, "{stage:?}: {lines:#?}");
+        assert_eq!(second.messages().len(), 1, "{stage:?}");
+    }
+}
+
+/// These, the first one first; who is put off stays so.
+#[track_caller]
+fn in_turn(peers: &[&Peer]) -> Server {
+    let hosts = (1..).zip(peers).map(|(number, peer)| format!("\"{number}0 {}\"", peer.address()));
+    let hosts = format!("hosts = [{}]\n", hosts.collect::<Vec<_>>().join(", "));
+    let tables =
+        [route("next", "smtp", &[], &hosts), domain("*", "next"), IMPATIENT.to_owned(), SLOW.to_owned()];
+    Server::with(settings(&tables))
+}
+
+/// What may have arrived is not sent to another host at once.
+#[test]
+fn a_message_that_may_have_arrived_stays_with_its_host() {
+    let first = Peer::start(Script::smtp().on(Stage::End, Answer::silence()));
+    let second = Peer::start(Script::smtp());
+    let server = in_turn(&[&first, &second]);
+    let id = simple(&server, "x", &["b@example.com"]);
+    outcome(&server, &id, "b@example.com", "deferred");
+    assert!(second.record().connections.is_empty());
+}
+
+/// Only those without a last word go to the next host, and a message that has been tried at three waits.
+#[test]
+fn the_next_host_for_some_recipients() {
+    let later = || Answer::reply("451 4.3.0 later");
+    let gone = || Answer::reply("550 5.1.1 who?");
+    let script = |gone_address: &str| {
+        Script::smtp()
+            .on(When::at(Stage::Recipient).address(gone_address), gone())
+            .on(Stage::Recipient, later())
+    };
+    let peers = ["a@*", "b@*", "nobody@*"].map(|address| Peer::start(script(address)));
+    let fourth = Peer::start(Script::smtp());
+    let server = in_turn(&[&peers[0], &peers[1], &peers[2], &fourth]);
+    let id = send(&server, "<>", &["<a@example.com>", "<b@example.com>", "<c@example.com>"], &text("x"));
+    for (recipient, status, peer) in [
+        ("a@example.com", "bounced", &peers[0]),
+        ("b@example.com", "bounced", &peers[1]),
+        ("c@example.com", "deferred", &peers[2]),
+    ] {
+        let line = outcome(&server, &id, recipient, status);
+        assert!(line.contains(&format!("]:{}", peer.address().port())), "{line}");
+        assert_eq!(outcomes(&server, &id, recipient).len(), 1, "{recipient}");
+    }
+    let asked = |peer: &Peer| peer.commands().iter().filter(|line| line.starts_with("RCPT")).count();
+    assert_eq!(peers.each_ref().map(asked), [3, 2, 1]);
+    assert!(fourth.record().connections.is_empty());
 }
 
 #[test]

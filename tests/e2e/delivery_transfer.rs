@@ -5,9 +5,7 @@ use inrush_tests::export;
 use inrush_tests::peer::{Answer, Peer, Script, Stage, Transfer, When};
 use inrush_tests::server::Server;
 
-use crate::delivery::{
-    Between, SENDER, domain, outcome, route, send, send_chunk, settings, simple, text,
-};
+use crate::delivery::{Between, SENDER, domain, outcome, route, send, send_chunk, settings, simple, text};
 use crate::smuggling::{LOOK_ALIKES, SMUGGLED};
 
 const BARE: &[u8] = b"From: <a@b.example>\r\nSubject: bare\r\n\r\none\ntwo\rthree\r\n.\r\n\0\r\nno line end";
@@ -77,9 +75,13 @@ fn normalised_newlines_go_by_data_and_smuggle_nothing() {
         let text = String::from_utf8_lossy(&message.octets);
         assert_eq!(message.accepted(), ["b@example.com"]);
         assert!(text.contains("Subject: first") && text.contains("DATA\r\nSubject: smuggled"), "{text}");
-        assert!(!message.octets.iter().enumerate().any(|(at, octet)| {
-            *octet == b'\n' && (at == 0 || message.octets[at - 1] != b'\r')
-        }));
+        assert!(
+            !message
+                .octets
+                .iter()
+                .enumerate()
+                .any(|(at, octet)| { *octet == b'\n' && (at == 0 || message.octets[at - 1] != b'\r') })
+        );
     }
 }
 

@@ -50,6 +50,13 @@ pub(crate) struct Job {
     pub(crate) octets: u64,
 }
 
+impl Job {
+    /// Some of its recipients, charged with so many octets.
+    pub(crate) fn part(&self, recipients: Vec<u32>, octets: u64) -> Self {
+        Self { message: Arc::clone(&self.message), recipients, octets, ..*self }
+    }
+}
+
 /// What a destination has next.
 pub(crate) enum Next {
     /// A message in memory.

@@ -244,7 +244,8 @@ impl Shared {
         })
     }
 
-    fn charge(&self, message: &Message) -> u64 {
+    /// Counts the octets of one more job for a message.
+    pub(crate) fn charge(&self, message: &Message) -> u64 {
         let header = &message.header;
         let octets = u64::from(header.envelope_octets) + u64::from(header.body_octets) + MESSAGE_OVERHEAD;
         self.held.set(self.held.get() + octets);

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::flight::Flight;
+use super::flight::{Flight, Left};
 use crate::connect::Candidate;
 use crate::destination::Destination;
 use crate::failure::Verdict;
@@ -53,6 +53,10 @@ pub(super) struct Connection<'a> {
     pub(super) awaits_data: bool,
     /// A message has got its verdict.
     pub(super) was_of_use: bool,
+    /// There is another host for the message that comes first.
+    pub(super) goes_on: bool,
+    /// That message, if it goes there: the connection has no further use.
+    pub(super) left: Option<Left>,
 }
 
 /// Why a host is passed over for the next one.
@@ -101,6 +105,8 @@ impl<'a> Connection<'a> {
             greeted: false,
             awaits_data: false,
             was_of_use: false,
+            goes_on: false,
+            left: None,
         }
     }
 

@@ -8,11 +8,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::connection::{Connection, Lost, broken, refusal};
-use super::flight::Flight;
+use super::flight::{Flight, Left};
 use crate::content::{Needs, head};
 use crate::destination::{Job, Next};
 use crate::failure::Verdict;
-use crate::settle::Attempt;
+use crate::settle::{Attempt, shown};
 use crate::shared::now_us;
 
 /// Messages on their way on one connection.
@@ -29,9 +29,10 @@ impl Connection<'_> {
             Err(Lost::Broken(verdict)) => (Some(verdict), true),
         };
         // The last one first, so that those that are given back keep their order.
-        while let Some(flight) = self.flights.pop_back() {
+        while let Some(mut flight) = self.flights.pop_back() {
             let may_have_arrived = may_have_arrived && flight.may_have_arrived();
-            if !may_have_arrived && !flight.is_settled() && self.may_give_back() {
+            flight.goes_on &= !may_have_arrived;
+            if !may_have_arrived && !flight.goes_on && !flight.is_settled() && self.may_give_back() {
                 self.destination.push_front(flight.job);
             } else {
                 self.land(flight, verdict.as_ref());
@@ -98,7 +99,7 @@ impl Connection<'_> {
     fn is_used_up(&self) -> bool {
         let own = Some(self.hops.messages_per_connection).filter(|max| *max > 0);
         let most = own.into_iter().chain(self.session.extensions().mail_max).min();
-        self.shared.stopping.get() || most.is_some_and(|most| self.begun >= most)
+        self.shared.stopping.get() || self.left.is_some() || most.is_some_and(|most| self.begun >= most)
     }
 
     fn begin(&mut self, job: Job) {
@@ -111,6 +112,7 @@ impl Connection<'_> {
             }
         };
         let mut flight = Flight {
+            goes_on: std::mem::take(&mut self.goes_on),
             verdicts: vec![None; job.recipients.len()],
             number: 0,
             needs,
@@ -245,13 +247,9 @@ impl Connection<'_> {
     }
 
     /// A message is through, or not: what is without a verdict gets `rest`.
-    fn land(&self, mut flight: Flight, rest: Option<&Verdict>) {
+    fn land(&mut self, mut flight: Flight, rest: Option<&Verdict>) {
         let unanswered = Verdict::later((4, 4, 2), "no reply");
         flight.settle_rest(rest.unwrap_or(&unanswered));
-        let delivered = flight.verdicts.iter().flatten().any(|one| one.severity == Severity::Completed);
-        if delivered {
-            self.destination.succeeded();
-        }
         let attempt = Attempt {
             destination: self.destination.name.clone(),
             relay: Rc::clone(&self.relay),
@@ -262,10 +260,38 @@ impl Connection<'_> {
             connected_at_us: self.connected_at_us.max(flight.job.taken_at_us),
             sent_at_us: flight.sent_at_us,
         };
-        let verdicts = std::mem::take(&mut flight.verdicts);
-        let verdicts =
-            flight.job.recipients.iter().copied().zip(verdicts.into_iter().map(Option::unwrap_or_default));
-        let verdicts = verdicts.collect();
-        self.shared.settle(flight.job, &attempt, verdicts);
+        let Flight { job, verdicts, goes_on, .. } = flight;
+        let delivered = verdicts.iter().flatten().any(|one| one.severity == Severity::Completed);
+        if delivered {
+            self.destination.succeeded();
+        }
+        let verdicts = verdicts.into_iter().map(Option::unwrap_or_default);
+        let verdicts: Vec<_> = job.recipients.iter().copied().zip(verdicts).collect();
+        if goes_on && !delivered {
+            self.leave(job, attempt, verdicts);
+        } else {
+            self.shared.settle(job, &attempt, verdicts);
+        }
+    }
+
+    /// The host has nothing of the message: those for whom that is not its last word are for the next host.
+    fn leave(&mut self, job: Job, attempt: Attempt, verdicts: Vec<(u32, Verdict)>) {
+        let (left, settled): (Vec<_>, Vec<_>) =
+            verdicts.into_iter().partition(|(_, verdict)| verdict.severity == Severity::Transient);
+        let Some((_, verdict)) = left.first() else { return self.shared.settle(job, &attempt, settled) };
+        let id = job.message.id;
+        tracing::info!(
+            "{id}: host {}: {} {}; the next host is tried",
+            self.relay,
+            verdict.status(),
+            shown(&verdict.text)
+        );
+        let recipients = left.iter().map(|(recipient, _)| *recipient).collect();
+        let octets = if settled.is_empty() { job.octets } else { self.shared.charge(&job.message) };
+        self.left =
+            Some(Left { job: job.part(recipients, octets), attempt: attempt.clone(), verdicts: left });
+        if !settled.is_empty() {
+            self.shared.settle(job, &attempt, settled);
+        }
     }
 }

@@ -3,10 +3,13 @@
 use crate::content::Needs;
 use crate::destination::Job;
 use crate::failure::Verdict;
+use crate::settle::Attempt;
 
 /// A message on its way.
 pub(super) struct Flight {
     pub(super) job: Job,
+    /// The next host is asked if this one has nothing of it.
+    pub(super) goes_on: bool,
     /// Its transaction in the session; 0 = not begun.
     pub(super) number: u64,
     /// One for each recipient of the job, as far as there are verdicts.
@@ -18,6 +21,13 @@ pub(super) struct Flight {
     pub(super) accepted: u32,
     /// All of the mail data has left.
     pub(super) whole: bool,
+}
+
+/// A message of which a host has nothing for the moment, and what it has said.
+pub(super) struct Left {
+    pub(super) job: Job,
+    pub(super) attempt: Attempt,
+    pub(super) verdicts: Vec<(u32, Verdict)>,
 }
 
 impl Flight {

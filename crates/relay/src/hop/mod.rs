@@ -28,58 +28,104 @@ use crate::shared::Shared;
 use crate::tls::TlsPolicy;
 
 use connection::{Connection, Refused};
+use flight::Left;
 
-/// Delivers `first` and what else waits at the destination, over one connection.
+/// Hosts that an attempt speaks with, once they were ready for a message.
+const SESSIONS_MAX: u32 = 3;
+
+/// Delivers `first` and what else waits at the destination, over one connection; over one to the next host when this one has nothing of `first`.
 pub(crate) async fn deliver(
     shared: &Rc<Shared>,
     destination: &Rc<Destination>,
     hops: &HopSettings,
     lmtp: bool,
-    first: Job,
+    mut first: Job,
 ) {
     let found = match candidates(shared, destination, hops).await {
         Ok(found) => found,
         Err(verdict) => return no_connection(shared, destination, first, &verdict, None),
     };
-    let mut from = 0;
-    let mut in_the_clear = false;
-    let mut last: Option<(Verdict, Candidate)> = None;
-    loop {
-        let (stream, index) = match connect(shared, &found, from).await {
-            Ok(connected) => connected,
-            Err(verdict) => {
-                let (verdict, candidate) =
-                    last.map_or((verdict, None), |(verdict, candidate)| (verdict, Some(candidate)));
-                return no_connection(shared, destination, first, &verdict, candidate.as_ref());
+    let mut hosts = Hosts { shared, destination, hops, lmtp, found, next: 0, in_the_clear: None, last: None };
+    let mut left = None;
+    let mut sessions = 0;
+    while let Some(mut connection) = hosts.open().await {
+        sessions += 1;
+        connection.goes_on = sessions < SESSIONS_MAX && hosts.next < hosts.found.len();
+        let established = destination.establish();
+        shared.connections.set(shared.connections.get() + 1);
+        let lost = connection.run(first).await;
+        shared.connections.set(shared.connections.get() - 1);
+        drop(established);
+        // One that was of use before it was lost says nothing about the next one.
+        let lost = lost.filter(|_| !connection.was_of_use);
+        if lost.is_some() {
+            shared.note_bad_host(connection.candidate.address);
+        }
+        let Some(Left { job, attempt, verdicts }) = connection.left.take() else {
+            if let Some(verdict) = lost {
+                destination.failed(&verdict, shared.random());
             }
+            return;
         };
-        let candidate = found[index].clone();
-        let mut connection = Connection::new(shared, destination, hops, lmtp, candidate, stream);
-        match connection.open(in_the_clear).await {
-            Ok(()) => {
-                let established = destination.establish();
-                shared.connections.set(shared.connections.get() + 1);
-                let lost = connection.run(first).await;
-                shared.connections.set(shared.connections.get() - 1);
-                drop(established);
-                // One that was of use before it was lost says nothing about the next one.
-                if let Some(verdict) = lost.filter(|_| !connection.was_of_use) {
-                    destination.failed(&verdict, shared.random());
+        first = job;
+        left = Some((attempt, verdicts, lost));
+    }
+    if let Some((attempt, verdicts, lost)) = left {
+        if let Some(verdict) = lost {
+            destination.failed(&verdict, shared.random());
+        }
+        return shared.settle(first, &attempt, verdicts);
+    }
+    let (verdict, candidate) = hosts.last.unwrap_or_default();
+    no_connection(shared, destination, first, &verdict, candidate.as_ref());
+}
+
+/// The hosts of an attempt, and how far it has come with them.
+struct Hosts<'a> {
+    shared: &'a Rc<Shared>,
+    destination: &'a Rc<Destination>,
+    hops: &'a HopSettings,
+    lmtp: bool,
+    found: Vec<Candidate>,
+    /// The one that is tried next.
+    next: usize,
+    /// The one that is spoken to without TLS, since there was none to be had with it.
+    in_the_clear: Option<usize>,
+    /// Why the last one was of no use.
+    last: Option<(Verdict, Option<Candidate>)>,
+}
+
+impl<'a> Hosts<'a> {
+    /// A connection to the next host that lets messages begin.
+    async fn open(&mut self) -> Option<Connection<'a>> {
+        loop {
+            let (stream, index) = match connect(self.shared, &self.found, self.next).await {
+                Ok(connected) => connected,
+                Err(verdict) => {
+                    self.last.get_or_insert((verdict, None));
+                    return None;
                 }
-                return;
-            }
-            // RFC 7435: better in the clear than not at all, where TLS is not demanded. Once more to the same host.
-            Err(Refused::Handshake(verdict)) if hops.tls == TlsPolicy::Opportunistic && !in_the_clear => {
-                tracing::info!("{}; going on without TLS", shown(&verdict.text));
-                in_the_clear = true;
-                from = index;
-            }
-            Err(Refused::Handshake(verdict) | Refused::Host(verdict)) => {
-                tracing::info!("host {}: {}", connection.relay, shown(&verdict.text));
-                shared.note_bad_host(connection.candidate.address);
-                last = Some((verdict, connection.candidate.clone()));
-                in_the_clear = false;
-                from = index + 1;
+            };
+            let candidate = self.found[index].clone();
+            let mut connection =
+                Connection::new(self.shared, self.destination, self.hops, self.lmtp, candidate, stream);
+            let in_the_clear = self.in_the_clear == Some(index);
+            self.next = index + 1;
+            match connection.open(in_the_clear).await {
+                Ok(()) => return Some(connection),
+                // RFC 7435: better in the clear than not at all, where TLS is not demanded. Once more to the same host, and to no other.
+                Err(Refused::Handshake(verdict))
+                    if self.hops.tls == TlsPolicy::Opportunistic && !in_the_clear =>
+                {
+                    tracing::info!("{}; going on without TLS", shown(&verdict.text));
+                    self.in_the_clear = Some(index);
+                    self.next = index;
+                }
+                Err(Refused::Handshake(verdict) | Refused::Host(verdict)) => {
+                    tracing::info!("host {}: {}", connection.relay, shown(&verdict.text));
+                    self.shared.note_bad_host(connection.candidate.address);
+                    self.last = Some((verdict, Some(connection.candidate)));
+                }
             }
         }
     }
