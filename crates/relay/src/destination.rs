@@ -55,6 +55,25 @@ impl Job {
     pub(crate) fn part(&self, recipients: Vec<u32>, octets: u64) -> Self {
         Self { message: Arc::clone(&self.message), recipients, octets, ..*self }
     }
+
+    /// Takes away the recipients whose domain is not among `domains`, which grow up to `max`; those that were taken away.
+    pub(crate) fn take_domains(&mut self, domains: &mut Vec<Box<[u8]>>, max: usize) -> Vec<u32> {
+        let Ok(envelope) = self.message.envelope() else { return Vec::new() };
+        let paths: Vec<&[u8]> = envelope.recipients().map(|recipient| recipient.path).collect();
+        let mut fits = |recipient: &u32| {
+            let path = paths.get(*recipient as usize).copied().unwrap_or_default();
+            let domain = memchr::memrchr(b'@', path).map_or(&path[..0], |at| &path[at + 1..]);
+            let known = domains.iter().any(|known| known.eq_ignore_ascii_case(domain));
+            if !known && domains.len() < max {
+                domains.push(domain.into());
+                return true;
+            }
+            known
+        };
+        let (here, elsewhere) = self.recipients.iter().partition(|recipient| fits(recipient));
+        self.recipients = here;
+        elsewhere
+    }
 }
 
 /// What a destination has next.

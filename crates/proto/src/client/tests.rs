@@ -163,7 +163,11 @@ fn chunks_of_many_transactions_in_flight() {
     assert_eq!(dialog.client(), "MAIL1 RCPT0 LAST");
     for number in 2..=3 {
         dialog.begin(1, Transfer::Chunks);
-        assert_eq!(dialog.client(), format!("RSET MAIL{number} RCPT0 LAST"), "whatever came of the one before");
+        assert_eq!(
+            dialog.client(),
+            format!("RSET MAIL{number} RCPT0 LAST"),
+            "whatever came of the one before"
+        );
     }
     assert_eq!(dialog.session.in_flight(), 3);
     dialog.server("250 ok\r\n250 ok\r\n250 queued\r\n");

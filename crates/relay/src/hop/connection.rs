@@ -53,6 +53,10 @@ pub(super) struct Connection<'a> {
     pub(super) awaits_data: bool,
     /// A message has got its verdict.
     pub(super) was_of_use: bool,
+    /// Domains of recipients, where the host takes mail for so many only (RFC 9422 §4.3).
+    pub(super) domains: Vec<Box<[u8]>>,
+    /// It has taken as many as it may.
+    pub(super) is_full: bool,
     /// There is another host for the message that comes first.
     pub(super) goes_on: bool,
     /// That message, if it goes there: the connection has no further use.
@@ -105,6 +109,8 @@ impl<'a> Connection<'a> {
             greeted: false,
             awaits_data: false,
             was_of_use: false,
+            domains: Vec::new(),
+            is_full: false,
             goes_on: false,
             left: None,
         }

@@ -91,15 +91,45 @@ impl Connection<'_> {
                     },
                 },
             };
-            self.begin(job);
+            match self.within_limits(job) {
+                Some(job) => self.begin(job),
+                None => return Ok(()),
+            }
         }
+    }
+
+    /// What of a message may go in one transaction here (RFC 9422); the rest is put back. `None` when nothing may on this connection.
+    fn within_limits(&mut self, mut job: Job) -> Option<Job> {
+        let extensions = self.session.extensions();
+        let (recipients_max, domains_max) = (extensions.recipients_max, extensions.recipient_domains_max);
+        let mut rest = Vec::new();
+        if let Some(max) = domains_max {
+            rest = job.take_domains(&mut self.domains, max as usize);
+        }
+        if let Some(max) = recipients_max.filter(|max| job.recipients.len() > *max as usize) {
+            rest.splice(..0, job.recipients.split_off(max as usize));
+        }
+        if rest.is_empty() {
+            return Some(job);
+        }
+        rest.sort_unstable();
+        if job.recipients.is_empty() {
+            self.is_full = true;
+            self.destination.push_front(job.part(rest, job.octets));
+            return None;
+        }
+        self.destination.push_front(job.part(rest, self.shared.charge(&job.message)));
+        Some(job)
     }
 
     /// No further message may begin on this connection.
     fn is_used_up(&self) -> bool {
         let own = Some(self.hops.messages_per_connection).filter(|max| *max > 0);
         let most = own.into_iter().chain(self.session.extensions().mail_max).min();
-        self.shared.stopping.get() || self.left.is_some() || most.is_some_and(|most| self.begun >= most)
+        self.shared.stopping.get()
+            || self.left.is_some()
+            || self.is_full
+            || most.is_some_and(|most| self.begun >= most)
     }
 
     fn begin(&mut self, job: Job) {
@@ -226,8 +256,9 @@ impl Connection<'_> {
             Command::Recipient(_) if !refused => flight.accepted += 1,
             // Behind a refused MAIL the recipients are refused for that alone.
             Command::Recipient(index) => {
+                let accepted = flight.accepted;
                 if let Some(of @ None) = flight.verdicts.get_mut(index as usize) {
-                    *of = Some(verdict);
+                    *of = Some(if accepted > 0 { verdict.of_recipient() } else { verdict });
                 }
             }
             Command::FinalFor(index) => {
@@ -269,9 +300,20 @@ impl Connection<'_> {
         let verdicts: Vec<_> = job.recipients.iter().copied().zip(verdicts).collect();
         if goes_on && !delivered {
             self.leave(job, attempt, verdicts);
+        } else if delivered && verdicts.iter().any(|(_, verdict)| verdict.is_too_many()) {
+            self.divide(job, &attempt, verdicts);
         } else {
             self.shared.settle(job, &attempt, verdicts);
         }
+    }
+
+    /// The host has the message for as many recipients as it takes at once: the others are next.
+    fn divide(&mut self, job: Job, attempt: &Attempt, verdicts: Vec<(u32, Verdict)>) {
+        let (others, settled): (Vec<_>, Vec<_>) =
+            verdicts.into_iter().partition(|(_, verdict)| verdict.is_too_many());
+        let recipients = others.into_iter().map(|(recipient, _)| recipient).collect();
+        self.destination.push_front(job.part(recipients, self.shared.charge(&job.message)));
+        self.shared.settle(job, attempt, settled);
     }
 
     /// The host has nothing of the message: those for whom that is not its last word are for the next host.
