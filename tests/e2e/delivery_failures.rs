@@ -206,6 +206,27 @@ fn a_host_that_leaves_in_the_middle_of_a_message() {
     }
 }
 
+/// What it says before it hangs up in the middle is its reply, although nobody has asked yet.
+#[test]
+fn a_host_that_refuses_in_the_middle_of_a_message() {
+    let body = [&text("half")[..], &b"0123456789012345678901234567890123456789\r\n".repeat(500_000)].concat();
+    for extensions in [CLASSIC, CHUNKED] {
+        let refusal = Answer::reply("552 5.3.4 too big").then(Answer::cut());
+        let peer = Peer::start(Script::smtp().extensions(extensions).on(Stage::Octets(100_000), refusal));
+        let mut settings =
+            settings(&[route("next", "smtp", &[peer.address()], ""), domain("*", "next"), SLOW.to_owned()]);
+        settings.limits.push("message_bytes_max = \"32MiB\"".to_owned());
+        let server = Server::with(settings.log(&["segment_bytes = \"64MiB\"", "free_bytes_min = \"16MiB\""]));
+        let id = send(&server, "<>", &["<b@example.com>"], &body);
+        let mut line = String::new();
+        process::eventually("an outcome", || {
+            line = outcomes(&server, &id, "b@example.com").pop().unwrap_or_default();
+            !line.is_empty()
+        });
+        assert!(is(&line, "bounced") && line.contains("dsn=5.3.4,") && line.contains("552 "), "{line}");
+    }
+}
+
 /// The reply is lost with the connection: the message comes once more, and then never again.
 #[test]
 fn the_final_reply_is_lost() {

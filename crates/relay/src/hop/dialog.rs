@@ -216,7 +216,7 @@ impl Connection<'_> {
     }
 
     /// Takes all replies that have come.
-    fn answers(&mut self) -> Result<(), Lost> {
+    pub(super) fn answers(&mut self) -> Result<(), Lost> {
         let input = std::mem::take(&mut self.input);
         let mut consumed = 0;
         let mut result = Ok(());
@@ -261,6 +261,8 @@ impl Connection<'_> {
                     *of = Some(if accepted > 0 { verdict.of_recipient() } else { verdict });
                 }
             }
+            // What has not left whole cannot have been taken.
+            Command::Final | Command::FinalFor(_) if !refused && !flight.whole => {}
             Command::FinalFor(index) => {
                 if let Some(of) = flight.verdicts.get_mut(index as usize) {
                     *of = Some(verdict);

@@ -21,6 +21,9 @@ use crate::shared::now_us;
 /// A body of so many octets goes out in pieces instead of behind its commands.
 const DIRECT_OCTETS: usize = 64 << 10;
 const RECEIVE_OCTETS: usize = 4096;
+/// How long replies are waited for that may have come before a connection broke, and how many octets of them are read.
+const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(1);
+const LAST_OCTETS_MAX: usize = 64 << 10;
 
 impl Connection<'_> {
     pub(super) async fn write_steps(&mut self) -> Result<(), Lost> {
@@ -196,8 +199,15 @@ impl Connection<'_> {
         result
     }
 
-    /// RFC 5321 §4.5.3.2.5: each block has its own time.
     async fn send(&mut self, octets: &[u8]) -> Result<(), Lost> {
+        match self.put(octets).await {
+            Ok(()) => Ok(()),
+            Err(lost) => Err(self.last_words().await.unwrap_or(lost)),
+        }
+    }
+
+    /// RFC 5321 §4.5.3.2.5: each block has its own time.
+    async fn put(&mut self, octets: &[u8]) -> Result<(), Lost> {
         let limit = self.shared.settings.timeouts.block;
         for block in octets.chunks(DIRECT_OCTETS) {
             match timeout(limit, self.stream.write_all(block)).await {
@@ -211,6 +221,17 @@ impl Connection<'_> {
             Ok(Err(error)) => Err(self.lost(&error)),
             Err(_) => Err(self.timed_out("sending")),
         }
+    }
+
+    /// Why the host takes no more: it may have said so in the middle of a message, for good, before it stopped reading.
+    async fn last_words(&mut self) -> Option<Lost> {
+        while self.input.len() < LAST_OCTETS_MAX {
+            match timeout(LAST_WORDS_PATIENCE, self.stream.read_buf(&mut self.input)).await {
+                Ok(Ok(1..)) => {}
+                _ => break,
+            }
+        }
+        self.answers().err()
     }
 
     pub(super) async fn receive(&mut self, limit: Duration) -> Result<(), Lost> {
