@@ -16,10 +16,11 @@ mod flight;
 mod wire;
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use inrush_proto::client::Severity;
 
-use crate::connect::{Candidate, candidates, connect};
+use crate::connect::{Candidate, candidates, connect, time_to_connect};
 use crate::destination::{Destination, Job};
 use crate::failure::Verdict;
 use crate::settings::HopSettings;
@@ -45,7 +46,17 @@ pub(crate) async fn deliver(
         Ok(found) => found,
         Err(verdict) => return no_connection(shared, destination, first, &verdict, None),
     };
-    let mut hosts = Hosts { shared, destination, hops, lmtp, found, next: 0, in_the_clear: None, last: None };
+    let mut hosts = Hosts {
+        shared,
+        destination,
+        hops,
+        lmtp,
+        found,
+        next: 0,
+        in_the_clear: None,
+        time_left: time_to_connect(shared),
+        last: None,
+    };
     let mut left = None;
     let mut sessions = 0;
     while let Some(mut connection) = hosts.open().await {
@@ -91,6 +102,8 @@ struct Hosts<'a> {
     next: usize,
     /// The one that is spoken to without TLS, since there was none to be had with it.
     in_the_clear: Option<usize>,
+    /// For connecting to any of them.
+    time_left: Duration,
     /// Why the last one was of no use.
     last: Option<(Verdict, Option<Candidate>)>,
 }
@@ -99,13 +112,14 @@ impl<'a> Hosts<'a> {
     /// A connection to the next host that lets messages begin.
     async fn open(&mut self) -> Option<Connection<'a>> {
         loop {
-            let (stream, index) = match connect(self.shared, &self.found, self.next).await {
-                Ok(connected) => connected,
-                Err(verdict) => {
-                    self.last.get_or_insert((verdict, None));
-                    return None;
-                }
-            };
+            let (stream, index) =
+                match connect(self.shared, &self.found, self.next, &mut self.time_left).await {
+                    Ok(connected) => connected,
+                    Err(verdict) => {
+                        self.last.get_or_insert((verdict, None));
+                        return None;
+                    }
+                };
             let candidate = self.found[index].clone();
             let mut connection =
                 Connection::new(self.shared, self.destination, self.hops, self.lmtp, candidate, stream);
