@@ -1,6 +1,8 @@
 //! TLS with next hops: whoever it is where that is enough, only who is meant where it is not, and never what was said before.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -94,6 +96,32 @@ fn in_the_clear_when_the_handshake_fails() {
         assert_eq!(outcomes(&server, &id, RECIPIENT).len(), 1, "{answer:?}");
         assert!(!peer.messages()[0].secure, "{answer:?}");
     }
+}
+
+/// The host whose handshake fails is gone before it can be spoken to in the clear: that leave was for it alone.
+#[test]
+fn in_the_clear_to_that_host_only() {
+    let authority = Authority::new();
+    let next = Peer::start(Script::smtp().tls(server_config(&authority.issue(NAME))));
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let bad = listener.local_addr().unwrap();
+    let dialog = std::thread::spawn(move || {
+        let mut client = listener.accept().unwrap().0;
+        drop(listener);
+        let mut lines = BufReader::new(client.try_clone().unwrap()).lines();
+        client.write_all(b"220 bad.test.example\r\n").unwrap();
+        for reply in ["250-bad.test.example\r\n250 STARTTLS\r\n", "220 go ahead\r\nthis is no TLS at all\r\n"]
+        {
+            lines.next().unwrap().unwrap();
+            client.write_all(reply.as_bytes()).unwrap();
+        }
+    });
+    let hosts = format!("hosts = [\"10 {bad}\", \"20 {}\"]\n", next.address());
+    let server = Server::with(settings(&[route("next", "smtp", &[], &hosts), domain("*", "next")]));
+    let id = simple(&server, "x", &[RECIPIENT]);
+    outcome(&server, &id, RECIPIENT, "sent");
+    dialog.join().unwrap();
+    assert!(next.messages()[0].secure, "{}", next.record().text());
 }
 
 /// CVE-2011-0411: what stands in the clear behind the 220 was said by anybody.

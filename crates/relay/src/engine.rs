@@ -340,7 +340,7 @@ fn recipients(message: &inrush_log::Message) -> u32 {
 /// Delivers what waits at a destination, until nothing does or others wait for its place.
 async fn work(shared: Rc<Shared>, destination: Rc<Destination>) {
     let since = Instant::now();
-    while shared.may_begin() && !destination.is_down() && !shared.places.give_way(&destination, since) {
+    while shared.may_begin() && destination.keeps_worker() && !shared.places.give_way(&destination, since) {
         let job = match destination.next() {
             Next::Job(job) => *job,
             Next::Nothing => break,

@@ -16,7 +16,7 @@ use crate::destination::{Destination, Job};
 use crate::dns::Resolver;
 use crate::due::Aside;
 use crate::failure::Verdict;
-use crate::memory::Memory;
+use crate::memory::{Charge, Memory};
 use crate::places::Places;
 use crate::reader::ReaderHandle;
 use crate::routing::{Routing, Target};
@@ -193,7 +193,7 @@ impl Shared {
                 accepted_at_us: message.header.accepted_at_us,
                 taken_at_us: now_us,
                 since: Instant::now(),
-                charge: self.memory.waits(octets(message)),
+                charge: self.charge(message),
             };
             let Some(target) = target else {
                 self.put_off(&job(&recipients), b"", &no_route());
@@ -257,6 +257,11 @@ impl Shared {
             since: Instant::now(),
             charge,
         })
+    }
+
+    /// Charges one more job that waits for a message.
+    pub(crate) fn charge(&self, message: &Message) -> Charge {
+        self.memory.waits(octets(message))
     }
 
     /// Whether an address is worth an attempt while there are others.
