@@ -12,6 +12,7 @@ mod crash;
 mod curl;
 mod delivery;
 mod delivery_config;
+mod delivery_crash;
 mod delivery_failures;
 mod delivery_lmtp;
 mod delivery_maildir;
