@@ -139,6 +139,30 @@ fn delivered_mail_is_delivered_again_on_request() {
     assert_eq!(messages[0].octets, messages[1].octets, "the same message, with the same trace");
 }
 
+// RFC 5321 §4.5.3.1.8: every server takes 100 recipients.
+#[test]
+fn no_transaction_has_more_than_a_hundred_recipients_however_they_waited() {
+    let peer = Peer::start(Script::smtp());
+    let server = smarthost(peer.address(), SLOW);
+    let recipients: Vec<_> = (0..250).map(|number| format!("r{number}@example.com")).collect();
+    let recipients: Vec<_> = recipients.iter().map(String::as_str).collect();
+    let check = |messages: &[inrush_tests::peer::Message]| {
+        let counts: Vec<_> = messages.iter().map(|message| message.accepted().len()).collect();
+        assert!(counts.iter().all(|count| *count <= 100), "{counts:?}");
+        assert_eq!(counts.iter().sum::<usize>(), 250, "{counts:?}");
+    };
+    let id = simple(&server, "many", &recipients);
+    check(&peer.wait_for(3));
+    for recipient in ["r0@example.com", "r249@example.com"] {
+        outcome(&server, &id, recipient, "sent");
+    }
+    // As one entry.
+    let mut command = inrush(&["log", "replay", "--route", "next", "--yes", &id]);
+    command.arg("--admin").arg(server.admin().to_string());
+    assert!(stdout(command).contains("250 recipients are owed again"));
+    check(&peer.wait_for(6)[3..]);
+}
+
 #[test]
 fn changes_need_a_choice_a_confirmation_and_the_header() {
     let server = smarthost(nobody(), SLOW);

@@ -36,6 +36,13 @@ impl Destinations {
         DestinationId(number)
     }
 
+    /// One that is in use, once more.
+    pub(crate) fn acquire_again(&mut self, id: DestinationId) {
+        if let Some((_, uses)) = self.names.get_mut(id.0 as usize) {
+            *uses += 1;
+        }
+    }
+
     /// In use once less; forgotten when that was the last.
     pub(crate) fn release(&mut self, id: DestinationId) {
         let Some((name, uses)) = self.names.get_mut(id.0 as usize) else { return };

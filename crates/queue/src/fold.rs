@@ -154,12 +154,14 @@ impl Fold {
                         }
                     })
                 }
-                RecordKind::Checkpoint => CheckpointRef::read(version, record.envelope).map(|part| {
+                RecordKind::Checkpoint => CheckpointRef::read(version, record.envelope).and_then(|part| {
                     if trust == Trust::Whole {
-                        self.ledger.read_checkpoint(&part, settings);
-                    } else if part.part == CheckpointPart::Entries {
+                        return self.ledger.read_checkpoint(&part, settings);
+                    }
+                    if part.part == CheckpointPart::Entries {
                         self.ledger.read_entries_alone(node, &part.entries);
                     }
+                    Ok(())
                 }),
                 _ => Ok(()),
             };

@@ -54,7 +54,7 @@ impl Lane {
     pub(crate) fn take(&mut self, lsn: Lsn, next: Lsn, total: u32) -> RecipientSet {
         let known = if lsn < self.taken { self.open.remove(&lsn) } else { self.ahead.remove(&lsn) };
         let is_new = lsn >= self.taken;
-        self.taken = self.taken.max(next);
+        self.pass(next);
         let Some(open) = known.or_else(|| is_new.then(Open::default)) else {
             // Below, and not open: all of it is accounted for.
             return RecipientSet::default();
@@ -69,7 +69,15 @@ impl Lane {
     /// Passes by what holds no message.
     pub(crate) fn skip(&mut self, lsn: Lsn, next: Lsn) {
         self.open.remove(&lsn);
+        self.pass(next);
+    }
+
+    /// Everything below `next` has been taken. What was named and has not come is not there any more: its segment is gone.
+    fn pass(&mut self, next: Lsn) {
         self.taken = self.taken.max(next);
+        while let Some(first) = self.ahead.first_entry().filter(|first| *first.key() < self.taken) {
+            first.remove();
+        }
     }
 
     /// An outcome names recipients of the message at `lsn`, which has `total`.
@@ -129,5 +137,24 @@ impl Lane {
         let live = self.live.first_key_value().map(|(segment, _)| Lsn::new(segment * segment_bytes));
         let open = self.open.first_key_value().map(|(lsn, _)| *lsn);
         live.into_iter().chain(open).fold(self.taken, Lsn::min)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_named_and_has_gone_is_not_told_for_ever() {
+        let mut lane = Lane::default();
+        for lsn in [16, 32, 48, 64] {
+            lane.mention(Lsn::new(lsn), 1, std::iter::once(0));
+        }
+        assert_eq!(lane.told(0).open.len(), 4);
+        // The segment of the first two is gone: what comes is the third.
+        assert!(lane.take(Lsn::new(48), Lsn::new(64), 1).is_empty());
+        assert_eq!(lane.told(0).open, [OpenRef { lsn: Lsn::new(64), mentioned: vec![0] }]);
+        lane.skip(Lsn::new(80), Lsn::new(96));
+        assert_eq!(lane.told(0), LaneRef { log: 0, taken: Lsn::new(96), open: Vec::new() });
     }
 }

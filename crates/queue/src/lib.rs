@@ -32,8 +32,8 @@ pub use history::history;
 pub use keeper::{Keeper, KeeperError};
 pub use ledger::{Counts, Due, Entry, EntryState, Ledger, Slot, message_id};
 pub use outcome::{
-    CheckpointPart, CheckpointRef, EntryRef, LaneRef, NoteError, OUTCOME_VERSION, OpenRef, OutcomeRef, Place,
-    REPLY_OCTETS_MAX, ResultRef, Status, StoredOutcome, outcome_flag, result_flag,
+    CheckpointPart, CheckpointRef, EntryRef, LaneRef, NOTE_OCTETS_MAX, NoteError, OUTCOME_VERSION, OpenRef,
+    OutcomeRef, Place, REPLY_OCTETS_MAX, ResultRef, Status, StoredOutcome, outcome_flag, result_flag,
 };
 pub use recipients::RecipientSet;
 pub use recorder::{Positions, Recorder};

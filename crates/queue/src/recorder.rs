@@ -9,17 +9,13 @@
 use std::collections::VecDeque;
 use std::io;
 
-use inrush_log::{Appender, DiskStorage, Lsn, Poisoned, RecordKind, Storage, Write};
+use inrush_log::{AppendError, Appender, DiskStorage, Lsn, Poisoned, RecordKind, Storage, Write};
 
 use crate::Ledger;
 use crate::outcome::{CheckpointPart, CheckpointRef, LaneRef, OUTCOME_VERSION, OutcomeRef};
 
 /// Octets of outcomes after which a checkpoint is worth its while, at least.
 const CHECKPOINT_AFTER_OCTETS: u64 = 64 << 20;
-/// Entries of one record.
-const ENTRIES_PER_RECORD: usize = 1000;
-/// Messages under way in one note of progress at most; with more of them it waits.
-const OPEN_MAX: usize = 8000;
 
 /// A record that waits for room in the log.
 struct Note {
@@ -32,10 +28,13 @@ struct Note {
 /// A checkpoint under way.
 struct Checkpoint {
     generation: u64,
+    /// Where its first record stands.
     begin: Option<Lsn>,
     /// Where its next slice begins; `None` when only the end is left.
     next: Option<u32>,
     octets: u64,
+    /// Octets that had been noted when it began.
+    noted_before: u64,
 }
 
 /// How far the logs are done with, once the outcomes that say so are durable.
@@ -55,7 +54,9 @@ pub struct Recorder<S: Storage = DiskStorage> {
     waiting: VecDeque<Note>,
     /// End of the last record.
     gate: Lsn,
-    since_checkpoint: u64,
+    /// Octets of outcomes and notes of progress that a start has to read, and those that the last checkpoint has made superfluous.
+    noted_octets: u64,
+    noted_before: u64,
     checkpoint_octets: u64,
     checkpoint_after: u64,
     generation: u64,
@@ -76,7 +77,8 @@ impl<S: Storage> Recorder<S> {
             appender,
             waiting: VecDeque::new(),
             gate,
-            since_checkpoint: 0,
+            noted_octets: 0,
+            noted_before: 0,
             checkpoint_octets: 0,
             checkpoint_after: CHECKPOINT_AFTER_OCTETS,
             generation: ledger.generation(),
@@ -95,10 +97,12 @@ impl<S: Storage> Recorder<S> {
 
     /// Records an outcome, and lets the ledger follow it.
     pub fn record(&mut self, ledger: &mut Ledger, outcome: &OutcomeRef<'_>) {
-        let content = outcome.encode();
-        ledger.apply(outcome);
-        self.since_checkpoint += content.len() as u64;
-        self.note(RecordKind::Outcome, outcome.id.packed(), content, outcome.at_us);
+        for part in outcome.parts() {
+            let content = part.encode();
+            ledger.apply(&part);
+            self.noted_octets += content.len() as u64;
+            self.note(RecordKind::Outcome, part.id.packed(), content, part.at_us);
+        }
     }
 
     /// Goes on with what takes its time: notes that found no room, progress, checkpoints. To be called about once a second, and again
@@ -106,23 +110,20 @@ impl<S: Storage> Recorder<S> {
     pub fn tick(&mut self, ledger: &Ledger, now_us: u64, retry_floor: Option<Lsn>) -> bool {
         self.append_waiting();
         let told = ledger.told();
-        let small = told.iter().map(|lane| lane.open.len()).sum::<usize>() <= OPEN_MAX;
-        if small && told != self.told && self.waiting.is_empty() {
-            let note = CheckpointRef {
-                generation: self.generation,
-                part: CheckpointPart::Progress,
-                lanes: told.clone(),
-                entries: Vec::new(),
-            };
-            self.note(RecordKind::Checkpoint, 0, note.encode(), now_us);
+        if told != self.told && self.waiting.is_empty() {
+            let (_, octets) = self.note_lanes(CheckpointPart::Progress, told.clone(), now_us);
+            self.noted_octets += octets;
             self.told = told;
         }
-        let due = self.since_checkpoint > self.checkpoint_after.max(self.checkpoint_octets * 2);
-        if self.under_way.is_none() && self.ended.is_none() && due && small && self.waiting.is_empty() {
+        if self.under_way.is_none() && self.ended.is_none() && self.is_checkpoint_due() {
             self.generation += 1;
-            self.since_checkpoint = 0;
-            self.under_way =
-                Some(Checkpoint { generation: self.generation, begin: None, next: Some(0), octets: 0 });
+            self.under_way = Some(Checkpoint {
+                generation: self.generation,
+                begin: None,
+                next: Some(0),
+                octets: 0,
+                noted_before: self.noted_octets,
+            });
         }
         self.advance_checkpoint(ledger, now_us);
         self.note_positions(ledger, retry_floor);
@@ -182,39 +183,55 @@ impl<S: Storage> Recorder<S> {
         self.appender.is_idle()
     }
 
+    fn is_checkpoint_due(&self) -> bool {
+        self.noted_octets - self.noted_before > self.checkpoint_after.max(self.checkpoint_octets * 2)
+    }
+
+    /// Writes the next part of a checkpoint that is under way.
     fn advance_checkpoint(&mut self, ledger: &Ledger, now_us: u64) {
         if !self.waiting.is_empty() {
             return;
         }
         let Some(mut checkpoint) = self.under_way.take() else { return };
-        let part =
-            |part, lanes, entries| CheckpointRef { generation: checkpoint.generation, part, lanes, entries };
-        if checkpoint.begin.is_none() {
-            let begin = part(CheckpointPart::Begin, ledger.told(), Vec::new()).encode();
-            checkpoint.octets += begin.len() as u64;
-            checkpoint.begin = self.note(RecordKind::Checkpoint, 0, begin, now_us);
-            if checkpoint.begin.is_none() {
-                // No room just now: what waits in memory has no place yet, so this one is given up.
-                self.since_checkpoint = u64::MAX / 2;
-                return;
-            }
-        }
+        let Some(begin) = checkpoint.begin else {
+            let (begin, octets) = self.note_lanes(CheckpointPart::Begin, ledger.told(), now_us);
+            (checkpoint.begin, checkpoint.octets) = (begin, octets);
+            // What waits for room has no place yet: this one is given up, and another one begun.
+            self.under_way = begin.is_some().then_some(checkpoint);
+            return;
+        };
+        let part = |part, entries| {
+            let lanes = Vec::new();
+            CheckpointRef { generation: checkpoint.generation, part, piece: 0, lanes, entries }.encode()
+        };
         if let Some(from) = checkpoint.next {
-            let (entries, next) = ledger.list(from, ENTRIES_PER_RECORD);
-            let content = part(CheckpointPart::Entries, Vec::new(), entries).encode();
-            checkpoint.octets += content.len() as u64;
+            let (entries, next) = ledger.list(from);
             checkpoint.next = next;
-            self.note(RecordKind::Checkpoint, 0, content, now_us);
+            if !entries.is_empty() {
+                let content = part(CheckpointPart::Entries, entries);
+                checkpoint.octets += content.len() as u64;
+                self.note(RecordKind::Checkpoint, 0, content, now_us);
+            }
             self.under_way = Some(checkpoint);
             return;
         }
-        let end = part(CheckpointPart::End, Vec::new(), Vec::new()).encode();
-        if self.note(RecordKind::Checkpoint, 0, end, now_us).is_none() {
-            self.since_checkpoint = u64::MAX / 2;
-            return;
+        if self.note(RecordKind::Checkpoint, 0, part(CheckpointPart::End, Vec::new()), now_us).is_some() {
+            self.checkpoint_octets = checkpoint.octets;
+            self.noted_before = checkpoint.noted_before;
+            self.ended = Some((begin, self.gate));
         }
-        self.checkpoint_octets = checkpoint.octets;
-        self.ended = checkpoint.begin.map(|begin| (begin, self.gate));
+    }
+
+    /// Writes how far the logs are accounted for, in as many records as that takes: where the first one stands, if all have found room, and their octets.
+    fn note_lanes(&mut self, part: CheckpointPart, lanes: Vec<LaneRef>, now_us: u64) -> (Option<Lsn>, u64) {
+        let (mut first, mut octets) = (None, 0);
+        for record in CheckpointRef::of_lanes(self.generation, part, lanes) {
+            let content = record.encode();
+            octets += content.len() as u64;
+            let lsn = self.note(RecordKind::Checkpoint, 0, content, now_us);
+            first = first.or(lsn);
+        }
+        (first.filter(|_| self.waiting.is_empty()), octets)
     }
 
     fn note_positions(&mut self, ledger: &Ledger, retry_floor: Option<Lsn>) {
@@ -241,10 +258,18 @@ impl<S: Storage> Recorder<S> {
 
     fn append(&mut self, note: &Note) -> Option<Lsn> {
         let Note { kind, message_id, content, at_us } = note;
-        let appended =
-            self.appender.append_note(*kind, *message_id, OUTCOME_VERSION, content, *at_us).ok()?;
-        self.gate = appended.gate;
-        Some(appended.lsn)
+        match self.appender.append_note(*kind, *message_id, OUTCOME_VERSION, content, *at_us) {
+            Ok(appended) => {
+                self.gate = appended.gate;
+                Some(appended.lsn)
+            }
+            Err(AppendError::TooLarge { .. }) => {
+                debug_assert!(false, "records are cut to what the log takes");
+                // It would never find room, and everything behind it neither. What it says is tried again after a restart.
+                Some(self.gate)
+            }
+            Err(_) => None,
+        }
     }
 
     fn append_waiting(&mut self) {

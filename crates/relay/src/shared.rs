@@ -195,13 +195,12 @@ impl Shared {
                 since: Instant::now(),
                 charge: self.charge(message),
             };
-            let Some(target) = target else {
-                self.put_off(&job(&recipients), b"", &no_route());
-                continue;
-            };
-            let destination = self.destination(target);
+            let destination = target.map(|target| self.destination(target));
             for recipients in recipients.chunks(RECIPIENTS_PER_TRANSACTION) {
-                self.queue_job(&destination, job(recipients));
+                match &destination {
+                    Some(destination) => self.queue_job(destination, job(recipients)),
+                    None => self.put_off(&job(recipients), b"", &no_route()),
+                }
             }
         }
     }
@@ -221,6 +220,7 @@ impl Shared {
 
     /// The message of an entry that is due, once it was read.
     pub(crate) async fn fetch(&self, slot: Slot) -> Option<Job> {
+        self.ledger.borrow_mut().split(slot, RECIPIENTS_PER_TRANSACTION);
         let (place, id, recipients, attempts, flags, accepted_at) = {
             let ledger = self.ledger.borrow();
             let entry = ledger.entry(slot)?;

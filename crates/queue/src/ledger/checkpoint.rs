@@ -1,22 +1,68 @@
 //! Checkpoints of the ledger: written in slices, read in the order of the log.
 
+use std::collections::HashSet;
+
 use inrush_log::{LogKind, Lsn, MessageId};
 
 use super::{Entry, EntryState, Ledger, NONE, micros, whole_seconds};
 use crate::QueueSettings;
-use crate::outcome::{CheckpointPart, CheckpointRef, EntryRef, LaneRef, Place};
+use crate::outcome::{
+    CHECKPOINT_OCTETS, CheckpointPart, CheckpointRef, EntryRef, LaneRef, NOTE_OCTETS_MAX, NoteError, Place,
+    entry_octets,
+};
+
+/// Places of the table that are looked through for one record at most.
+const SLOTS_PER_RECORD: usize = 20_000;
+
+/// Messages under way that were announced for the note that follows.
+#[derive(Debug, Default)]
+pub(super) struct Announced {
+    lanes: Vec<LaneRef>,
+    /// How many pieces they came in; `None` when one is missing.
+    pieces: Option<u32>,
+}
+
+impl Announced {
+    fn add(&mut self, piece: u32, lanes: &[LaneRef]) {
+        if piece == 0 {
+            *self = Self { lanes: Vec::new(), pieces: Some(0) };
+        }
+        self.pieces = self.pieces.filter(|expected| *expected == piece).map(|before| before + 1);
+        self.lanes.extend_from_slice(lanes);
+    }
+
+    /// What was announced for a note that comes behind so many pieces.
+    fn take(&mut self, pieces: u32) -> Result<Vec<LaneRef>, NoteError> {
+        let announced = std::mem::take(self);
+        match announced.pieces {
+            // A life that ended in between has left some that belong to no note.
+            _ if pieces == 0 => Ok(Vec::new()),
+            Some(found) if found == pieces => Ok(announced.lanes),
+            _ => Err(NoteError::Malformed),
+        }
+    }
+}
 
 impl Ledger {
     /// Follows a part of a checkpoint.
-    pub fn read_checkpoint(&mut self, part: &CheckpointRef<'_>, settings: &QueueSettings) {
+    ///
+    /// # Errors
+    /// Something that belongs to it is missing.
+    pub fn read_checkpoint(
+        &mut self,
+        part: &CheckpointRef<'_>,
+        settings: &QueueSettings,
+    ) -> Result<(), NoteError> {
         match part.part {
+            CheckpointPart::Open => self.announced.add(part.piece, &part.lanes),
             CheckpointPart::Begin => {
+                let lanes = self.lanes_of(part)?;
                 let mut next = Self::new(settings);
                 next.retry_segment_bytes = self.retry_segment_bytes;
                 for (log, state) in &self.lanes {
                     next.add_lane(*log, state.segment_bytes, Lsn::ZERO);
                 }
-                next.progress(&part.lanes);
+                next.progress(&lanes);
                 next.generation = part.generation;
                 self.next = Some(Box::new(next));
             }
@@ -31,12 +77,25 @@ impl Ledger {
                 }
             }
             CheckpointPart::Progress => {
+                let lanes = self.lanes_of(part)?;
                 if let Some(next) = &mut self.next {
-                    next.progress(&part.lanes);
+                    next.progress(&lanes);
                 }
-                self.progress(&part.lanes);
+                self.progress(&lanes);
             }
         }
+        Ok(())
+    }
+
+    /// The lanes of a note, with the messages under way that were announced for it.
+    fn lanes_of(&mut self, part: &CheckpointRef<'_>) -> Result<Vec<LaneRef>, NoteError> {
+        let announced = self.announced.take(part.piece)?;
+        let mut lanes = part.lanes.clone();
+        for piece in announced {
+            let lane = lanes.iter_mut().find(|lane| lane.log == piece.log);
+            lane.ok_or(NoteError::Malformed)?.open.extend(piece.open);
+        }
+        Ok(lanes)
     }
 
     /// Number of the last whole checkpoint that was read, or 0.
@@ -56,15 +115,25 @@ impl Ledger {
         self.lanes.iter().map(|(log, state)| state.lane.told(*log)).collect()
     }
 
-    /// Entries for a checkpoint, from a place in the table on, at most `max`; where the next ones begin, if there are any.
+    /// Entries for a checkpoint, from a place in the table on: as many as fit into a record; where the next ones begin, if there are any.
     #[must_use]
-    pub fn list(&self, from: u32, max: usize) -> (Vec<EntryRef<'_>>, Option<u32>) {
+    pub fn list(&self, from: u32) -> (Vec<EntryRef<'_>>, Option<u32>) {
         let mut listed = Vec::new();
+        let mut named = HashSet::new();
+        let mut octets = CHECKPOINT_OCTETS;
         for (index, entry) in (from..).zip(self.slots.get(from as usize..).unwrap_or_default()) {
-            if listed.len() == max {
+            if (index - from) as usize == SLOTS_PER_RECORD {
                 return (listed, Some(index));
             }
-            listed.extend(entry.as_ref().map(|entry| self.entry_ref(entry)));
+            let Some(entry) = entry else { continue };
+            octets += entry_octets(entry.recipients.len());
+            if named.insert(entry.destination) {
+                octets += self.destinations.name(entry.destination).len();
+            }
+            if octets > NOTE_OCTETS_MAX && !listed.is_empty() {
+                return (listed, Some(index));
+            }
+            listed.push(self.entry_ref(entry));
         }
         (listed, None)
     }
@@ -140,5 +209,41 @@ impl Ledger {
             in_retry: entry.place.kind == LogKind::Retry,
             log: entry.place.log,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+    use crate::outcome::OpenRef;
+
+    fn note(part: CheckpointPart, piece: u32, taken: u64, open: &[u64]) -> CheckpointRef<'static> {
+        let open = open.iter().map(|lsn| OpenRef { lsn: Lsn::new(*lsn), ..OpenRef::default() }).collect();
+        let lanes = vec![LaneRef { log: 0, taken: Lsn::new(taken), open }];
+        CheckpointRef { generation: 0, part, piece, lanes, entries: Vec::new() }
+    }
+
+    #[test]
+    fn messages_under_way_are_those_that_were_announced_for_the_note() {
+        let settings = QueueSettings::default();
+        let mut ledger = Ledger::new(&settings);
+        ledger.add_lane(0, 1 << 20, Lsn::ZERO);
+        let mut read = |part, piece, taken, open: &[u64]| {
+            let read = ledger.read_checkpoint(&note(part, piece, taken, open), &settings);
+            read.map(|()| ledger.unfinished(0).iter().map(|lsn| lsn.get()).collect::<Vec<_>>())
+        };
+        read(CheckpointPart::Open, 0, 0, &[1, 2]).unwrap();
+        read(CheckpointPart::Open, 1, 0, &[3]).unwrap();
+        assert_eq!(read(CheckpointPart::Progress, 2, 10, &[]).unwrap(), [1, 2, 3]);
+        // A life that ended before its note has announced what is under way no more.
+        read(CheckpointPart::Open, 0, 0, &[1, 2]).unwrap();
+        assert_eq!(read(CheckpointPart::Progress, 0, 20, &[15]).unwrap(), [15]);
+        read(CheckpointPart::Open, 0, 0, &[15]).unwrap();
+        read(CheckpointPart::Open, 0, 0, &[16]).unwrap();
+        assert_eq!(read(CheckpointPart::Progress, 1, 30, &[]).unwrap(), [16]);
+        // One that lacks a piece says what is not so.
+        read(CheckpointPart::Open, 1, 0, &[16]).unwrap();
+        assert_eq!(read(CheckpointPart::Progress, 2, 40, &[]), Err(NoteError::Malformed));
     }
 }

@@ -19,6 +19,7 @@ use inrush_log::{LogKind, Lsn, MessageId};
 
 use crate::destinations::{DestinationId, Destinations};
 use crate::lane::Lane;
+use crate::ledger::checkpoint::Announced;
 use crate::outcome::{OutcomeRef, Place, ResultRef, Status, outcome_flag, result_flag};
 use crate::{QueueSettings, RecipientSet};
 
@@ -127,6 +128,7 @@ pub struct Ledger {
     delay_warning_after: u32,
     /// A checkpoint that is being read.
     next: Option<Box<Ledger>>,
+    announced: Announced,
     generation: u64,
     retry_segment_bytes: u64,
     counts: Counts,
@@ -172,6 +174,7 @@ impl Ledger {
             lifetime: seconds(settings.lifetime),
             delay_warning_after: seconds(settings.delay_warning_after),
             next: None,
+            announced: Announced::default(),
             generation: 0,
             retry_segment_bytes: 0,
             counts: Counts::default(),
@@ -360,6 +363,30 @@ impl Ledger {
             }
             _ => false,
         }
+    }
+
+    /// Leaves at most so many recipients in an entry that is ready. The others are an entry of their own, which waits as this one did.
+    pub fn split(&mut self, slot: Slot, recipients_max: usize) {
+        let entry = self.slots.get_mut(slot.index as usize).and_then(Option::as_mut);
+        let Some(entry) = entry.filter(|entry| entry.stamp == slot.stamp && entry.state == EntryState::Ready)
+        else {
+            return;
+        };
+        let rest: RecipientSet = entry.recipients.iter().skip(recipients_max).collect();
+        if rest.is_empty() {
+            return;
+        }
+        rest.iter().for_each(|recipient| _ = entry.recipients.remove(recipient));
+        self.destinations.acquire_again(entry.destination);
+        let rest = Entry {
+            recipients: rest,
+            stamp: 0,
+            sibling: NONE,
+            wake: 0,
+            state: EntryState::Scheduled,
+            ..*entry
+        };
+        self.insert(rest);
     }
 
     /// Its message cannot be read: the entry waits until `at`, in seconds since 1970.

@@ -1,11 +1,13 @@
 //! Parts of the queue's state, as the outcome log keeps them.
 
-use inrush_log::Lsn;
+use std::collections::HashMap;
+
+use inrush_log::{Lsn, Span};
 use rkyv::api::low::access;
 use rkyv::rancor::Failure;
 
 use super::v1::{ArchivedCheckpointV1, CheckpointV1, EntryV1, LaneV1, MentionedV1};
-use super::{Arena, NoteError, OUTCOME_VERSION, Place, span, stored};
+use super::{Arena, NOTE_OCTETS_MAX, NoteError, OUTCOME_VERSION, Place, number, span, stored};
 
 /// Which part of a checkpoint a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,11 +21,14 @@ pub enum CheckpointPart {
     End = 3,
     /// No part of a checkpoint: how far each arrival log is accounted for by now.
     Progress = 4,
+    /// Messages under way, for the [`Begin`](Self::Begin) or [`Progress`](Self::Progress) that follows: more than fit into it.
+    Open = 5,
 }
 
 impl CheckpointPart {
     fn from_number(number: u8) -> Option<Self> {
-        [Self::Begin, Self::Entries, Self::End, Self::Progress].into_iter().find(|part| *part as u8 == number)
+        let all = [Self::Begin, Self::Entries, Self::End, Self::Progress, Self::Open];
+        all.into_iter().find(|part| *part as u8 == number)
     }
 }
 
@@ -81,7 +86,9 @@ pub struct CheckpointRef<'a> {
     pub generation: u64,
     /// Which part of it.
     pub part: CheckpointPart,
-    /// With [`CheckpointPart::Begin`] and [`CheckpointPart::Progress`].
+    /// With [`CheckpointPart::Open`] its number, from 0; with [`CheckpointPart::Begin`] and [`CheckpointPart::Progress`] how many of those come before.
+    pub piece: u32,
+    /// With [`CheckpointPart::Begin`], [`CheckpointPart::Progress`] and [`CheckpointPart::Open`].
     pub lanes: Vec<LaneRef>,
     /// With [`CheckpointPart::Entries`].
     pub entries: Vec<EntryRef<'a>>,
@@ -90,12 +97,70 @@ pub struct CheckpointRef<'a> {
 /// Bit of a stored entry's flags beside those of results.
 const HELD: u8 = 1 << 7;
 
+/// The fixed part of a checkpoint, and what alignment may add.
+pub(crate) const CHECKPOINT_OCTETS: usize = 40 + 24;
+
+/// Octets of an entry for so many recipients; its destination comes on top where no entry before it in the record has the same one.
+pub(crate) fn entry_octets(recipients: u32) -> usize {
+    72 + 4 * recipients as usize
+}
+
+/// Octets of messages under way in one record at most; the rest is for the lanes, of which there are no more than logs.
+const OPEN_OCTETS_MAX: usize = NOTE_OCTETS_MAX - CHECKPOINT_OCTETS - 256 * LANE_OCTETS;
+const LANE_OCTETS: usize = 32 + 16;
+
+impl OpenRef {
+    fn octets(&self) -> usize {
+        8 + 8 * self.mentioned.len()
+    }
+}
+
+/// Messages under way in groups that each fit into a record.
+fn split(open: Vec<OpenRef>) -> Vec<Vec<OpenRef>> {
+    let mut groups: Vec<Vec<OpenRef>> = Vec::new();
+    let mut left = 0;
+    for message in open {
+        let octets = message.octets();
+        match groups.last_mut().filter(|_| octets <= left) {
+            Some(group) => {
+                left -= octets;
+                group.push(message);
+            }
+            None => {
+                left = OPEN_OCTETS_MAX.saturating_sub(octets);
+                groups.push(vec![message]);
+            }
+        }
+    }
+    groups
+}
+
+impl CheckpointRef<'_> {
+    /// What says how far the logs are accounted for, as [`CheckpointPart::Begin`] or [`CheckpointPart::Progress`]: one record, or several when more messages
+    /// are under way than fit into it.
+    pub(crate) fn of_lanes(generation: u64, part: CheckpointPart, mut lanes: Vec<LaneRef>) -> Vec<Self> {
+        let octets = lanes.iter().flat_map(|lane| &lane.open).map(OpenRef::octets).sum::<usize>();
+        let mut pieces = Vec::new();
+        if octets > OPEN_OCTETS_MAX {
+            for lane in &mut lanes {
+                let open = std::mem::take(&mut lane.open);
+                pieces.extend(split(open).into_iter().map(|open| LaneRef { open, ..lane.clone() }));
+            }
+        }
+        let record = |part, piece, lanes| Self { generation, part, piece, lanes, entries: Vec::new() };
+        let count = number(pieces.len());
+        let open = (0..).zip(pieces).map(|(piece, lane)| record(CheckpointPart::Open, piece, vec![lane]));
+        open.chain([record(part, count, lanes)]).collect()
+    }
+}
+
 impl<'a> CheckpointRef<'a> {
     /// The stored form.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut arena = Arena::default();
-        let entry = |entry: &EntryRef<'_>| EntryV1 {
+        let mut destinations: HashMap<&[u8], Span> = HashMap::new();
+        let entry = |entry: &EntryRef<'a>| EntryV1 {
             message_id: entry.message_id,
             lsn: entry.place.lsn.get(),
             accepted_at_us: entry.accepted_at_us,
@@ -107,7 +172,9 @@ impl<'a> CheckpointRef<'a> {
             place_log: entry.place.log,
             flags: entry.flags | if entry.held { HELD } else { 0 },
             reserved: [0; 5],
-            destination: arena.add(entry.destination),
+            destination: *destinations
+                .entry(entry.destination)
+                .or_insert_with(|| arena.add(entry.destination)),
             recipients: entry.recipients.clone(),
         };
         let entries = self.entries.iter().map(entry).collect();
@@ -126,7 +193,8 @@ impl<'a> CheckpointRef<'a> {
         stored(&CheckpointV1 {
             generation: self.generation,
             part: self.part as u8,
-            reserved: [0; 7],
+            reserved: [0; 3],
+            piece: self.piece,
             lanes: self.lanes.iter().map(lane).collect(),
             entries,
             text: arena.text,
@@ -179,6 +247,7 @@ impl<'a> CheckpointRef<'a> {
         Ok(Self {
             generation: root.generation.to_native(),
             part: CheckpointPart::from_number(root.part).ok_or(NoteError::Malformed)?,
+            piece: root.piece.to_native(),
             lanes,
             entries,
         })

@@ -5,9 +5,12 @@
 //! All text is octets as received: nothing here is trusted to be UTF-8 or free of control characters.
 
 mod checkpoint;
+mod size;
 mod v1;
 
+pub(crate) use checkpoint::{CHECKPOINT_OCTETS, entry_octets};
 pub use checkpoint::{CheckpointPart, CheckpointRef, EntryRef, LaneRef, OpenRef};
+pub use size::NOTE_OCTETS_MAX;
 
 use inrush_log::{LogKind, Lsn, MessageId, Span};
 use rkyv::api::low::access;
@@ -18,8 +21,10 @@ use self::v1::{ArchivedOutcomeV1, OutcomeV1, ResultV1};
 /// Version of the content that is written.
 pub const OUTCOME_VERSION: u16 = 1;
 
-/// Octets of a reply that are kept.
+/// Octets of a reply that are kept; the same for the names of a host and of its TLS.
 pub const REPLY_OCTETS_MAX: usize = 1024;
+/// Octets of a path or destination that are kept: a command of SMTP has no longer ones.
+const PATH_OCTETS_MAX: usize = 64 << 10;
 
 /// What a recipient has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -210,7 +215,7 @@ pub enum NoteError {
 #[derive(Default)]
 struct Arena {
     text: Vec<u8>,
-    last: Option<(Span, *const u8)>,
+    last: Span,
 }
 
 impl Arena {
@@ -219,17 +224,20 @@ impl Arena {
             return Span::ABSENT;
         }
         // Recipients of one attempt mostly share the reply.
-        if let Some((span, begin)) = self.last
-            && begin == text.as_ptr()
-            && span.octets as usize == text.len()
-        {
-            return span;
+        let start = self.last.offset as usize;
+        if self.text.get(start..start.saturating_add(self.last.octets as usize)) == Some(text) {
+            return self.last;
         }
         let span = Span::new(number(self.text.len()), number(text.len()));
         self.text.extend_from_slice(text);
-        self.last = Some((span, text.as_ptr()));
+        self.last = span;
         span
     }
+}
+
+/// The beginning of a text, as far as it is kept.
+fn cut(text: &[u8], octets_max: usize) -> &[u8] {
+    &text[..text.len().min(octets_max)]
 }
 
 fn number(octets: usize) -> u32 {
@@ -237,12 +245,14 @@ fn number(octets: usize) -> u32 {
 }
 
 impl OutcomeRef<'_> {
-    /// The stored form.
+    /// The stored form: at most [`NOTE_OCTETS_MAX`] octets for one of [`parts`](Self::parts).
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut arena = Arena::default();
-        let (sender, destination) = (arena.add(self.sender), arena.add(self.destination));
-        let (relay, tls) = (arena.add(self.relay), arena.add(self.tls));
+        let sender = arena.add(cut(self.sender, PATH_OCTETS_MAX));
+        let destination = arena.add(cut(self.destination, PATH_OCTETS_MAX));
+        let relay = arena.add(cut(self.relay, REPLY_OCTETS_MAX));
+        let tls = arena.add(cut(self.tls, REPLY_OCTETS_MAX));
         let result = |result: &ResultRef<'_>, arena: &mut Arena| ResultV1 {
             next_attempt_us: result.next_attempt_us,
             recipient: result.recipient,
@@ -253,11 +263,11 @@ impl OutcomeRef<'_> {
             enhanced: result.enhanced,
             reserved: 0,
             address: Span::ABSENT,
-            reply: arena.add(&result.reply[..result.reply.len().min(REPLY_OCTETS_MAX)]),
+            reply: arena.add(cut(result.reply, REPLY_OCTETS_MAX)),
         };
         let mut results: Vec<_> = self.results.iter().map(|one| result(one, &mut arena)).collect();
         for (stored, given) in results.iter_mut().zip(self.results) {
-            stored.address = arena.add(given.address);
+            stored.address = arena.add(cut(given.address, PATH_OCTETS_MAX));
         }
         let root = OutcomeV1 {
             lsn: self.place.lsn.get(),

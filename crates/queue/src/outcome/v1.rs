@@ -58,7 +58,9 @@ pub(super) struct CheckpointV1 {
     /// Counts the checkpoints of a log.
     pub(super) generation: u64,
     pub(super) part: u8,
-    pub(super) reserved: [u8; 7],
+    pub(super) reserved: [u8; 3],
+    /// Number or count of the parts with messages under way.
+    pub(super) piece: u32,
     pub(super) lanes: Vec<LaneV1>,
     pub(super) entries: Vec<EntryV1>,
     pub(super) text: Vec<u8>,
