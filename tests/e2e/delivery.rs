@@ -185,6 +185,13 @@ impl Report {
         self.0["parts"][1]["blocks"].as_array().map_or(0, Vec::len).saturating_sub(1)
     }
 
+    /// The recipients that are reported on.
+    pub(crate) fn addresses(&self) -> Vec<&str> {
+        let blocks = self.0["parts"][1]["blocks"].as_array().map_or(&[][..], Vec::as_slice);
+        let finals = blocks.iter().filter_map(|block| block["final-recipient"].as_str());
+        finals.filter_map(|address| Some(address.split_once(';')?.1.trim())).collect()
+    }
+
     /// A field about a recipient (RFC 3464 §2.3).
     #[track_caller]
     pub(crate) fn of_recipient(&self, recipient: &str, name: &str) -> &str {

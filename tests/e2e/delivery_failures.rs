@@ -8,13 +8,16 @@ use inrush_tests::process;
 use inrush_tests::server::Server;
 
 use crate::delivery::{
-    Between, SENDER, domain, hand_over, is, outcome, outcomes, route, settings, simple, smarthost,
+    Between, SENDER, domain, hand_over, is, outcome, outcomes, route, send, settings, simple, smarthost,
     smarthost_by, subject, text,
 };
 
 /// Nobody waits long.
 const IMPATIENT: &str = "[relay]\nconnect_timeout = \"2s\"\ngreeting_timeout = \"500ms\"\nhandshake_timeout = \"500ms\"\n\
     command_timeout = \"500ms\"\ndata_timeout = \"500ms\"\nblock_timeout = \"2s\"\nend_timeout = \"500ms\"\n";
+
+/// What is put off comes too late for any test.
+const SLOW: &str = "[queue]\nretry_first = \"1h\"\nretry_max = \"4h\"\n";
 
 /// An address at which nobody listens, as long as the listener is there but does not listen.
 fn nobody() -> SocketAddr {
@@ -110,6 +113,67 @@ fn a_host_that_never_ends_its_line() {
     }
 }
 
+/// A host takes so many messages on a connection, and says so or just hangs up: what it has not begun goes on over the next one, as if nothing
+/// had happened.
+#[test]
+fn a_host_that_ends_connections_after_some_messages() {
+    for (extensions, answer) in [
+        (CLASSIC, Answer::reply("421 4.7.0 enough").then(Answer::close())),
+        (PIPELINED, Answer::reply("421 4.7.0 enough").then(Answer::close())),
+        (CHUNKED, Answer::reply("421 4.7.0 enough").then(Answer::close())),
+        (PIPELINED, Answer::close()),
+        (CHUNKED, Answer::close()),
+    ] {
+        let mut script = Script::smtp().extensions(extensions);
+        for connection in 1..=4 {
+            script = script.on(When::at(Stage::Mail).connection(connection).after(3), answer.clone());
+        }
+        let peer = Peer::start(script);
+        let server = smarthost_by(peer.address(), "connections_max = 1\nkeep_connection = \"60s\"\n", SLOW);
+        let mut client = Client::greeted(server.mx());
+        let ids = (0..12).map(|number| {
+            hand_over(&mut client, &format!("<{SENDER}>"), &["<b@example.com>"], &text(&number.to_string()))
+        });
+        let ids = ids.collect::<Vec<_>>();
+        let record = peer.wait_until("its mail", |record| record.messages.len() == 12);
+        for id in &ids {
+            outcome(&server, id, "b@example.com", "sent");
+            let lines = outcomes(&server, id, "b@example.com");
+            assert_eq!(lines.len(), 1, "{extensions:?}: {lines:#?}\n{}", record.text());
+        }
+    }
+}
+
+/// A host takes so many connections and no more: that costs no message an attempt.
+#[test]
+fn a_host_that_takes_two_connections() {
+    let mut script =
+        Script::smtp().on(When::at(Stage::Mail).times(2), Answer::hold().then(Answer::reply("250 2.1.0 ok")));
+    let busy = Answer::reply("421 4.7.0 too many connections").then(Answer::close());
+    for connection in 3..=10 {
+        script = script.on(When::at(Stage::Banner).connection(connection), busy.clone());
+    }
+    let peer = Peer::start(script);
+    let server = smarthost_by(peer.address(), "keep_connection = \"60s\"\n", SLOW);
+    let mut client = Client::greeted(server.mx());
+    let mut send = |number: usize| {
+        hand_over(&mut client, &format!("<{SENDER}>"), &["<b@example.com>"], &text(&number.to_string()))
+    };
+    let mut ids = vec![send(0), send(1)];
+    peer.wait_for_held(2);
+    ids.extend((2..30).map(send));
+    peer.wait_until("a connection that is refused", |record| {
+        record.connections.iter().any(|connection| connection.ended)
+    });
+    peer.release_all();
+    for id in &ids {
+        outcome(&server, id, "b@example.com", "sent");
+        let lines = outcomes(&server, id, "b@example.com");
+        assert_eq!(lines.len(), 1, "{lines:#?}\n{}", peer.record().text());
+    }
+    assert_eq!(peer.messages().len(), 30);
+}
+
 /// In the middle of mail data: half a message is none.
 #[test]
 fn a_host_that_leaves_in_the_middle_of_a_message() {
@@ -139,6 +203,27 @@ fn a_host_that_leaves_in_the_middle_of_a_message() {
                 .collect::<Vec<_>>();
             assert!(whole.len() == 1 && whole[0].octets.ends_with(&body), "{}", peer.record().text());
         }
+    }
+}
+
+/// What it says before it hangs up in the middle is its reply, although nobody has asked yet.
+#[test]
+fn a_host_that_refuses_in_the_middle_of_a_message() {
+    let body = [&text("half")[..], &b"0123456789012345678901234567890123456789\r\n".repeat(500_000)].concat();
+    for extensions in [CLASSIC, CHUNKED] {
+        let refusal = Answer::reply("552 5.3.4 too big").then(Answer::cut());
+        let peer = Peer::start(Script::smtp().extensions(extensions).on(Stage::Octets(100_000), refusal));
+        let mut settings =
+            settings(&[route("next", "smtp", &[peer.address()], ""), domain("*", "next"), SLOW.to_owned()]);
+        settings.limits.push("message_bytes_max = \"32MiB\"".to_owned());
+        let server = Server::with(settings.log(&["segment_bytes = \"64MiB\"", "free_bytes_min = \"16MiB\""]));
+        let id = send(&server, "<>", &["<b@example.com>"], &body);
+        let mut line = String::new();
+        process::eventually("an outcome", || {
+            line = outcomes(&server, &id, "b@example.com").pop().unwrap_or_default();
+            !line.is_empty()
+        });
+        assert!(is(&line, "bounced") && line.contains("dsn=5.3.4,") && line.contains("552 "), "{line}");
     }
 }
 
@@ -303,6 +388,84 @@ fn the_second_best_host_for_other_reasons() {
     }
 }
 
+/// Neither does one that lets messages begin and then has trouble cost an attempt.
+#[test]
+fn the_second_best_host_for_the_message() {
+    let full = Answer::reply("452 4.3.1 disk full");
+    let gone = Answer::reply("421 4.3.2 shutting down").then(Answer::close());
+    for (extensions, stage, answer) in [
+        (PIPELINED, Stage::Mail, full.clone()),
+        (CHUNKED, Stage::Mail, full.clone()),
+        (CLASSIC, Stage::Recipient, full.clone()),
+        (CHUNKED, Stage::Recipient, gone.clone()),
+        (PIPELINED, Stage::Data, Answer::silence()),
+        (CLASSIC, Stage::Mail, Answer::close()),
+        (CHUNKED, Stage::Mail, Answer::close()),
+        (CHUNKED, Stage::Mail, Answer::silence()),
+        (PIPELINED, Stage::End, full.clone()),
+        (CHUNKED, Stage::End, gone),
+    ] {
+        let first = Peer::start(Script::smtp().extensions(extensions).on(stage.clone(), answer));
+        let second = Peer::start(Script::smtp());
+        let server = in_turn(&[&first, &second]);
+        let id = simple(&server, "x", &["b@example.com"]);
+        let line = outcome(&server, &id, "b@example.com", "sent");
+        assert!(line.contains(&format!("]:{}", second.address().port())), "{stage:?}: {line}");
+        let lines = outcomes(&server, &id, "b@example.com");
+        assert_eq!(lines.len(), 1, "{stage:?}: {lines:#?}");
+        assert_eq!(second.messages().len(), 1, "{stage:?}");
+    }
+}
+
+/// These, the first one first; who is put off stays so.
+#[track_caller]
+fn in_turn(peers: &[&Peer]) -> Server {
+    let hosts = (1..).zip(peers).map(|(number, peer)| format!("\"{number}0 {}\"", peer.address()));
+    let hosts = format!("hosts = [{}]\n", hosts.collect::<Vec<_>>().join(", "));
+    let tables =
+        [route("next", "smtp", &[], &hosts), domain("*", "next"), IMPATIENT.to_owned(), SLOW.to_owned()];
+    Server::with(settings(&tables))
+}
+
+/// What may have arrived is not sent to another host at once.
+#[test]
+fn a_message_that_may_have_arrived_stays_with_its_host() {
+    let first = Peer::start(Script::smtp().on(Stage::End, Answer::silence()));
+    let second = Peer::start(Script::smtp());
+    let server = in_turn(&[&first, &second]);
+    let id = simple(&server, "x", &["b@example.com"]);
+    outcome(&server, &id, "b@example.com", "deferred");
+    assert!(second.record().connections.is_empty());
+}
+
+/// Only those without a last word go to the next host, and a message that has been tried at three waits.
+#[test]
+fn the_next_host_for_some_recipients() {
+    let later = || Answer::reply("451 4.3.0 later");
+    let gone = || Answer::reply("550 5.1.1 who?");
+    let script = |gone_address: &str| {
+        Script::smtp()
+            .on(When::at(Stage::Recipient).address(gone_address), gone())
+            .on(Stage::Recipient, later())
+    };
+    let peers = ["a@*", "b@*", "nobody@*"].map(|address| Peer::start(script(address)));
+    let fourth = Peer::start(Script::smtp());
+    let server = in_turn(&[&peers[0], &peers[1], &peers[2], &fourth]);
+    let id = send(&server, "<>", &["<a@example.com>", "<b@example.com>", "<c@example.com>"], &text("x"));
+    for (recipient, status, peer) in [
+        ("a@example.com", "bounced", &peers[0]),
+        ("b@example.com", "bounced", &peers[1]),
+        ("c@example.com", "deferred", &peers[2]),
+    ] {
+        let line = outcome(&server, &id, recipient, status);
+        assert!(line.contains(&format!("]:{}", peer.address().port())), "{line}");
+        assert_eq!(outcomes(&server, &id, recipient).len(), 1, "{recipient}");
+    }
+    let asked = |peer: &Peer| peer.commands().iter().filter(|line| line.starts_with("RCPT")).count();
+    assert_eq!(peers.each_ref().map(asked), [3, 2, 1]);
+    assert!(fourth.record().connections.is_empty());
+}
+
 #[test]
 fn the_better_host_has_it_all() {
     let (first, second) = (Peer::start(Script::smtp()), Peer::start(Script::smtp()));
@@ -410,4 +573,56 @@ fn a_message_that_is_refused_does_not_stop_the_next() {
         };
     }
     assert_eq!(peer.messages().len(), 40);
+}
+
+/// Hosts that take more than the memory holds and never say that they have it keep their own mail waiting, and no other.
+#[test]
+fn hosts_that_swallow_and_say_nothing() {
+    let swallows =
+        || Peer::start(Script::smtp().on(Stage::End, Answer::hold().then(Answer::reply("250 2.0.0 taken"))));
+    let (one, two, well) = (swallows(), swallows(), Peer::start(Script::smtp()));
+    let server = Server::with(settings(&[
+        route("one", "smtp", &[one.address()], ""),
+        route("two", "smtp", &[two.address()], ""),
+        route("well", "smtp", &[well.address()], ""),
+        domain("one.example", "one"),
+        domain("two.example", "two"),
+        domain("*", "well"),
+        "[relay]\nmemory_max = \"1MiB\"\n".to_owned(),
+    ]));
+    let body = [&text("large")[..], &b"0123456789012345678901234567890123456789\r\n".repeat(5600)].concat();
+    let mut client = Client::greeted(server.mx());
+    // On each of its first four connections.
+    for (peer, recipient) in [(&one, "<a@one.example>"), (&two, "<a@two.example>")] {
+        for held in 1..=4 {
+            hand_over(&mut client, &format!("<{SENDER}>"), &[recipient], &body);
+            peer.wait_for_held(held);
+        }
+    }
+    let id = hand_over(&mut client, &format!("<{SENDER}>"), &["<c@well.example>"], &body);
+    outcome(&server, &id, "c@well.example", "sent");
+    one.release_all();
+    two.release_all();
+    one.wait_for(4);
+    two.wait_for(4);
+}
+
+/// A connection that is kept for mail that may come gives way to mail that is there.
+#[test]
+fn a_kept_connection_gives_way() {
+    let (one, other) = (Peer::start(Script::smtp()), Peer::start(Script::smtp()));
+    let server = Server::with(settings(&[
+        route("one", "smtp", &[one.address()], "keep_connection = \"5m\"\n"),
+        route("other", "smtp", &[other.address()], "keep_connection = \"5m\"\n"),
+        domain("one.example", "one"),
+        domain("*", "other"),
+        "[relay]\nconnections_max = 1\n".to_owned(),
+    ]));
+    for turn in 0..3 {
+        for recipient in ["a@one.example", "b@other.example"] {
+            let id = simple(&server, &turn.to_string(), &[recipient]);
+            outcome(&server, &id, recipient, "sent");
+        }
+    }
+    assert_eq!((one.messages().len(), other.messages().len()), (3, 3));
 }

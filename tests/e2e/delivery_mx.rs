@@ -1,12 +1,14 @@
 //! Mail hosts by DNS: the order of RFC 5321 §5.1, what has no mail host, and what cannot be known now.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
 
 use inrush_tests::dns_server::DnsServer;
 use inrush_tests::peer::{Answer, Peer, Script, Stage};
 use inrush_tests::server::Server;
+use socket2::{Domain, Socket, Type};
 
-use crate::delivery::{Report, domain, is, outcome, outcomes, route, settings, simple};
+use crate::delivery::{QUICK, Report, domain, is, outcome, outcomes, route, settings, simple};
 
 /// Peers on one port of several addresses of loopback, the first at 127.0.0.2.
 fn hosts(count: u8) -> (Vec<Peer>, u16) {
@@ -28,6 +30,11 @@ struct Sender {
 impl Sender {
     #[track_caller]
     fn start(dns: &DnsServer, port: u16, relay: &str) -> Self {
+        Self::with(dns, port, relay, QUICK)
+    }
+
+    #[track_caller]
+    fn with(dns: &DnsServer, port: u16, relay: &str, queue: &str) -> Self {
         let reports = Peer::start(Script::smtp());
         let server = Server::with(settings(&[
             route("out", "smtp", &[], &format!("port = {port}\n")),
@@ -35,6 +42,7 @@ impl Sender {
             domain("client.test.example", "back"),
             domain("*", "out"),
             format!("[relay]\nresolver = [\"{}\"]\nresolver_cache = 0\n{relay}", dns.address()),
+            queue.to_owned(),
         ]));
         Self { server, reports }
     }
@@ -60,6 +68,49 @@ impl Sender {
         assert_eq!(report.of_recipient(recipient, "action"), "failed");
         assert_eq!(report.of_recipient(recipient, "remote-mta"), "", "none was spoken to");
     }
+}
+
+/// A domain whose owner has set eight hosts with an address of loopback each.
+fn eight_hosts() -> DnsServer {
+    let lines = (2..10).map(|number| {
+        format!("example.com. MX 10 h{number}.example.com.\nh{number}.example.com. A 127.0.0.{number}\n")
+    });
+    DnsServer::start(&lines.collect::<String>())
+}
+
+/// How many hosts an attempt has tried in vain.
+#[track_caller]
+fn tried_in_vain(port: u16, relay: &str) -> usize {
+    let dns = eight_hosts();
+    let sender = Sender::with(&dns, port, relay, "[queue]\nretry_first = \"1h\"\nretry_max = \"4h\"\n");
+    let id = simple(&sender.server, "x", &["b@example.com"]);
+    outcome(&sender.server, &id, "b@example.com", "deferred");
+    sender.server.log().lines().filter(|line| !line.contains(&id) && line.contains("connect to h")).count()
+}
+
+#[test]
+fn five_addresses_an_attempt() {
+    // Nobody has it as long as this does not listen.
+    let unused = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    unused.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into()).unwrap();
+    let port = unused.local_addr().unwrap().as_socket().unwrap().port();
+    assert_eq!(tried_in_vain(port, ""), 5);
+}
+
+/// Whoever owns a domain can name addresses that never answer: they cost an attempt no more than its time.
+#[test]
+fn connecting_has_its_time() {
+    let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    full.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into()).unwrap();
+    full.listen(0).unwrap();
+    let port = full.local_addr().unwrap().as_socket().unwrap().port();
+    // Until its queue has no more room, and it lets whoever comes wait.
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let mut waiting = Vec::new();
+    while let Ok(client) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+        waiting.push(client);
+    }
+    assert_eq!(tried_in_vain(port, "connect_timeout = \"300ms\"\n"), 3);
 }
 
 #[test]

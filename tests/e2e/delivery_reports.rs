@@ -339,3 +339,30 @@ fn a_loop_ends() {
     assert!((100..=102).contains(&hops), "{hops}");
     assert_eq!(reports.messages().len(), 1);
 }
+
+/// What a hostile host says to each of many recipients does not fit into one report; the sender still hears of each, and the gateway goes on.
+#[test]
+fn long_replies_about_many_recipients() {
+    let reply = format!("550 5.1.1 {}", "no such user here ".repeat(110));
+    let script = Script::smtp().on(When::at(Stage::Recipient).address("gone*"), Answer::reply(&reply));
+    let between = Between::start(script);
+    let gone: Vec<_> = (0..90).map(|number| format!("gone{number}@example.com")).collect();
+    let recipients: Vec<_> = gone.iter().map(|address| format!("<{address}>")).collect();
+    let mut recipients: Vec<_> = recipients.iter().map(String::as_str).collect();
+    recipients.push("<b@example.com>");
+    let header = "X-Filler: 0123456789012345678901234567890123456789012345678901234567\r\n".repeat(3000);
+    let body = [header.as_bytes(), &text("many")].concat();
+    let id = send(&between.server, &format!("<{SENDER}>"), &recipients, &body);
+    for address in &gone {
+        outcome(&between.server, &id, address, "bounced");
+    }
+    outcome(&between.server, &id, "b@example.com", "sent");
+    // At most twenty in one.
+    let reports = between.reports.wait_for(5);
+    let reports: Vec<_> = reports.iter().map(|message| Report::read(&message.octets)).collect();
+    let mut told: Vec<_> = reports.iter().flat_map(Report::addresses).collect();
+    told.sort_unstable();
+    let mut gone: Vec<_> = gone.iter().map(String::as_str).collect();
+    gone.sort_unstable();
+    assert_eq!(told, gone);
+}

@@ -74,6 +74,40 @@ fn exim_gets_chunks() {
     assert!(exim.log().contains(" K "), "{}", exim.log());
 }
 
+/// Exim leaves a transaction open whose chunk it has refused for want of a recipient: what is pipelined behind it must not join it.
+#[test]
+fn exim_refuses_recipients_between_chunks() {
+    let exim = EximServer::start(&["acl_smtp_rcpt = accept local_parts = !unknown".to_owned()]);
+    let reports = Peer::start(Script::smtp());
+    let server = Server::with(settings(&[
+        route("next", "smtp", &[exim.address()], "connections_max = 1\nkeep_connection = \"60s\"\n"),
+        route("back", "smtp", &[reports.address()], ""),
+        domain("*", "next"),
+        domain("client.test.example", "back"),
+    ]));
+    let mut client = Client::greeted(server.mx());
+    let mut ids = Vec::new();
+    for number in 0..40 {
+        let recipient = if number % 2 == 0 { "unknown@example.com" } else { "known@example.com" };
+        let mail = format!("<s{number}@client.test.example>");
+        let id = hand_over(&mut client, &mail, &[&format!("<{recipient}>")], &text(&number.to_string()));
+        ids.push((id, recipient));
+    }
+    for (id, recipient) in &ids {
+        let status = if recipient.starts_with("unknown") { "bounced" } else { "sent" };
+        let line = outcome(&server, id, recipient, status);
+        assert!(status == "sent" || line.contains("(550 "), "{line}");
+    }
+    let kept = exim.wait_for_kept(20);
+    assert_eq!(kept.len(), 20, "{}", exim.log());
+    for message in &kept {
+        let sender = format!("Return-path: <s{}@client.test.example>", subject(message));
+        assert!(String::from_utf8_lossy(message).contains(&sender), "{sender}\n{}", exim.log());
+    }
+    // Nobody hears of a recipient who has the message.
+    assert_eq!(reports.wait_for(20).len(), 20);
+}
+
 #[test]
 fn a_sink_without_extensions_gets_data() {
     let sink = SmtpSink::start(&["-e"]);

@@ -7,7 +7,7 @@ use inrush_tests::server::Server;
 use inrush_tests::settings::Settings;
 
 /// What other servers have taken, or might take, for the end of data. All of them are text to us.
-const LOOK_ALIKES: &[&[u8]] = &[
+pub(crate) const LOOK_ALIKES: &[&[u8]] = &[
     b"\n.\n",
     b"\r\n.\n",
     b"\n.\r\n",
@@ -27,7 +27,8 @@ const LOOK_ALIKES: &[&[u8]] = &[
     b"\r\n.\x85",
 ];
 
-const SMUGGLED: &[u8] =
+/// What would be a message of its own behind the end of data.
+pub(crate) const SMUGGLED: &[u8] =
     b"MAIL FROM:<admin@example.com>\r\nRCPT TO:<victim@example.com>\r\nDATA\r\nSubject: smuggled\r\n\r\nx\r\n.\r\n";
 
 /// Sends one look-alike in two segments cut at each place; exactly one reply may come back for all of it.

@@ -35,6 +35,7 @@ impl Drop for Guard<'_> {
 pub struct Round {
     next: AtomicU64,
     end: u64,
+    recipients: fn(u64) -> &'static [&'static str],
     /// Set when the test has failed: the senders end, and nobody waits for them for ever.
     abandoned: AtomicBool,
     /// Set before the server, or its disk, is made to fail on purpose: from then on a broken connection and a reply of 4xx are no failure
@@ -53,9 +54,17 @@ impl Round {
         Self {
             next: AtomicU64::new(number),
             end,
+            recipients: |_| &["r@example.com"],
             abandoned: AtomicBool::new(false),
             over: AtomicBool::new(false),
         }
+    }
+
+    /// The same with these recipients of the message of each number.
+    #[must_use]
+    pub fn to(mut self, recipients: fn(u64) -> &'static [&'static str]) -> Self {
+        self.recipients = recipients;
+        self
     }
 
     /// Ends the senders when the test fails while they run.
@@ -111,16 +120,21 @@ impl Round {
         for _ in 0..5 {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let body = body(number);
-            if number.is_multiple_of(3) {
-                client.send(b"MAIL FROM:<s@client.test.example>\r\nRCPT TO:<r@example.com>\r\n")?;
+            let recipients = (self.recipients)(number);
+            let mut envelope = String::from("MAIL FROM:<s@client.test.example>\r\n");
+            recipients.iter().for_each(|recipient| envelope.push_str(&format!("RCPT TO:<{recipient}>\r\n")));
+            let chunked = number.is_multiple_of(3);
+            if chunked {
+                client.send(envelope.as_bytes())?;
                 client.send(format!("BDAT {} LAST\r\n", body.len()).as_bytes())?;
                 client.send(&body)?;
-                expect(&mut client, 250)?;
-                expect(&mut client, 250)?;
             } else {
-                client.send(b"MAIL FROM:<s@client.test.example>\r\nRCPT TO:<r@example.com>\r\nDATA\r\n")?;
+                client.send(format!("{envelope}DATA\r\n").as_bytes())?;
+            }
+            for _ in 0..=recipients.len() {
                 expect(&mut client, 250)?;
-                expect(&mut client, 250)?;
+            }
+            if !chunked {
                 expect(&mut client, 354)?;
                 client.send(&stuffed(&body))?;
             }

@@ -214,7 +214,7 @@ impl Shared {
             accepted_at_us: item.accepted_at_us,
             taken_at_us: now_us(),
             since: std::time::Instant::now(),
-            octets: 0,
+            charge: self.memory.waits(0),
         };
         // Out of reach of the schedule until the report is written.
         self.record_for(item, Status::Held, 0, "is being returned to its sender");

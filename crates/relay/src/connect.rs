@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -11,6 +12,11 @@ use crate::dns::{MailHost, cut_own, order};
 use crate::failure::Verdict;
 use crate::settings::HopSettings;
 use crate::shared::Shared;
+
+/// Addresses of the mail hosts of a domain that an attempt tries: whoever owns the domain chooses them, and each may take its time.
+const ADDRESSES_MAX: usize = 5;
+/// Connecting may take so many times what it may take to one address, for all addresses of an attempt together.
+const CONNECTS_MAX: u32 = 3;
 
 /// A host that may be connected to.
 #[derive(Clone, Debug)]
@@ -40,7 +46,16 @@ pub(crate) async fn candidates(
     // What has just failed is tried last, and not at all while there is something else.
     let (good, bad): (Vec<_>, Vec<_>) =
         found.into_iter().partition(|candidate| !shared.is_bad_host(candidate.address));
-    Ok(if good.is_empty() { bad } else { good })
+    let mut found = if good.is_empty() { bad } else { good };
+    if destination.target.domain.is_some() {
+        found.truncate(ADDRESSES_MAX);
+    }
+    Ok(found)
+}
+
+/// How long connecting may take in one attempt.
+pub(crate) fn time_to_connect(shared: &Shared) -> Duration {
+    shared.settings.timeouts.connect.saturating_mul(CONNECTS_MAX)
 }
 
 /// RFC 5321 §5.1: the mail hosts of a domain.
@@ -107,17 +122,25 @@ fn is_own_address(shared: &Shared, ip: IpAddr, port: u16) -> bool {
     })
 }
 
-/// Connects to the first of the candidates that takes the connection; from where on to look for another one, should it be of no use.
+/// Connects to the first of the candidates that takes the connection; from where on to look for another one, should it be of no use. What it
+/// takes is taken from `time_left`.
 pub(crate) async fn connect(
     shared: &Shared,
     candidates: &[Candidate],
     from: usize,
+    time_left: &mut Duration,
 ) -> Result<(TcpStream, usize), Verdict> {
-    let limit = shared.settings.timeouts.connect;
     let mut last = Verdict::later((4, 4, 1), "no host to connect to");
     for (index, candidate) in candidates.iter().enumerate().skip(from) {
+        let limit = shared.settings.timeouts.connect.min(*time_left);
+        if limit.is_zero() {
+            break;
+        }
         let name = format!("connect to {}", candidate.relay());
-        let text = match timeout(limit, TcpStream::connect(candidate.address)).await {
+        let begun = Instant::now();
+        let connected = timeout(limit, TcpStream::connect(candidate.address)).await;
+        *time_left = time_left.saturating_sub(begun.elapsed());
+        let text = match connected {
             Ok(Ok(stream)) => {
                 // Without this the last part of a message may wait for an acknowledgement.
                 let _ = stream.set_nodelay(true);

@@ -25,7 +25,7 @@ pub(crate) struct Needs {
     pub(crate) utf8: bool,
     /// RFC 8689.
     pub(crate) require_tls: bool,
-    /// A line begins with a dot.
+    /// A line may begin with a dot.
     pub(crate) dots: bool,
 }
 
@@ -51,15 +51,18 @@ impl Needs {
         let chunked = envelope.chunks().next().is_some();
         let header_ascii =
             !findings.eight_bit || (!chunked && message.own_body()[..header_octets].is_ascii());
-        let odd = findings.bare_cr || findings.bare_lf || findings.nul;
+        // The findings are about the octets as they came; what was normalised on its way in has no bare CR or LF any more.
+        let bare_newlines = !findings.normalized && (findings.bare_cr || findings.bare_lf);
         Self {
             octets: head.len() as u64 + message.body_octets().unwrap_or_default(),
             eight_bit: findings.eight_bit,
-            bare_newlines: findings.bare_cr || findings.bare_lf,
-            binary: envelope.body_type() == BodyType::BinaryMime && (odd || findings.longest_line > 998),
+            bare_newlines,
+            binary: envelope.body_type() == BodyType::BinaryMime
+                && (bare_newlines || findings.nul || findings.longest_line > 998),
             utf8: envelope.smtputf8() && !(all_ascii && header_ascii),
             require_tls: envelope.requiretls(),
-            dots: findings.dot_lines > 0 || envelope.bdat(),
+            // Dots behind what became a line end were not counted: unstuffed they would end the mail data (SMTP smuggling).
+            dots: findings.dot_lines > 0 || envelope.bdat() || findings.normalized,
         }
     }
 

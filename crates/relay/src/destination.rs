@@ -19,6 +19,7 @@ use inrush_queue::{Place, QueueSettings, Slot};
 use tokio::sync::Notify;
 
 use crate::failure::Verdict;
+use crate::memory::Charge;
 use crate::routing::Target;
 
 /// Connections to a destination of which nothing is known.
@@ -27,6 +28,8 @@ const LIMIT_AT_FIRST: f64 = 4.0;
 const DOWN_FIRST: Duration = Duration::from_secs(15);
 /// The longest, in the same way.
 const DOWN_MAX: Duration = Duration::from_mins(10);
+/// How long no further connection is tried after one has failed while there were others.
+const LIMIT_KEPT: Duration = Duration::from_mins(1);
 
 /// Recipients of a message to be tried.
 pub(crate) struct Job {
@@ -44,8 +47,34 @@ pub(crate) struct Job {
     pub(crate) taken_at_us: u64,
     /// When it came here.
     pub(crate) since: Instant,
-    /// Octets that it is charged with.
-    pub(crate) octets: u64,
+    /// What it costs in memory.
+    pub(crate) charge: Charge,
+}
+
+impl Job {
+    /// Some of its recipients, charged for themselves.
+    pub(crate) fn part(&self, recipients: Vec<u32>, charge: Charge) -> Self {
+        Self { message: Arc::clone(&self.message), recipients, charge, ..*self }
+    }
+
+    /// Takes away the recipients whose domain is not among `domains`, which grow up to `max`; those that were taken away.
+    pub(crate) fn take_domains(&mut self, domains: &mut Vec<Box<[u8]>>, max: usize) -> Vec<u32> {
+        let Ok(envelope) = self.message.envelope() else { return Vec::new() };
+        let paths: Vec<&[u8]> = envelope.recipients().map(|recipient| recipient.path).collect();
+        let mut fits = |recipient: &u32| {
+            let path = paths.get(*recipient as usize).copied().unwrap_or_default();
+            let domain = memchr::memrchr(b'@', path).map_or(&path[..0], |at| &path[at + 1..]);
+            let known = domains.iter().any(|known| known.eq_ignore_ascii_case(domain));
+            if !known && domains.len() < max {
+                domains.push(domain.into());
+                return true;
+            }
+            known
+        };
+        let (here, elsewhere) = self.recipients.iter().partition(|recipient| fits(recipient));
+        self.recipients = here;
+        elsewhere
+    }
 }
 
 /// What a destination has next.
@@ -71,8 +100,12 @@ pub(crate) struct Destination {
     pub(crate) established: Cell<u32>,
     /// Workers that wait for a message.
     idle: Cell<u32>,
+    /// It waits for a place already.
+    pub(crate) in_line: Cell<bool>,
     limit: Cell<f64>,
     limit_max: f64,
+    /// Until then the limit does not grow.
+    limit_kept_until: Cell<Option<Instant>>,
     failures: Cell<u32>,
     pauses: (Duration, Duration),
     down_until: Cell<Option<Instant>>,
@@ -94,8 +127,10 @@ impl Destination {
             workers: Cell::new(0),
             established: Cell::new(0),
             idle: Cell::new(0),
+            in_line: Cell::new(false),
             limit: Cell::new(LIMIT_AT_FIRST.min(limit_max)),
             limit_max,
+            limit_kept_until: Cell::new(None),
             failures: Cell::new(0),
             pauses: (DOWN_FIRST.min(queue.retry_first), DOWN_MAX.min(queue.retry_max)),
             down_until: Cell::new(None),
@@ -112,8 +147,9 @@ impl Destination {
         self.work.notify_one();
     }
 
-    /// Puts one back that could not be begun.
-    pub(crate) fn push_front(&self, job: Job) {
+    /// Puts one back of which a connection that ends has handed over nothing.
+    pub(crate) fn push_front(&self, mut job: Job) {
+        job.charge.wait();
         self.queue.borrow_mut().push_front(job);
         self.work.notify_one();
     }
@@ -128,7 +164,8 @@ impl Destination {
     /// What comes next: what was deferred before and what is new, in turn.
     pub(crate) fn next(&self) -> Next {
         self.used_at.set(Instant::now());
-        if let Some(job) = self.queue.borrow_mut().pop_front() {
+        if let Some(mut job) = self.queue.borrow_mut().pop_front() {
+            job.charge.leave();
             return Next::Job(Box::new(job));
         }
         self.waiting.borrow_mut().pop_front().map_or(Next::Nothing, Next::Entry)
@@ -163,6 +200,11 @@ impl Destination {
         work > idle as usize && f64::from(workers) < self.limit.get().floor().max(1.0) && !self.is_down()
     }
 
+    /// Whether a worker whose connection has ended may make another one.
+    pub(crate) fn keeps_worker(&self) -> bool {
+        f64::from(self.workers.get()) <= self.limit.get().floor().max(1.0) && !self.is_down()
+    }
+
     /// Whether no connection is to be tried now.
     pub(crate) fn is_down(&self) -> bool {
         self.down_until.get().is_some_and(|until| Instant::now() < until)
@@ -173,21 +215,36 @@ impl Destination {
         self.down_until.get().is_some()
     }
 
-    /// A connection stands, or a message was delivered.
+    /// A message was delivered.
     pub(crate) fn succeeded(&self) {
+        self.answered();
+        if self.limit_kept_until.get().is_none_or(|until| Instant::now() >= until) {
+            let limit = self.limit.get();
+            self.limit.set((limit + 1.0 / limit).min(self.limit_max));
+        }
+    }
+
+    /// A host has said what becomes of a message: it is there, whatever it thinks of the message.
+    pub(crate) fn answered(&self) {
         self.failures.set(0);
         self.down_until.set(None);
         self.trouble.borrow_mut().take();
-        let limit = self.limit.get();
-        self.limit.set((limit + 1.0 / limit).min(self.limit_max));
     }
 
-    /// A connection could not be made or was lost; with no other one left the destination is down.
+    /// Whether there is another worker than the one that asks.
+    pub(crate) fn has_others(&self) -> bool {
+        self.workers.get() > 1
+    }
+
+    /// A connection could not be made, or was lost before it was of use. The last one to say so takes the destination down.
     pub(crate) fn failed(&self, verdict: &Verdict, random: u64) {
-        self.limit.set((self.limit.get() / 2.0).max(1.0));
-        if self.established.get() > 0 {
+        if self.has_others() {
+            // So many are allowed, perhaps. One more would be refused again and again.
+            self.limit.set(self.limit.get().min(f64::from(self.workers.get() - 1)));
+            self.limit_kept_until.set(Some(Instant::now() + LIMIT_KEPT));
             return;
         }
+        self.limit.set((self.limit.get() / 2.0).max(1.0));
         let failures = self.failures.get();
         self.failures.set(failures.saturating_add(1));
         let (first, max) = self.pauses;
@@ -208,6 +265,13 @@ impl Destination {
     /// Whether nothing is known of it that is worth keeping.
     pub(crate) fn is_idle(&self) -> bool {
         self.workers.get() == 0 && self.queued() + self.waiting() == 0 && !self.is_down()
+    }
+
+    /// Has a worker that waits for a message look whether others need its place more.
+    pub(crate) fn nudge_idle(&self) {
+        if self.idle.get() > 0 {
+            self.work.notify_one();
+        }
     }
 
     /// Counts a worker that waits for a message, until the guard is dropped.

@@ -1,5 +1,7 @@
 //! What is due: entries that become ready, and those whose age means something.
 
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use inrush_queue::{EntryState, Slot, Status, result_flag};
@@ -9,7 +11,44 @@ use crate::failure::Verdict;
 use crate::settle::{Attempt, Settled, kept};
 use crate::shared::{Shared, no_route, now_us};
 
+/// Entries that are seen to at a time: each has its message read, and perhaps a report written.
+const ASIDE_MAX: u32 = 32;
+/// Entries that wait for that because of their age; the others come again in a minute.
+const AGES_MAX: usize = 10_000;
+
+/// Why an entry is seen to without a destination.
+enum Concern {
+    /// Its age means something.
+    Age { expired: bool },
+    /// Its route is gone, or there was none.
+    Route,
+}
+
+/// Entries that are seen to a few at a time, however many come at once.
+#[derive(Default)]
+pub(crate) struct Aside {
+    waiting: RefCell<VecDeque<(Slot, Concern)>>,
+    running: Cell<u32>,
+}
+
 impl Shared {
+    /// Sees to entries that wait for that, while there is room for their messages.
+    pub(crate) fn see_aside(self: &Rc<Self>) {
+        while self.aside.running.get() < ASIDE_MAX && self.has_room() {
+            let Some((slot, concern)) = self.aside.waiting.borrow_mut().pop_front() else { return };
+            self.aside.running.set(self.aside.running.get() + 1);
+            let shared = Rc::clone(self);
+            tokio::task::spawn_local(async move {
+                match concern {
+                    Concern::Age { expired } => shared.age(slot, expired).await,
+                    Concern::Route => shared.route_again(slot).await,
+                }
+                shared.aside.running.set(shared.aside.running.get() - 1);
+                shared.attention.notify_one();
+            });
+        }
+    }
+
     /// An entry is due: it waits for a place at its destination, which may have changed since.
     pub(crate) fn make_ready(self: &Rc<Self>, slot: Slot) {
         let target = {
@@ -18,12 +57,13 @@ impl Shared {
             self.routing.parse(ledger.destination(entry.destination))
         };
         match target {
-            Some(target) => self.destination(target).wait(slot),
-            None => {
-                // Its route is gone, or there was none: perhaps there is one now.
-                let shared = Rc::clone(self);
-                tokio::task::spawn_local(async move { shared.route_again(slot).await });
+            Some(target) => {
+                let destination = self.destination(target);
+                destination.wait(slot);
+                self.places.queue(&destination);
             }
+            // Perhaps there is one now.
+            None => self.aside.waiting.borrow_mut().push_back((slot, Concern::Route)),
         }
     }
 
@@ -39,7 +79,6 @@ impl Shared {
         }
         let owed = job.recipients.iter().copied().collect();
         self.dispatch(&job.message, job.place, &owed);
-        self.discharge(job.octets);
     }
 
     /// The age of an entry has reached a mark while it waits.
@@ -57,8 +96,10 @@ impl Shared {
         if !waits || !(expired || late) {
             return;
         }
-        let shared = Rc::clone(self);
-        tokio::task::spawn_local(async move { shared.age(slot, expired).await });
+        let mut waiting = self.aside.waiting.borrow_mut();
+        if waiting.len() < AGES_MAX {
+            waiting.push_back((slot, Concern::Age { expired }));
+        }
     }
 
     /// Gives up what is too old, or tells its sender that it is late.

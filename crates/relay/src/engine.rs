@@ -30,7 +30,7 @@ const COMMIT_INTERVAL: Duration = Duration::from_millis(10);
 /// How often the recorder and the cursors go on.
 const KEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Entries that become ready in one look.
-const DUE_MAX: usize = 1000;
+const DUE_MAX: usize = 5000;
 /// How long a destination in whose queue nothing moves may keep the memory from others.
 const HOG: Duration = Duration::from_secs(1);
 /// Destinations that are remembered while they have nothing to do.
@@ -68,6 +68,7 @@ impl Engine {
         self.take_unfinished();
         tokio::task::spawn_local(crate::evacuate::run(Rc::clone(&self.shared)));
         let mut kept = Instant::now();
+        let mut looked = Instant::now();
         let mut stop_at = None;
         loop {
             self.intake.sleep();
@@ -75,9 +76,15 @@ impl Engine {
             if let Some(failed) = self.shared.failed.take() {
                 return Err(failed);
             }
-            self.look_for_due();
+            if looked.elapsed() >= TICK {
+                looked = Instant::now();
+                if self.shared.may_begin() {
+                    self.look_for_due();
+                }
+                self.look_at_destinations();
+            }
+            self.shared.see_aside();
             self.start_workers();
-            self.give_way_to_others();
             if kept.elapsed() >= KEEP_INTERVAL {
                 kept = Instant::now();
                 self.keep();
@@ -158,30 +165,36 @@ impl Engine {
     }
 
     fn start_workers(&self) {
-        let destinations = self.shared.destinations.borrow();
-        let mut workers: u32 = destinations.values().map(|destination| destination.workers.get()).sum();
-        for destination in destinations.values() {
-            while !self.shared.stopping.get()
-                && workers < self.shared.settings.connections_max
-                && destination.wants_worker()
-            {
-                workers += 1;
-                destination.workers.set(destination.workers.get() + 1);
-                tokio::task::spawn_local(work(Rc::clone(&self.shared), Rc::clone(destination)));
-            }
+        if !self.shared.may_begin() {
+            return;
         }
-        let idle = destinations.len() > DESTINATIONS_IDLE_MAX;
+        self.shared.places.hand_out(|destination| {
+            tokio::task::spawn_local(work(Rc::clone(&self.shared), Rc::clone(destination)));
+        });
+    }
+
+    /// Who may want a connection because time has passed, who should give one back, who is forgotten.
+    fn look_at_destinations(&self) {
+        let shared = &self.shared;
+        let destinations = shared.destinations.borrow();
+        for destination in destinations.values().filter(|one| one.wants_worker()) {
+            shared.places.queue(destination);
+        }
+        if shared.places.are_short() {
+            destinations.values().for_each(|destination| destination.nudge_idle());
+        }
+        let crowded = destinations.len() > DESTINATIONS_IDLE_MAX;
         drop(destinations);
-        if idle {
-            self.shared.destinations.borrow_mut().retain(|_, destination| !destination.is_idle());
+        if crowded {
+            shared.destinations.borrow_mut().retain(|_, destination| !destination.is_idle());
+        }
+        if !shared.memory.has_room() {
+            self.give_way_to_others();
         }
     }
 
     /// While the memory is full, what has been waiting for long makes room for others: it goes back to the disk.
     fn give_way_to_others(&self) {
-        if self.shared.held() < self.shared.settings.memory_max {
-            return;
-        }
         let destinations = self.shared.destinations.borrow();
         let hogs = destinations.values().filter(|one| one.oldest().is_some_and(|age| age > HOG));
         let Some(largest) = hogs.max_by_key(|one| one.queued()).cloned() else { return };
@@ -210,6 +223,7 @@ impl Engine {
         let at = self.writing.outcome_at;
         if !self.writing.outcome && at.is_none_or(|at| at.elapsed() >= COMMIT_INTERVAL) {
             let write = self.shared.recorder.borrow_mut().next_write();
+            self.shared.outcomes_wait.set(false);
             if let Some(write) = write {
                 self.writing.outcome = true;
                 self.writing.outcome_at = Some(Instant::now());
@@ -294,9 +308,10 @@ impl Engine {
     }
 }
 
-/// Delivers what waits at a destination, until nothing does.
+/// Delivers what waits at a destination, until nothing does or others wait for its place.
 async fn work(shared: Rc<Shared>, destination: Rc<Destination>) {
-    while !shared.stopping.get() && !destination.is_down() {
+    let since = Instant::now();
+    while shared.may_begin() && destination.keeps_worker() && !shared.places.give_way(&destination, since) {
         let job = match destination.next() {
             Next::Job(job) => *job,
             Next::Nothing => break,
@@ -312,7 +327,7 @@ async fn work(shared: Rc<Shared>, destination: Rc<Destination>) {
             RouteKind::Hold => shared.hold(&job, &destination.name),
         }
     }
-    destination.workers.set(destination.workers.get() - 1);
+    shared.places.give_back(&destination);
     if destination.has_failed() {
         shared.put_off_queue(&destination);
     }

@@ -2,6 +2,9 @@
 
 use inrush_proto::client::{Reply, Severity};
 
+/// RFC 3463 §3.6.
+const TOO_MANY_RECIPIENTS: [u16; 3] = [4, 5, 3];
+
 /// What a recipient came to in one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {
@@ -23,6 +26,21 @@ impl Verdict {
         // RFC 3463 §3.1: nothing more is known.
         let enhanced = enhanced.map_or([class, 0, 0], |status| [class, status.subject, status.detail]);
         Self { severity: reply.severity(), code: reply.code, enhanced, text: reply.text.to_vec() }
+    }
+
+    /// A refusal of RCPT behind others that were accepted. RFC 5321 §4.5.3.1.10: 552 is what 452 was before, too many recipients.
+    pub(crate) fn of_recipient(self) -> Self {
+        match (self.code, self.enhanced) {
+            (452 | 552, [_, 0, 0] | [_, 5, 3]) => {
+                Self { severity: Severity::Transient, enhanced: TOO_MANY_RECIPIENTS, ..self }
+            }
+            _ => self,
+        }
+    }
+
+    /// Whether this recipient is only one too many for the transaction.
+    pub(crate) fn is_too_many(&self) -> bool {
+        self.enhanced == TOO_MANY_RECIPIENTS
     }
 
     /// Put off, by us or by the circumstances.

@@ -28,6 +28,8 @@ mod hop;
 mod intake;
 mod local;
 pub mod maildir;
+mod memory;
+mod places;
 mod query;
 mod reader;
 mod routing;

@@ -1,5 +1,6 @@
 //! From what a host has said to what the queue keeps: status, next attempt, outcome, line of the log.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::rc::Rc;
 
@@ -91,7 +92,6 @@ impl Shared {
         let settled: Vec<_> = settled.collect();
         let attempt = Attempt { destination: destination.to_vec(), ..Attempt::default() };
         self.record(job, &attempt, &settled, 0);
-        self.discharge(job.octets);
     }
 
     /// Keeps a message until an operator decides.
@@ -110,7 +110,6 @@ impl Shared {
             .collect();
         let attempt = Attempt { destination: destination.to_vec(), ..Attempt::default() };
         self.record(job, &attempt, &settled, 0);
-        self.discharge(job.octets);
     }
 
     /// Writes an outcome down, and says it in the log.
@@ -151,7 +150,9 @@ impl Shared {
             results: &results,
         };
         self.recorder.borrow_mut().record(&mut self.ledger.borrow_mut(), &outcome);
-        self.attention.notify_one();
+        if !self.outcomes_wait.replace(true) {
+            self.attention.notify_one();
+        }
         for settled in settled {
             self.count(&attempt.destination, settled.status, 1);
             if settled.status == Status::Sent {
@@ -190,7 +191,7 @@ impl Shared {
         delivery.connections = self.connections.get();
         let destinations = self.destinations.borrow();
         delivery.destinations_down = destinations.values().filter(|one| one.is_down()).count() as u64;
-        delivery.memory_bytes = self.held();
+        delivery.memory_bytes = self.memory.octets();
         self.metrics.set_delivery(delivery.clone());
     }
 }
@@ -251,7 +252,11 @@ pub(crate) fn micros(duration: std::time::Duration) -> u64 {
 }
 
 /// Octets of others, for the log: what is not printable is escaped.
-pub(crate) fn shown(octets: &[u8]) -> String {
+pub(crate) fn shown(octets: &[u8]) -> Cow<'_, str> {
+    let is_plain = |octet: &u8| matches!(octet, b' '..=b'~');
+    if let (true, Ok(plain)) = (octets.iter().all(is_plain), std::str::from_utf8(octets)) {
+        return Cow::Borrowed(plain);
+    }
     let mut text = String::with_capacity(octets.len());
     for piece in octets.utf8_chunks() {
         for c in piece.valid().chars() {
@@ -265,5 +270,5 @@ pub(crate) fn shown(octets: &[u8]) -> String {
             let _ = write!(text, "\\x{octet:02x}");
         }
     }
-    text
+    Cow::Owned(text)
 }

@@ -14,7 +14,10 @@ use tokio::sync::Notify;
 
 use crate::destination::{Destination, Job};
 use crate::dns::Resolver;
+use crate::due::Aside;
 use crate::failure::Verdict;
+use crate::memory::{Charge, Memory};
+use crate::places::Places;
 use crate::reader::ReaderHandle;
 use crate::routing::{Routing, Target};
 use crate::settings::{RECIPIENTS_PER_TRANSACTION, RelaySettings, RouteKind, Surroundings};
@@ -24,6 +27,8 @@ use crate::tls::ClientTls;
 const BAD_HOST: Duration = Duration::from_mins(1);
 /// What a message costs besides its octets.
 const MESSAGE_OVERHEAD: u64 = 512;
+/// Attempts whose reports may wait for the disk; with more of them no further attempt begins.
+const TELLING_MAX: u64 = 256;
 
 /// The relay's state.
 pub(crate) struct Shared {
@@ -48,8 +53,14 @@ pub(crate) struct Shared {
     pub(crate) tls: ClientTls,
     pub(crate) metrics: Arc<Metrics>,
     bad_hosts: RefCell<HashMap<SocketAddr, Instant>>,
-    /// Octets of messages in memory.
-    held: Cell<u64>,
+    /// Messages in memory.
+    pub(crate) memory: Rc<Memory>,
+    /// Connections, and attempts to make one.
+    pub(crate) places: Places,
+    /// Entries that are seen to without a destination.
+    pub(crate) aside: Aside,
+    /// Outcomes wait to be written.
+    pub(crate) outcomes_wait: Cell<bool>,
     /// Something has changed that the main loop looks at.
     pub(crate) attention: Arc<Notify>,
     random: Cell<u64>,
@@ -89,7 +100,12 @@ impl Shared {
         // A start without randomness spreads less: no reason to stay down.
         let _ = rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty());
         let routing = Routing::new(&parts.settings);
+        let memory = Memory::new(parts.settings.memory_max, Arc::clone(&parts.attention));
         Self {
+            memory,
+            places: Places::new(parts.settings.connections_max),
+            aside: Aside::default(),
+            outcomes_wait: Cell::new(false),
             routing,
             settings: parts.settings,
             queue: parts.queue,
@@ -107,7 +123,6 @@ impl Shared {
             tls: parts.tls,
             metrics: parts.metrics,
             bad_hosts: RefCell::default(),
-            held: Cell::new(0),
             attention: parts.attention,
             random: Cell::new(u64::from_le_bytes(seed) | 1),
             stopping: Cell::new(false),
@@ -130,16 +145,14 @@ impl Shared {
         x.wrapping_mul(0x2545_F491_4F6C_DD1D)
     }
 
-    /// Octets of messages in memory.
-    pub(crate) fn held(&self) -> u64 {
-        self.held.get()
-    }
-
     /// Whether there is room in memory for more messages.
     pub(crate) fn has_room(&self) -> bool {
-        self.held.get() < self.settings.memory_max
-            && !self.stopping.get()
-            && !self.recorder.borrow().is_stuck()
+        self.memory.has_room() && self.may_begin()
+    }
+
+    /// Whether attempts may begin: what they come to can be written down.
+    pub(crate) fn may_begin(&self) -> bool {
+        !self.stopping.get() && self.telling.get() < TELLING_MAX && !self.recorder.borrow().is_stuck()
     }
 
     /// The destination of a target; made if need be.
@@ -183,7 +196,7 @@ impl Shared {
                 accepted_at_us: message.header.accepted_at_us,
                 taken_at_us: now_us,
                 since: Instant::now(),
-                octets: self.charge(message),
+                charge: self.charge(message),
             };
             let destination = target.map(|target| self.destination(target));
             for recipients in recipients.chunks(RECIPIENTS_PER_TRANSACTION) {
@@ -205,6 +218,7 @@ impl Shared {
             return self.put_off(&job, &destination.name, &trouble.unwrap_or_else(busy));
         }
         destination.push(job);
+        self.places.queue(destination);
     }
 
     /// The message of an entry that is due, once it was read.
@@ -233,7 +247,8 @@ impl Shared {
             }
         };
         let message = Arc::new(message);
-        let octets = self.charge(&message);
+        // Whoever has it read is about to send it.
+        let charge = self.memory.leaves(octets(&message));
         Some(Job {
             message,
             place,
@@ -243,24 +258,13 @@ impl Shared {
             accepted_at_us: accepted_at * 1_000_000,
             taken_at_us: now_us(),
             since: Instant::now(),
-            octets,
+            charge,
         })
     }
 
-    fn charge(&self, message: &Message) -> u64 {
-        let header = &message.header;
-        let octets = u64::from(header.envelope_octets) + u64::from(header.body_octets) + MESSAGE_OVERHEAD;
-        self.held.set(self.held.get() + octets);
-        octets
-    }
-
-    /// A message is out of memory.
-    pub(crate) fn discharge(&self, octets: u64) {
-        let before = self.held.get();
-        self.held.set(before.saturating_sub(octets));
-        if before >= self.settings.memory_max && self.held.get() < self.settings.memory_max {
-            self.attention.notify_one();
-        }
+    /// Charges one more job that waits for a message.
+    pub(crate) fn charge(&self, message: &Message) -> Charge {
+        self.memory.waits(octets(message))
     }
 
     /// Whether an address is worth an attempt while there are others.
@@ -293,6 +297,12 @@ pub(crate) fn no_route() -> Verdict {
 
 fn busy() -> Verdict {
     Verdict::later((4, 4, 5), "the destination has a backlog")
+}
+
+/// What a message costs in memory.
+fn octets(message: &Message) -> u64 {
+    let header = &message.header;
+    u64::from(header.envelope_octets) + u64::from(header.body_octets) + MESSAGE_OVERHEAD
 }
 
 /// The wall clock in µs since 1970.

@@ -25,7 +25,9 @@ use crate::shared::{Shared, now_us};
 /// How long to wait before another try when the log takes no report.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Octets of a header section that go back at most.
-const HEADER_OCTETS_MAX: usize = 128 << 10;
+const HEADER_OCTETS_MAX: usize = 64 << 10;
+/// Recipients of one report: with replies of 2 KiB each, and the header section, it stays below the 252 KiB of a record.
+const RECIPIENTS_PER_REPORT: usize = 20;
 
 /// A recipient with what its sender is told.
 struct Told<'a> {
@@ -46,36 +48,38 @@ impl Shared {
 
     fn tell_and_record_as(
         self: &Rc<Self>,
-        job: Job,
+        mut job: Job,
         attempt: Attempt,
         mut settled: Vec<Settled>,
         flags: u16,
     ) {
-        let kinds = self.due(&job, &attempt, &mut settled);
-        if kinds.is_empty() {
-            self.record(&job, &attempt, &settled, flags);
-            return self.discharge(job.octets);
+        let actions = self.due(&job, &attempt, &mut settled);
+        if actions.iter().all(Option::is_none) {
+            return self.record(&job, &attempt, &settled, flags);
         }
+        let (told, untold): (Vec<_>, Vec<_>) =
+            settled.into_iter().zip(actions).partition(|(_, action)| action.is_some());
+        // What waits for no report is done: a crash before the others are reported must not deliver it again.
+        if !untold.is_empty() {
+            let untold: Vec<_> = untold.into_iter().map(|(settled, _)| settled).collect();
+            self.record(&job, &attempt, &untold, flags);
+        }
+        let told: Vec<_> =
+            told.into_iter().filter_map(|(settled, action)| Some((settled, action?))).collect();
         let shared = Rc::clone(self);
+        job.charge.wait();
         self.telling.set(self.telling.get() + 1);
         tokio::task::spawn_local(async move {
-            for (kind, actions) in &kinds {
-                shared.report(&job, &attempt, &settled, *kind, actions).await;
-            }
-            shared.record(&job, &attempt, &settled, flags);
-            shared.discharge(job.octets);
+            shared.report_all(&job, &attempt, &told).await;
+            let told: Vec<_> = told.into_iter().map(|(settled, _)| settled).collect();
+            shared.record(&job, &attempt, &told, flags);
             shared.telling.set(shared.telling.get() - 1);
             shared.attention.notify_one();
         });
     }
 
-    /// Which reports are due, each with the action for each recipient.
-    fn due(
-        &self,
-        job: &Job,
-        attempt: &Attempt,
-        settled: &mut [Settled],
-    ) -> Vec<(Action, Vec<Option<Action>>)> {
+    /// What the sender is to be told of each recipient.
+    fn due(&self, job: &Job, attempt: &Attempt, settled: &mut [Settled]) -> Vec<Option<Action>> {
         let Ok(envelope) = job.message.envelope() else { return Vec::new() };
         let null = envelope.reverse_path().is_empty();
         let accepted_at = job.accepted_at_us / 1_000_000;
@@ -106,17 +110,22 @@ impl Shared {
             }
             actions.push(action);
         }
-        let mut kinds: Vec<(Action, Vec<Option<Action>>)> = Vec::new();
+        actions
+    }
+
+    /// Writes all reports on an attempt into the log: one for each kind of news, and for each few recipients.
+    async fn report_all(&self, job: &Job, attempt: &Attempt, told: &[(Settled, Action)]) {
+        let header_section = self.header_section(job).await;
         for kind in [Action::Failed, Action::Delayed, Action::Delivered] {
             // What was delivered and what was relayed go into one report.
             let of_kind =
                 |action: Action| action == kind || (kind == Action::Delivered && action == Action::Relayed);
-            let mine: Vec<_> =
-                actions.iter().map(|action| action.filter(|action| of_kind(*action))).collect();
-            let Some(first) = mine.iter().flatten().next() else { continue };
-            kinds.push((*first, mine));
+            let told = told.iter().filter(|(_, action)| of_kind(*action));
+            let told: Vec<_> = told.map(|(settled, action)| Told { settled, action: *action }).collect();
+            for told in told.chunks(RECIPIENTS_PER_REPORT) {
+                self.report(job, attempt, told, told[0].action, &header_section).await;
+            }
         }
-        kinds
     }
 
     /// Writes one report into the log; durable when it returns, unless the sender cannot be told at all.
@@ -124,51 +133,52 @@ impl Shared {
         &self,
         job: &Job,
         attempt: &Attempt,
-        settled: &[Settled],
+        told: &[Told<'_>],
         kind: Action,
-        actions: &[Option<Action>],
+        header_section: &[u8],
     ) {
-        let told: Vec<_> = settled
-            .iter()
-            .zip(actions)
-            .filter_map(|(settled, action)| Some(Told { settled, action: (*action)? }))
-            .collect();
-        let mut header_section = Vec::new();
-        {
-            let Ok(envelope) = job.message.envelope() else { return };
-            let header = &job.message.header;
-            prepended(&envelope, job.message.id, header.accepted_at_us, &mut header_section);
-        }
-        self.add_header_section(job, &mut header_section).await;
         let mut token = [0; 16];
         if rustix::rand::getrandom(&mut token, rustix::rand::GetRandomFlags::empty()).is_err() {
             token[..8].copy_from_slice(&self.random().to_le_bytes());
             token[8..].copy_from_slice(&self.random().to_le_bytes());
         }
+        let mut is_refused = false;
         loop {
-            let appended = self.append_report(job, attempt, &told, kind, &header_section, token);
-            match appended {
+            let written = self.internal_written.notified();
+            match self.append_report(job, attempt, told, kind, header_section, token) {
                 Ok(Some(gate)) => return self.until_durable(gate).await,
                 Ok(None) => return,
+                // Soon over: what is being written makes room.
+                Err(AppendError::BatchFull) => written.await,
+                Err(error @ AppendError::TooLarge { .. }) => {
+                    tracing::error!(%error, id = %job.message.id, "the sender cannot be told");
+                    return;
+                }
                 // The message stays undecided until its sender can be told.
                 Err(error) => {
-                    tracing::warn!(%error, id = %job.message.id, "the log takes no report now");
+                    if !is_refused {
+                        tracing::warn!(%error, id = %job.message.id, "the log takes no report now");
+                    }
+                    is_refused = true;
                     tokio::time::sleep(AGAIN).await;
                 }
             }
         }
     }
 
-    /// The header section of the original behind what is already there.
-    async fn add_header_section(&self, job: &Job, out: &mut Vec<u8>) {
+    /// The header section as it goes back: our trace header, and what of the original's fits.
+    async fn header_section(&self, job: &Job) -> Vec<u8> {
+        let mut out = Vec::new();
         let (octets, chunked) = {
-            let Ok(envelope) = job.message.envelope() else { return };
+            let Ok(envelope) = job.message.envelope() else { return out };
+            prepended(&envelope, job.message.id, job.message.header.accepted_at_us, &mut out);
             (envelope.findings().header_octets as usize, envelope.chunks().next().is_some())
         };
         let octets = if octets == 0 { HEADER_OCTETS_MAX } else { octets.min(HEADER_OCTETS_MAX) };
         if !chunked {
             let body = job.message.own_body();
-            return out.extend_from_slice(&body[..octets.min(body.len())]);
+            out.extend_from_slice(&body[..octets.min(body.len())]);
+            return out;
         }
         let mut pieces = self.reader.body(job.place, std::sync::Arc::clone(&job.message));
         let begin = out.len();
@@ -180,11 +190,12 @@ impl Shared {
                 }
                 Some(Err(error)) => {
                     tracing::warn!(%error, id = %job.message.id, "the header for a report cannot be read");
-                    return;
+                    break;
                 }
-                None => return,
+                None => break,
             }
         }
+        out
     }
 
     /// Builds a report and appends it; the position that has to become durable, or nothing when there is nobody to tell.
@@ -233,7 +244,9 @@ impl Shared {
             will_retry_until_us: Some(job.accepted_at_us + micros(self.queue.lifetime)),
             reverse_path: envelope.reverse_path(),
             envid: envelope.envid(),
+            // RFC 8689 §5: the content of such a message stays where it is.
             ret: match envelope.ret() {
+                _ if envelope.requiretls() => Return::Headers,
                 Ret::Unspecified => Return::Unspecified,
                 Ret::Full => Return::Full,
                 Ret::Headers => Return::Headers,
@@ -292,6 +305,8 @@ impl Shared {
             protocol: Protocol::Internal,
             body_type: if built.eight_bit { BodyType::EightBitMime } else { BodyType::Unspecified },
             smtputf8: built.smtputf8,
+            // RFC 8689 §5
+            requiretls: original.requiretls(),
             findings: BodyFindings {
                 octets_received: octets as u64,
                 eight_bit: built.eight_bit,

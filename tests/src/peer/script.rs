@@ -126,6 +126,7 @@ pub(super) enum Act {
     Handshake,
     Silence,
     Close,
+    Cut,
     Reset,
 }
 
@@ -167,6 +168,11 @@ impl Answer {
     /// Closes the connection, with everything sent before arriving (FIN).
     pub fn close() -> Self {
         Self(vec![Act::Close])
+    }
+
+    /// Closes the connection at once, whatever has come and was not read: what was sent arrives, and an RST behind it.
+    pub fn cut() -> Self {
+        Self(vec![Act::Cut])
     }
 
     /// Breaks the connection (RST); what was sent just before may be lost.

@@ -329,6 +329,7 @@ impl Session<'_> {
                     self.wire.drain();
                     return Err(Ended::Closed);
                 }
+                Act::Cut => return Err(Ended::Closed),
                 Act::Reset => {
                     self.wire.break_off();
                     return Err(Ended::Closed);

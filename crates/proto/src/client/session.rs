@@ -424,6 +424,8 @@ impl Session {
     pub fn begin(&mut self, recipients: u32, transfer: Transfer) -> u64 {
         debug_assert!(self.can_begin());
         debug_assert!(recipients > 0);
+        // RFC 3030 §2: a refused BDAT leaves its transaction undefined; where it is left open, what follows joins the old reverse-path.
+        self.reset_due |= self.transactions.back().is_some_and(|last| last.transfer == Transfer::Chunks);
         self.transactions.push_back(Transaction {
             recipients,
             transfer,
@@ -660,7 +662,7 @@ impl Session {
             let next_is_unsent = self.transactions.get(1).is_none_or(|next| next.cursor == Cursor::Mail);
             if let Some(ended) = self.transactions.pop_front() {
                 self.front += 1;
-                // With the next transaction already on the wire a RSET would end that one instead.
+                // With the next transaction already on the wire a RSET would end that one instead; it went ahead of its MAIL.
                 self.reset_due |= ended.open_at_server && (is_last || next_is_unsent);
             }
         }

@@ -159,17 +159,42 @@ fn groups_end_with_data_and_begin_with_the_text() {
 fn chunks_of_many_transactions_in_flight() {
     // RFC 3030 §2, §4.2
     let mut dialog = Dialog::ready(Pipelining::Auto, "250-PIPELINING\r\n250-CHUNKING\r\n");
-    for number in 1..=3 {
+    dialog.begin(1, Transfer::Chunks);
+    assert_eq!(dialog.client(), "MAIL1 RCPT0 LAST");
+    for number in 2..=3 {
         dialog.begin(1, Transfer::Chunks);
-        assert_eq!(dialog.client(), format!("MAIL{number} RCPT0 LAST"));
+        assert_eq!(
+            dialog.client(),
+            format!("RSET MAIL{number} RCPT0 LAST"),
+            "whatever came of the one before"
+        );
     }
     assert_eq!(dialog.session.in_flight(), 3);
-    dialog.server("250 ok\r\n250 ok\r\n250 queued\r\n250 ok\r\n550 no\r\n554 no valid recipients\r\n");
-    assert_eq!(dialog.events(), "mail 250, rcpt0 250, final 250 end/1, mail 250, rcpt0 550, final 554 end/0");
+    dialog.server("250 ok\r\n250 ok\r\n250 queued\r\n");
+    dialog.server("250 reset\r\n250 ok\r\n550 no\r\n554 no valid recipients\r\n");
+    assert_eq!(
+        dialog.events(),
+        "mail 250, rcpt0 250, final 250 end/1, reset 250, mail 250, rcpt0 550, final 554 end/0"
+    );
     // A RSET now would hit transaction 3, which is on the wire.
     assert_eq!(dialog.client(), "");
-    dialog.server("250 ok\r\n250 ok\r\n250 queued\r\n");
+    dialog.server("250 reset\r\n250 ok\r\n250 ok\r\n250 queued\r\n");
     assert_eq!(dialog.session.in_flight(), 0);
+    // With nothing under way there is nothing to end.
+    dialog.begin(1, Transfer::Chunks);
+    assert_eq!(dialog.client(), "MAIL4 RCPT0 LAST");
+}
+
+/// DATA needs none: without a valid recipient there is no text, and its end is the end of the transaction.
+#[test]
+fn no_reset_between_texts() {
+    let mut dialog = Dialog::ready(Pipelining::Auto, "250-PIPELINING\r\n");
+    dialog.begin(1, Transfer::Data);
+    dialog.client();
+    dialog.server("250 ok\r\n250 ok\r\n354 go\r\n");
+    assert_eq!(dialog.client(), "body");
+    dialog.begin(1, Transfer::Chunks);
+    assert_eq!(dialog.client(), "MAIL2 RCPT0 LAST");
 }
 
 #[test]

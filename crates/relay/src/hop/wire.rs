@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use inrush_log::ReadError;
 use inrush_proto::client::{
     DotStuffing, MailParameters, Step, UnsafeArgument, write_chunk, write_hello, write_mail, write_recipient,
     write_verb,
@@ -10,11 +11,19 @@ use inrush_proto::client::{
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use super::{Connection, DIRECT_OCTETS, Flight, Lost, RECEIVE_OCTETS};
+use super::connection::{Connection, Lost};
+use super::flight::Flight;
 use crate::content::Body;
 use crate::dsn::{Notify, Return, write_mail_parameters, write_rcpt_parameters};
 use crate::failure::Verdict;
 use crate::shared::now_us;
+
+/// A body of so many octets goes out in pieces instead of behind its commands.
+const DIRECT_OCTETS: usize = 64 << 10;
+const RECEIVE_OCTETS: usize = 4096;
+/// How long replies are waited for that may have come before a connection broke, and how many octets of them are read.
+const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(1);
+const LAST_OCTETS_MAX: usize = 64 << 10;
 
 impl Connection<'_> {
     pub(super) async fn write_steps(&mut self) -> Result<(), Lost> {
@@ -59,7 +68,7 @@ impl Connection<'_> {
             }
         };
         // Paths were checked when they came in: such an address would be ours.
-        written.map_err(|error: UnsafeArgument| Lost::Verdict(Verdict::later((4, 3, 0), error.to_string())))
+        written.map_err(|error: UnsafeArgument| Lost::Broken(Verdict::later((4, 3, 0), error.to_string())))
     }
 
     fn flight(&mut self, number: u64) -> Option<&mut Flight> {
@@ -119,7 +128,7 @@ impl Connection<'_> {
         // The head ends in a line end, and none of its lines begins with a dot.
         self.out.extend_from_slice(&head);
         let mut stuffing = DotStuffing::new();
-        let mut end = Tail::default();
+        let mut end = Tail::new();
         match body {
             Body::Whole(message) => {
                 let own = message.own_body();
@@ -128,11 +137,7 @@ impl Connection<'_> {
             }
             Body::Pieces(mut pieces) => {
                 while let Some(piece) = pieces.recv().await {
-                    let piece = piece.map_err(|error| {
-                        tracing::error!(%error, "a message that is owed cannot be read");
-                        // The connection is cut off in the middle: half a message is none.
-                        Lost::Verdict(Verdict::later((4, 3, 0), "the message cannot be read now"))
-                    })?;
+                    let piece = piece.map_err(|error| self.unreadable(number, &error))?;
                     end.see(&piece);
                     self.write_piece(&piece, stuffs.then_some(&mut stuffing)).await?;
                 }
@@ -146,6 +151,17 @@ impl Connection<'_> {
             flight.whole = true;
         }
         Ok(())
+    }
+
+    /// The connection is cut off in the middle: half a message is none.
+    fn unreadable(&mut self, number: u64, error: &ReadError) -> Lost {
+        tracing::error!(%error, "a message that is owed cannot be read");
+        let verdict = Verdict::later((4, 3, 0), "the message cannot be read now");
+        // That is for this one alone, on whatever connection.
+        if let Some(flight) = self.flight(number) {
+            flight.settle_rest(&verdict);
+        }
+        Lost::Broken(verdict)
     }
 
     async fn write_piece(&mut self, piece: &[u8], stuffing: Option<&mut DotStuffing>) -> Result<(), Lost> {
@@ -183,8 +199,15 @@ impl Connection<'_> {
         result
     }
 
-    /// RFC 5321 §4.5.3.2.5: each block has its own time.
     async fn send(&mut self, octets: &[u8]) -> Result<(), Lost> {
+        match self.put(octets).await {
+            Ok(()) => Ok(()),
+            Err(lost) => Err(self.last_words().await.unwrap_or(lost)),
+        }
+    }
+
+    /// RFC 5321 §4.5.3.2.5: each block has its own time.
+    async fn put(&mut self, octets: &[u8]) -> Result<(), Lost> {
         let limit = self.shared.settings.timeouts.block;
         for block in octets.chunks(DIRECT_OCTETS) {
             match timeout(limit, self.stream.write_all(block)).await {
@@ -198,6 +221,17 @@ impl Connection<'_> {
             Ok(Err(error)) => Err(self.lost(&error)),
             Err(_) => Err(self.timed_out("sending")),
         }
+    }
+
+    /// Why the host takes no more: it may have said so in the middle of a message, for good, before it stopped reading.
+    async fn last_words(&mut self) -> Option<Lost> {
+        while self.input.len() < LAST_OCTETS_MAX {
+            match timeout(LAST_WORDS_PATIENCE, self.stream.read_buf(&mut self.input)).await {
+                Ok(Ok(1..)) => {}
+                _ => break,
+            }
+        }
+        self.answers().err()
     }
 
     pub(super) async fn receive(&mut self, limit: Duration) -> Result<(), Lost> {
@@ -224,20 +258,24 @@ impl Connection<'_> {
             ""
         };
         let text = format!("lost connection with {} ({why}){twice}", self.relay);
-        Lost::Verdict(Verdict::later((4, 4, 2), text))
+        Lost::Broken(Verdict::later((4, 4, 2), text))
     }
 
     fn timed_out(&self, what: &str) -> Lost {
         let text = format!("conversation with {} timed out while {what}", self.relay);
-        Lost::Verdict(Verdict::later((4, 4, 2), text))
+        Lost::Broken(Verdict::later((4, 4, 2), text))
     }
 }
 
 /// The last two octets that were sent.
-#[derive(Default)]
 struct Tail([u8; 2]);
 
 impl Tail {
+    /// Behind the head, which ends in a line end: so does an empty body.
+    fn new() -> Self {
+        Self(*b"\r\n")
+    }
+
     fn see(&mut self, piece: &[u8]) {
         match piece {
             [] => {}
@@ -246,8 +284,33 @@ impl Tail {
         }
     }
 
-    /// An empty body ends where the head does: at a line end.
     fn is_line_end(&self) -> bool {
-        self.0 == *b"\r\n" || self.0 == [0, 0]
+        self.0 == *b"\r\n"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tail;
+
+    #[test]
+    fn only_a_line_end_is_one() {
+        for (body, is_line_end) in [
+            (&b""[..], true),
+            (b"a\r\n", true),
+            (b"a", false),
+            (b"\n", false),
+            (b"a\r", false),
+            (b"\0\0", false),
+            (b"a\0\0", false),
+        ] {
+            // However it is cut into pieces.
+            for cut in 0..=body.len() {
+                let mut tail = Tail::new();
+                tail.see(&body[..cut]);
+                tail.see(&body[cut..]);
+                assert_eq!(tail.is_line_end(), is_line_end, "{body:?} cut at {cut}");
+            }
+        }
     }
 }
