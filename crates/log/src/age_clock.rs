@@ -11,7 +11,7 @@ const BELIEF_US: u64 = 24 * 3600 * 1_000_000;
 
 /// All times in µs: `wall` since 1970, `boot` since some fixed moment, suspends included.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct AgeClock {
+pub struct AgeClock {
     /// The time that is trusted, at the boot time beside it.
     trusted: u64,
     boot: u64,
@@ -21,7 +21,8 @@ pub(crate) struct AgeClock {
 
 impl AgeClock {
     /// A clock at the start of the process; `newest` is the newest time that the log knows, if it knows any.
-    pub(crate) fn start(wall: u64, boot: u64, newest: Option<u64>) -> Self {
+    #[must_use]
+    pub fn start(wall: u64, boot: u64, newest: Option<u64>) -> Self {
         match newest {
             Some(newest) if wall > newest.saturating_add(BELIEF_US) => {
                 Self { trusted: newest, boot, ahead_since: Some(boot) }
@@ -31,7 +32,7 @@ impl AgeClock {
     }
 
     /// Now, for judging ages; never later than the wall clock.
-    pub(crate) fn now(&mut self, wall: u64, boot: u64) -> u64 {
+    pub fn now(&mut self, wall: u64, boot: u64) -> u64 {
         let passed = self.trusted.saturating_add(boot.saturating_sub(self.boot));
         if wall <= passed.saturating_add(DRIFT_US) {
             (self.trusted, self.boot, self.ahead_since) = (wall, boot, None);
@@ -46,7 +47,8 @@ impl AgeClock {
     }
 
     /// Whether the wall clock has jumped ahead and is not believed yet.
-    pub(crate) fn distrusts_wall(&self) -> bool {
+    #[must_use]
+    pub fn distrusts_wall(&self) -> bool {
         self.ahead_since.is_some()
     }
 }

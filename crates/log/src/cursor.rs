@@ -103,12 +103,6 @@ pub enum CursorError {
         /// What is wrong with the better slot.
         error: BlockError,
     },
-    /// A save has failed before: what is on the disk is not known.
-    #[error("{place}: a save failed before")]
-    Failed {
-        /// Where.
-        place: String,
-    },
     /// The position is not ahead.
     #[error("{place}: stands at LSN {at}, cannot go back to {to}")]
     Back {
@@ -149,7 +143,6 @@ pub struct Cursor<S: Storage = DiskStorage> {
     path: String,
     uuid: [u8; 16],
     state: CursorState,
-    failed: bool,
 }
 
 impl<S: Storage> fmt::Debug for Cursor<S> {
@@ -212,7 +205,7 @@ impl<S: Storage> Cursor<S> {
         // The slot that was read may not be durable, when its writer has ended before the sync: not before it is may the other one be written.
         file.sync().map_err(io("syncing a cursor"))?;
         // What was read may be in the page cache only, after a sync that has failed.
-        let mut cursor = Self { storage, file, path, uuid: identity.uuid, state, failed: false };
+        let mut cursor = Self { storage, file, path, uuid: identity.uuid, state };
         cursor.write(cursor.state.position)?;
         Ok(cursor)
     }
@@ -232,7 +225,7 @@ impl<S: Storage> Cursor<S> {
     /// Says for good that everything below `position` is done with; durable when it returns.
     ///
     /// # Errors
-    /// It would go back; or the disk failed, and this cursor saves nothing any more.
+    /// It would go back; or the disk failed: either position may be found at the next start, and the next save writes anew.
     pub fn save(&mut self, position: Lsn) -> Result<(), CursorError> {
         if position < self.state.position {
             let (at, to) = (self.state.position, position);
@@ -245,17 +238,12 @@ impl<S: Storage> Cursor<S> {
     }
 
     fn write(&mut self, position: Lsn) -> Result<(), CursorError> {
-        if self.failed {
-            return Err(CursorError::Failed { place: self.place() });
-        }
         let generation = self.state.generation + 1;
         let state =
             CursorState { generation, position, saved_at_us: self.storage.now_us(), ..self.state.clone() };
-        // Set first: whatever ends this early leaves a cursor that is not used again.
-        self.failed = true;
+        // After a failure the same slot is written once more: what is in it is not known, and the other one has the position before.
         slots::write(&self.file, |slot| encode(&state, &self.uuid, slot), generation)
             .map_err(|error| CursorError::Io { place: self.place(), what: "saving a cursor", error })?;
-        self.failed = false;
         self.state = state;
         Ok(())
     }

@@ -171,6 +171,19 @@ pub fn parse_log_directory(name: &str) -> Option<(LogKind, u8)> {
     (log_directory(kind, log) == name).then_some((kind, log))
 }
 
+/// Whether a log stands in a directory with the name of one: a crash may have left it before there was anything in it.
+///
+/// # Errors
+/// Those of the disk.
+pub fn holds_log<S: Storage>(storage: &S, dir: &str) -> io::Result<bool> {
+    let names = match storage.list(dir) {
+        // Something else of that name.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(false),
+        names => names?,
+    };
+    Ok(names.iter().any(|name| name == META_NAME || segment_number(name).is_some()))
+}
+
 /// A locked data directory. Keep it until every [`Appender`] of it has ended: its helper thread prepares their segments.
 pub struct DataDirectory<S: Storage = DiskStorage> {
     storage: S,

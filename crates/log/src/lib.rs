@@ -38,9 +38,10 @@ mod walk;
 mod window;
 mod write;
 
+pub use age_clock::AgeClock;
 pub use appender::{Appended, Appender};
 pub use cursor::{CONSUMER_NAME_OCTETS_MAX, ConsumerKind, Cursor, CursorError, CursorState};
-pub use directory::{DataDirectory, OpenError, log_directory, parse_log_directory};
+pub use directory::{DataDirectory, OpenError, holds_log, log_directory, parse_log_directory};
 pub use envelope::{
     Attribute, Attributes, BodyFindings, BodyType, ChunkRef, Chunks, ENVELOPE_VERSION, Envelope,
     EnvelopeAttribute, EnvelopeError, EnvelopeRecipient, EnvelopeRef, PhaseTimes, Protocol, Recipient,

@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{append, body, settings, write_all};
+use common::{append, body, settings, simulated, write_all};
 use inrush_log::sim::{Fault, SimStorage};
 use inrush_log::{
     Appender, DamageKind, DataDirectory, LogSettings, Reader, RecoveryReport, VerifyEvent, segment_name,
@@ -125,4 +125,27 @@ fn a_torn_tail_on_a_full_disk() {
         assert!(Reader::on(storage, "arrival-00").unwrap().message(kept.id).is_ok(), "seed {seed}");
     }
     assert!(torn > 0, "no seed has left a torn tail");
+}
+
+/// A save that fails leaves either position; the next one leaves its own.
+#[test]
+fn a_cursor_outlives_a_failed_save() {
+    for step in 0..2 {
+        for fault in [Fault::Error, Fault::NoSpace] {
+            let storage = SimStorage::new(step);
+            let (mut data, mut log) = simulated::open(&storage, &settings());
+            let messages = simulated::fill(&mut data, &mut log, 1);
+            let mut cursor = simulated::required(&storage, "consumer");
+            cursor.save(messages[0].lsn).unwrap();
+            storage.fault_at(step, fault);
+            if cursor.save(messages[1].lsn).is_err() {
+                assert_eq!(cursor.position(), messages[0].lsn);
+            }
+            cursor.save(messages[2].lsn).unwrap();
+            assert_eq!(cursor.position(), messages[2].lsn);
+            drop((cursor, data, log));
+            let storage = storage.restart();
+            assert_eq!(simulated::required(&storage, "consumer").position(), messages[2].lsn);
+        }
+    }
 }

@@ -5,8 +5,8 @@
 use std::collections::HashMap;
 
 use inrush_log::{
-    ConsumerKind, Cursor, CursorError, DiskStorage, LogKind, Lsn, OpenError, Reader, Storage, log_directory,
-    parse_log_directory,
+    ConsumerKind, Cursor, CursorError, DiskStorage, LogKind, Lsn, OpenError, Reader, Storage, holds_log,
+    log_directory, parse_log_directory,
 };
 
 use crate::fold::{CHECKPOINT_CONSUMER, HISTORY_CONSUMER, QUEUE_CONSUMER};
@@ -33,6 +33,8 @@ pub struct Keeper<S: Storage = DiskStorage> {
     settings: QueueSettings,
     /// By directory and name.
     cursors: HashMap<(String, &'static str), Cursor<S>>,
+    /// The last whole checkpoint: it is told of once.
+    checkpoint: Lsn,
 }
 
 impl<S: Storage> Keeper<S> {
@@ -48,12 +50,15 @@ impl<S: Storage> Keeper<S> {
                 Some((LogKind::Outcome, _)) => &[CHECKPOINT_CONSUMER, HISTORY_CONSUMER],
                 None => continue,
             };
+            if !holds_log(&storage, &dir)? {
+                continue;
+            }
             for &name in names {
                 let cursor = Cursor::on(storage.clone(), &dir, name, ConsumerKind::Required)?;
                 cursors.insert((dir.clone(), name), cursor);
             }
         }
-        Ok(Self { storage, settings: settings.clone(), cursors })
+        Ok(Self { storage, settings: settings.clone(), cursors, checkpoint: Lsn::ZERO })
     }
 
     /// Saves how far the logs are done with. What is kept for a replay or as history stays behind.
@@ -72,9 +77,8 @@ impl<S: Storage> Keeper<S> {
             result = result.and(self.advance(&dir, QUEUE_CONSUMER, position));
         }
         let outcome = log_directory(LogKind::Outcome, 0);
-        if let Some(checkpoint) = positions.checkpoint {
-            result = result.and(self.advance(&outcome, CHECKPOINT_CONSUMER, checkpoint));
-        }
+        self.checkpoint = self.checkpoint.max(positions.checkpoint.unwrap_or_default());
+        result = result.and(self.advance(&outcome, CHECKPOINT_CONSUMER, self.checkpoint));
         if let Some(checkpoint) =
             self.cursors.get(&(outcome.clone(), CHECKPOINT_CONSUMER)).map(Cursor::position)
         {

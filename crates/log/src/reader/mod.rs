@@ -23,7 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::buffer::AlignedBuffer;
-use crate::directory::{OpenError, Place, open_meta, parse_log_directory};
+use crate::directory::{OpenError, Place, holds_log, open_meta, parse_log_directory};
 use crate::envelope::{Envelope, EnvelopeError};
 use crate::layout::{BLOCK, BLOCK_OCTETS, seal_offset, to_usize};
 use crate::meta::LogMeta;
@@ -189,6 +189,8 @@ impl Reader<DiskStorage> {
             error,
         })?;
         let logs = names.iter().filter(|name| parse_log_directory(name).is_some());
+        // What cannot be listed tells why when it is opened.
+        let logs = logs.filter(|name| holds_log(&storage, name).unwrap_or(true));
         logs.map(|name| Self::on(storage.clone(), name)).collect()
     }
 }
