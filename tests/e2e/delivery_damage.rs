@@ -1,6 +1,7 @@
 //! Mail that the disk does not give as it was written: kept, shown, and in nobody's way.
 
 use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +12,7 @@ use inrush_tests::settings::Settings;
 use inrush_tests::{binary, process};
 use serde_json::Value;
 
-use crate::delivery::{domain, outcome, route, settings, simple, subject};
+use crate::delivery::{SENDER, domain, outcome, route, settings, simple, subject};
 
 /// Changes an octet of the one message with this text in the logs of the cores.
 fn rot(data: &Path, text: &str) {
@@ -77,4 +78,30 @@ fn mail_that_cannot_be_read_waits_for_an_operator() {
     let mut came: Vec<_> = peer.messages().iter().map(|message| subject(&message.octets)).collect();
     came.sort();
     assert_eq!(came, ["first", "fourth", "third"]);
+}
+
+/// In the queue, and cannot be read any more: it must not keep its log for ever.
+#[test]
+fn what_cannot_be_read_is_given_up_when_its_time_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let with = |queue: &str| {
+        let tables = [route("next", "smtp", &[nobody], ""), domain("*", "next"), queue.to_owned()];
+        Server::with(settings(&tables).log(&["segment_bytes = \"1MiB\""]).data(folder.path()))
+    };
+    let id = {
+        let mut server = with("[queue]\nretry_first = \"1s\"\nretry_max = \"1s\"\n");
+        let id = simple(&server, "lost", &["b@example.com", "c@example.com"]);
+        outcome(&server, &id, "c@example.com", "deferred");
+        server.stop();
+        id
+    };
+    rot(folder.path(), "Subject: lost");
+    let server = with("[queue]\nretry_first = \"1s\"\nretry_max = \"1s\"\nlifetime = \"1s\"\n");
+    server.wait_for_log("given up, since it cannot be read");
+    process::eventually("nothing is left", || listed(&server).is_empty());
+    let shown: Value = serde_json::from_str(&queue(&server, &["show", &id, "--json"])).unwrap();
+    let status: Vec<_> = shown["recipients"].as_array().unwrap().iter().map(|one| &one["status"]).collect();
+    assert_eq!(status, ["expired", "expired"]);
+    assert_eq!(shown["sender"], SENDER);
 }

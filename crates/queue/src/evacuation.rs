@@ -15,6 +15,8 @@ pub struct SegmentLoad {
     pub live_octets: u64,
     /// When it was sealed, in µs since 1970; `None` while it takes records.
     pub sealed_at_us: Option<u64>,
+    /// What it holds cannot be moved, as was found before.
+    pub stays: bool,
 }
 
 /// Share of live octets, in percent, below which an arrival log gives up a segment.
@@ -22,7 +24,7 @@ pub const ARRIVAL_SHARE: u64 = 50;
 /// The same for the retry log, whose messages have been moved before.
 pub const RETRY_SHARE: u64 = 40;
 
-/// The segment whose live messages are to be moved now: the oldest one that has any, where of all that were sealed before `sealed_before_us` less than
+/// The segment whose live messages are to be moved now: the oldest one that has any and does not stay, where of all that were sealed before `sealed_before_us` less than
 /// `share` percent is live. `segments` are those that are kept, oldest first.
 #[must_use]
 pub fn choose_segment(segments: &[SegmentLoad], sealed_before_us: u64, share: u64) -> Option<u64> {
@@ -31,7 +33,7 @@ pub fn choose_segment(segments: &[SegmentLoad], sealed_before_us: u64, share: u6
     for segment in aged {
         octets += segment.octets;
         live += segment.live_octets;
-        if segment.live_octets > 0 {
+        if segment.live_octets > 0 && !segment.stays {
             first = first.or(Some(segment.number));
         }
     }
@@ -48,6 +50,7 @@ mod tests {
             octets: 100,
             live_octets: *live_octets,
             sealed_at_us: Some(number),
+            stays: false,
         };
         (1..).zip(live).map(load).collect()
     }
@@ -57,6 +60,9 @@ mod tests {
         assert_eq!(choose_segment(&segments(&[0, 30, 10]), 10, ARRIVAL_SHARE), Some(2));
         assert_eq!(choose_segment(&segments(&[90, 0, 0]), 10, ARRIVAL_SHARE), Some(1));
         assert_eq!(choose_segment(&segments(&[0, 0]), 10, ARRIVAL_SHARE), None, "nothing to move");
+        let mut stays = segments(&[10, 10, 10]);
+        stays[0].stays = true;
+        assert_eq!(choose_segment(&stays, 10, ARRIVAL_SHARE), Some(2), "the others are moved all the same");
     }
 
     #[test]

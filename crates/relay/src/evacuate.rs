@@ -6,11 +6,11 @@
 //! A crash anywhere leaves the message where the outcomes say that it is; a copy that none knows of goes with its segment. What is being tried stays, and
 //! moves another time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use inrush_log::{AppendError, ChunkRef, DiskStorage, LogKind, Lsn, Message, Reader, log_directory};
 use inrush_queue::{
@@ -36,13 +36,22 @@ struct Copied {
 pub(crate) async fn run(shared: Rc<Shared>) {
     let after = shared.queue.evacuate_after;
     let interval = (after / 10).clamp(Duration::from_secs(1), Duration::from_secs(60));
+    let mut stay = Stay::new();
     while !shared.stopping.get() {
         tokio::time::sleep(interval).await;
+        if !shared.may_begin() {
+            continue;
+        }
+        stay.retain(|_, until| Instant::now() < *until);
         let logs: Vec<_> = shared.ledger.borrow().lanes().map(|log| (LogKind::Arrival, log)).collect();
         for (kind, log) in logs.into_iter().chain([(LogKind::Retry, 0)]) {
-            match shared.segment_to_empty(kind, log, after).await {
+            match shared.segment_to_empty(kind, log, after, &stay).await {
                 Ok(None) => {}
-                Ok(Some((segment, segment_bytes))) => shared.empty(kind, log, segment, segment_bytes).await,
+                Ok(Some((segment, segment_bytes))) => {
+                    if !shared.empty(kind, log, segment, segment_bytes).await {
+                        stay.insert((kind, log, segment), Instant::now() + shared.queue.retry_max);
+                    }
+                }
                 Err(error) => {
                     let log = log_directory(kind, log);
                     tracing::warn!(%error, log, "its segments cannot be looked at now");
@@ -50,6 +59,18 @@ pub(crate) async fn run(shared: Rc<Shared>) {
             }
         }
     }
+}
+
+/// Segments that hold what cannot be read, so that it cannot be moved, and when they are looked at again.
+type Stay = HashMap<(LogKind, u8, u64), Instant>;
+
+/// What became of a message that was to be moved.
+enum Moving {
+    Copied(Copied),
+    /// It is being tried, or has gone.
+    Busy,
+    /// It cannot be read.
+    Stays,
 }
 
 /// Segments of a log: number, octets, time of the seal.
@@ -77,6 +98,7 @@ impl Shared {
         kind: LogKind,
         log: u8,
         after: Duration,
+        stay: &Stay,
     ) -> io::Result<Option<(u64, u64)>> {
         let storage = self.reader.storage().clone();
         let looked = tokio::task::spawn_blocking(move || segments(storage, kind, log)).await;
@@ -93,6 +115,7 @@ impl Shared {
                 octets,
                 live_octets: live.get(&number).copied().unwrap_or(0),
                 sealed_at_us,
+                stays: stay.contains_key(&(kind, log, number)),
             })
             .collect();
         let share = if kind == LogKind::Retry { RETRY_SHARE } else { ARRIVAL_SHARE };
@@ -100,8 +123,8 @@ impl Shared {
         Ok(choose_segment(&loads, before, share).map(|segment| (segment, segment_bytes)))
     }
 
-    /// Moves the messages that wait with a segment.
-    async fn empty(&self, kind: LogKind, log: u8, segment: u64, segment_bytes: u64) {
+    /// Moves the messages that wait with a segment; false: some stay, since they cannot be read.
+    async fn empty(&self, kind: LogKind, log: u8, segment: u64, segment_bytes: u64) -> bool {
         let messages = self.ledger.borrow().messages_in(kind, log, segment_bytes, segment);
         tracing::info!(
             log = log_directory(kind, log),
@@ -109,6 +132,7 @@ impl Shared {
             messages = messages.len(),
             "moving what waits out of a segment"
         );
+        let mut all_readable = true;
         for group in messages.chunks(GROUP) {
             // What is appended from here on is not known to anybody until it is recorded.
             self.retry_floor.set(Some(self.retry.borrow().durable()));
@@ -118,7 +142,9 @@ impl Shared {
                     break;
                 }
                 match self.copy(message_id, from).await {
-                    Ok(copy) => copied.extend(copy),
+                    Ok(Moving::Copied(copy)) => copied.push(copy),
+                    Ok(Moving::Busy) => {}
+                    Ok(Moving::Stays) => all_readable = false,
                     Err(error) => {
                         tracing::warn!(%error, "the retry log takes nothing now");
                         break;
@@ -132,20 +158,21 @@ impl Shared {
             }
             self.retry_floor.set(None);
             if self.stopping.get() {
-                return;
+                break;
             }
         }
+        all_readable
     }
 
-    async fn copy(&self, message_id: u64, from: Place) -> Result<Option<Copied>, AppendError> {
+    async fn copy(&self, message_id: u64, from: Place) -> Result<Moving, AppendError> {
         if !self.ledger.borrow().may_move(message_id, from) {
-            return Ok(None);
+            return Ok(Moving::Busy);
         }
         let message = match self.reader.message(from).await {
             Ok(Some(message)) if message.id.packed() == message_id => Arc::new(message),
             _ => {
                 tracing::error!(?from, "a message that is owed cannot be moved");
-                return Ok(None);
+                return Ok(Moving::Stays);
             }
         };
         let listed = message.envelope().map_or(0, |envelope| envelope.chunks().count());
@@ -154,8 +181,9 @@ impl Shared {
             let mut pieces = self.reader.body(from, Arc::clone(&message));
             while chunks.len() < listed {
                 let Some(Ok(piece)) = pieces.recv().await else {
+                    tracing::error!(id = %message.id, "a message that is owed cannot be moved: its body cannot be read");
                     self.retry.borrow_mut().abandon_chunks(&chunks);
-                    return Ok(None);
+                    return Ok(Moving::Stays);
                 };
                 let appended = self.with_room(|retry| {
                     retry.append_chunk(std::iter::once(piece.as_slice()), piece.len(), now_us())
@@ -173,7 +201,7 @@ impl Shared {
         match appended {
             Ok(appended) => {
                 let to = Place { kind: LogKind::Retry, log: 0, lsn: appended.lsn };
-                Ok(Some(Copied { message, from, to }))
+                Ok(Moving::Copied(Copied { message, from, to }))
             }
             Err(error) => {
                 self.retry.borrow_mut().abandon_chunks(&chunks);

@@ -236,13 +236,7 @@ impl Shared {
         let message = match self.reader.message(place).await {
             Ok(Some(message)) if message.id.packed() == id && message.envelope().is_ok() => message,
             other => {
-                // Kept for an operator, who may delete it; another look now and then costs little.
-                match other {
-                    Err(error) => tracing::error!(%error, "a message that is owed cannot be read"),
-                    Ok(_) => tracing::error!(?place, "a message that is owed is not in its place"),
-                }
-                let again = now_us() / 1_000_000 + self.queue.retry_max.as_secs().max(1);
-                self.ledger.borrow_mut().postpone(slot, again);
+                self.cannot_be_read(slot, other.err());
                 return None;
             }
         };

@@ -10,10 +10,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use inrush_log::{EnvelopeError, LogKind, Lsn, Message, Poisoned, ReadError, log_directory};
-use inrush_queue::Place;
+use inrush_queue::{OutcomeRef, Place, ResultRef, Slot, Status, message_id};
 
-use crate::shared::Shared;
+use crate::shared::{Shared, now_us};
 
+/// Why a message is given up of which nothing is known any more.
+const UNREADABLE: &str = "the message cannot be read in its log";
 /// How often it is looked whether something has to be read again.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is looked whether there is room.
@@ -68,6 +70,53 @@ impl Shared {
             }
         }
         self.attention.notify_one();
+    }
+
+    /// An entry's message cannot be read: kept for an operator, who may delete it, and looked at again, until it has to be given up.
+    pub(crate) fn cannot_be_read(&self, slot: Slot, error: Option<ReadError>) {
+        let now = now_us();
+        let mut ledger = self.ledger.borrow_mut();
+        let Some(entry) = ledger.entry(slot) else { return };
+        let (id, place) = (message_id(self.node, entry), entry.place());
+        let again = match &error {
+            Some(error) => {
+                tracing::error!(%id, %error, "a message that is owed cannot be read");
+                self.again_after(error)
+            }
+            None => {
+                tracing::error!(%id, ?place, "a message that is owed is not in its place");
+                self.queue.retry_max
+            }
+        };
+        if !ledger.is_expired(entry.accepted_at(), now / 1_000_000) {
+            return ledger.postpone(slot, now / 1_000_000 + again.as_secs().max(1));
+        }
+        let destination = ledger.destination(entry.destination).to_vec();
+        let result = |recipient| ResultRef {
+            recipient,
+            status: Status::Expired,
+            flags: entry.flags,
+            attempts: entry.attempts(),
+            next_attempt_us: 0,
+            code: 0,
+            enhanced: [4, 3, 0],
+            address: b"",
+            reply: UNREADABLE.as_bytes(),
+        };
+        let results: Vec<_> = entry.recipients.iter().map(result).collect();
+        let outcome = OutcomeRef {
+            accepted_at_us: entry.accepted_at() * 1_000_000,
+            octets: entry.octets(),
+            recipients_total: entry.recipients_total,
+            destination: &destination,
+            results: &results,
+            ..OutcomeRef::without_attempt(id, place, now)
+        };
+        let recipients = results.len();
+        tracing::error!(%id, recipients, "given up, since it cannot be read; nor can it be told whom that concerns, so its sender is not told");
+        self.recorder.borrow_mut().record(&mut ledger, &outcome);
+        drop(ledger);
+        self.count(&destination, Status::Expired, recipients as u64);
     }
 
     /// When to look again for what could not be read: the disk may give it soon; octets that are wrong stay so.

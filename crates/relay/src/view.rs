@@ -242,7 +242,10 @@ pub(crate) fn life(
     let since_us = message.as_ref().map_or(0, |message| message.header.accepted_at_us);
     history(storage, &[id], since_us, |outcome| {
         attempts.push(attempt(outcome));
-        sender = Some(outcome.sender.to_vec());
+        // One that was given up since it could not be read does not know.
+        if sender.is_none() || !outcome.sender.is_empty() {
+            sender = Some(outcome.sender.to_vec());
+        }
         for result in outcome.results {
             let now = json!({
                 "address": text(result.address),
