@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 
 use inrush_log::{
-    BadRecord, Entry, LogIdentity, LogKind, Lsn, OpenError, Reader, RecordKind, Storage, log_directory,
-    parse_log_directory,
+    BadRecord, Entry, LogIdentity, LogKind, Lsn, OpenError, Reader, RecordKind, Storage, holds_log,
+    log_directory, parse_log_directory,
 };
 
 use crate::outcome::{CheckpointPart, CheckpointRef, EntryRef, NoteError, OutcomeRef, Place, StoredOutcome};
@@ -28,6 +28,8 @@ pub struct Folded {
     pub ledger: Ledger,
     /// Outcomes that were read.
     pub outcomes: u64,
+    /// When the newest of them happened, in µs since 1970.
+    pub newest_us: Option<u64>,
     /// Records of the outcome log that cannot be used.
     pub damaged: Vec<String>,
     /// Arrival logs that stand in the place of others, each with the recipients that were owed what stood there and nowhere else.
@@ -71,7 +73,8 @@ pub fn fold<S: Storage>(storage: &S, settings: &QueueSettings, suspect: bool) ->
         folded.damaged.extend(damaged.into_iter().filter(|_| suspect));
     }
     let replaced = folded.ledger.finish_reading();
-    Ok(Folded { ledger: folded.ledger, outcomes: folded.outcomes, damaged: folded.damaged, replaced })
+    let Fold { ledger, outcomes, newest_us, damaged, .. } = folded;
+    Ok(Folded { ledger, outcomes, newest_us, damaged, replaced })
 }
 
 /// What is believed of the outcome log.
@@ -88,6 +91,7 @@ struct Fold {
     /// Recipients whose last outcome was the end, where only single outcomes are believed.
     ended: HashMap<u64, RecipientSet>,
     outcomes: u64,
+    newest_us: Option<u64>,
     damaged: Vec<String>,
 }
 
@@ -98,7 +102,7 @@ impl Fold {
         let io = |log: &str, error| FoldError::Io { log: log.to_owned(), error };
         for dir in storage.list("").map_err(|error| io("data directory", error))? {
             let Some((kind, log)) = parse_log_directory(&dir) else { continue };
-            if kind == LogKind::Outcome {
+            if kind == LogKind::Outcome || !holds_log(storage, &dir).map_err(|error| io(&dir, error))? {
                 continue;
             }
             let reader = Reader::on(storage.clone(), &dir)?;
@@ -115,7 +119,7 @@ impl Fold {
             let begin = from.max(Lsn::new(first * segment_bytes));
             ledger.add_lane(ArrivalLog { log, uuid, segment_bytes, begin });
         }
-        Ok(Self { ledger, ended: HashMap::new(), outcomes: 0, damaged: Vec::new() })
+        Ok(Self { ledger, ended: HashMap::new(), outcomes: 0, newest_us: None, damaged: Vec::new() })
     }
 
     fn read<S: Storage>(
@@ -147,12 +151,15 @@ impl Fold {
                 }
             };
             let version = record.header.envelope_version;
+            let octets = record.envelope.len() as u64;
             let read = match record.header.kind {
                 RecordKind::Outcome => {
                     let at_us = record.header.accepted_at_us;
                     StoredOutcome::read(version, record.envelope, record.id, at_us).map(|outcome| {
                         self.outcomes += 1;
                         self.ledger.apply(&outcome.get());
+                        self.ledger.count_read(octets, false);
+                        self.newest_us = self.newest_us.max(Some(at_us));
                         if trust == Trust::Nothing {
                             self.note_ended(&outcome.get());
                         }
@@ -160,7 +167,11 @@ impl Fold {
                 }
                 RecordKind::Checkpoint => CheckpointRef::read(version, record.envelope).and_then(|part| {
                     if trust == Trust::Whole {
-                        return self.ledger.read_checkpoint(&part, settings);
+                        self.ledger.read_checkpoint(&part, settings)?;
+                        let of_checkpoint =
+                            matches!(part.part, CheckpointPart::Begin | CheckpointPart::Entries);
+                        self.ledger.count_read(octets, of_checkpoint);
+                        return Ok(());
                     }
                     if part.part == CheckpointPart::Entries {
                         self.ledger.read_entries_alone(node, &part.entries);

@@ -31,7 +31,7 @@ pub use evacuation::{ARRIVAL_SHARE, RETRY_SHARE, SegmentLoad, choose_segment};
 pub use fold::{CHECKPOINT_CONSUMER, FoldError, Folded, HISTORY_CONSUMER, QUEUE_CONSUMER, fold};
 pub use history::history;
 pub use keeper::{Keeper, KeeperError};
-pub use ledger::{ArrivalLog, Counts, Due, Entry, EntryState, Ledger, Slot, message_id};
+pub use ledger::{ArrivalLog, Counts, Due, Entry, EntryState, Ledger, OctetsRead, Slot, message_id};
 pub use outcome::{
     CheckpointPart, CheckpointRef, EntryRef, LaneRef, NOTE_OCTETS_MAX, NoteError, OUTCOME_VERSION, OpenRef,
     OutcomeRef, Place, REPLY_OCTETS_MAX, ResultRef, Status, StoredOutcome, outcome_flag, result_flag,

@@ -17,6 +17,9 @@ use crate::outcome::{CheckpointPart, CheckpointRef, LaneRef, OUTCOME_VERSION, Ou
 /// Octets of outcomes after which a checkpoint is worth its while, at least.
 const CHECKPOINT_AFTER_OCTETS: u64 = 64 << 20;
 
+/// Octets that may wait to be written when a part of a checkpoint is added: outcomes find room beside it.
+const UNWRITTEN_OCTETS: u64 = 1 << 20;
+
 /// A record that waits for room in the log.
 struct Note {
     kind: RecordKind,
@@ -52,6 +55,8 @@ pub struct Positions {
 pub struct Recorder<S: Storage = DiskStorage> {
     appender: Appender<S>,
     waiting: VecDeque<Note>,
+    /// Why the first of them has to wait.
+    stuck: Option<AppendError>,
     /// End of the last record.
     gate: Lsn,
     /// Octets of outcomes and notes of progress that a start has to read, and those that the last checkpoint has made superfluous.
@@ -77,10 +82,11 @@ impl<S: Storage> Recorder<S> {
         Self {
             appender,
             waiting: VecDeque::new(),
+            stuck: None,
             gate,
-            noted_octets: 0,
+            noted_octets: ledger.octets_read().noted,
             noted_before: 0,
-            checkpoint_octets: 0,
+            checkpoint_octets: ledger.octets_read().checkpoint,
             checkpoint_after: CHECKPOINT_AFTER_OCTETS,
             generation: ledger.generation(),
             under_way: None,
@@ -110,8 +116,9 @@ impl<S: Storage> Recorder<S> {
         }
     }
 
-    /// Goes on with what takes its time: notes that found no room, progress, checkpoints. To be called about once a second, and again
-    /// soon while it says so. From `retry_floor` on the retry log holds copies that nobody knows of yet; `None` where there is no such log.
+    /// Goes on with what takes its time: notes that found no room, progress, checkpoints. To be called about once a second; while it says that there is more
+    /// to do, that is for [`advance`](Self::advance). From `retry_floor` on the retry log holds copies that nobody knows of yet; `None` where there
+    /// is no such log.
     pub fn tick(&mut self, ledger: &Ledger, now_us: u64, retry_floor: Option<Lsn>) -> bool {
         self.append_waiting();
         if self.waiting.is_empty() {
@@ -127,8 +134,18 @@ impl<S: Storage> Recorder<S> {
                 noted_before: self.noted_octets,
             });
         }
-        self.advance_checkpoint(ledger, now_us);
+        let more = self.advance(ledger, now_us);
         self.note_positions(ledger, retry_floor);
+        more
+    }
+
+    /// Writes a little more of a checkpoint, and no faster than the disk takes it; whether there is more to do. To be called soon again while there is.
+    pub fn advance(&mut self, ledger: &Ledger, now_us: u64) -> bool {
+        self.append_waiting();
+        let unwritten = self.gate.get().saturating_sub(self.appender.durable().get());
+        if unwritten <= UNWRITTEN_OCTETS {
+            self.advance_checkpoint(ledger, now_us);
+        }
         self.under_way.is_some() || !self.waiting.is_empty()
     }
 
@@ -136,6 +153,12 @@ impl<S: Storage> Recorder<S> {
     #[must_use]
     pub fn is_stuck(&self) -> bool {
         !self.waiting.is_empty()
+    }
+
+    /// Why records wait for room, if any do.
+    #[must_use]
+    pub fn stuck(&self) -> Option<AppendError> {
+        self.stuck.filter(|_| self.is_stuck())
     }
 
     /// The next write of the log, when none is under way.
@@ -280,7 +303,10 @@ impl<S: Storage> Recorder<S> {
                 // It would never find room, and everything behind it neither. What it says is tried again after a restart.
                 Some(self.gate)
             }
-            Err(_) => None,
+            Err(error) => {
+                self.stuck = Some(error);
+                None
+            }
         }
     }
 

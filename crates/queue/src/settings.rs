@@ -56,6 +56,13 @@ impl QueueSettings {
     }
 }
 
+impl QueueSettings {
+    /// The longest pause, spread to its most.
+    pub(crate) fn pause_max(&self) -> Duration {
+        self.retry_max.saturating_add(self.retry_max / 4).saturating_add(Duration::from_secs(1))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -74,3 +74,49 @@ fn an_entry_of_many_recipients_is_tried_in_parts() {
     defer(&mut ledger, 4096, 250, ACCEPTED + 600);
     assert_eq!(ledger.counts().deferred, 1);
 }
+
+/// An entry that waits for a place at a host that is down: its attempt was due when its sender was to be told of the delay.
+#[test]
+fn a_delay_is_not_forgotten_for_an_attempt_that_is_due_at_the_same_time() {
+    let mut ledger = ledger();
+    let warning = ACCEPTED + 4 * 3600;
+    defer(&mut ledger, 4096, 1, warning - 60);
+    let now = warning + 60;
+    let slot = attempt(&mut ledger, now);
+    assert!(due(&mut ledger, now).is_empty(), "the attempt may tell the sender by itself");
+    assert_eq!(due(&mut ledger, now + 60), [Due::Age(slot)]);
+    let entry = ledger.entry(slot).unwrap();
+    assert!(ledger.is_late(entry.accepted_at(), entry.flags, now + 60));
+}
+
+#[test]
+fn a_clock_that_was_ahead_leaves_no_attempt_in_its_time() {
+    let mut ledger = ledger();
+    let year = 365 * 24 * 3600;
+    defer(&mut ledger, 4096, 1, ACCEPTED + year);
+    // Held mail and what is being tried have no time.
+    defer(&mut ledger, 8192, 1, ACCEPTED + 300);
+    let busy = attempt(&mut ledger, ACCEPTED + 300);
+    assert!(ledger.claim(busy));
+    let latest = QueueSettings::default().retry_max.as_secs() * 5 / 4 + 1;
+    assert!(due(&mut ledger, ACCEPTED + 300 + latest - 1).iter().all(|due| matches!(due, Due::Age(_))));
+    attempt(&mut ledger, ACCEPTED + 300 + latest);
+    // In a later life as well as in one whose clock goes ahead and back.
+    let ahead = ACCEPTED + 10 * year;
+    assert!(due(&mut ledger, ahead).iter().all(|due| matches!(due, Due::Age(_))));
+    defer(&mut ledger, 8192, 1, ahead + 600);
+    let now = ACCEPTED + 7200;
+    assert!(!due(&mut ledger, now).iter().any(|due| matches!(due, Due::Attempt(_))));
+    let attempts = due(&mut ledger, now + latest);
+    assert!(attempts.iter().any(|due| matches!(due, Due::Attempt(_))), "{attempts:?}");
+}
+
+#[test]
+fn nothing_expires_by_a_clock_that_is_not_trusted() {
+    let mut ledger = ledger();
+    let year = 365 * 24 * 3600;
+    assert!(ledger.is_expired(ACCEPTED, ACCEPTED + year) && ledger.is_late(ACCEPTED, 0, ACCEPTED + year));
+    ledger.set_clock_lead(year - 60);
+    assert!(!ledger.is_expired(ACCEPTED, ACCEPTED + year) && !ledger.is_late(ACCEPTED, 0, ACCEPTED + year));
+    assert!(ledger.is_expired(ACCEPTED, ACCEPTED + year + 5 * 24 * 3600));
+}

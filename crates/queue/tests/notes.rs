@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use inrush_log::sim::SimStorage;
-use inrush_log::{Appender, DataDirectory, EnvelopeRef, LogKind, LogSettings, Lsn, MessageId};
+use inrush_log::{AppendError, Appender, DataDirectory, EnvelopeRef, LogKind, LogSettings, Lsn, MessageId};
 use inrush_queue::{
     Folded, Ledger, OutcomeRef, Place, QueueSettings, RecipientSet, Recorder, ResultRef, Status, fold,
 };
@@ -198,4 +198,76 @@ fn any_number_of_messages_under_way_is_noted() {
     let first = life.ledger.take(0, Lsn::new(BEGIN), Lsn::ZERO, 1);
     let last = life.ledger.take(0, Lsn::new(BEGIN + 40_499 * 64), Lsn::ZERO, 100);
     assert_eq!((first, last), (RecipientSet::all(1), RecipientSet::all(1)));
+}
+
+#[test]
+fn lives_that_are_short_make_checkpoints_too() {
+    let mut life = Life::begin(SimStorage::new(4));
+    for number in 0..10 {
+        life.recorder.set_checkpoint_after(20_000);
+        let lsn = BEGIN + number * 64;
+        life.ledger.take(0, Lsn::new(lsn), Lsn::new(lsn + 64), 30);
+        let everybody: Vec<u32> = (0..30).collect();
+        life.settle(lsn, &everybody, 30, b"out");
+        for _ in 0..5 {
+            life.recorder.tick(&life.ledger, AT_US, None);
+            life.write();
+        }
+        life = life.restart();
+    }
+    // One for each 20 kB, and none for each life.
+    assert!((1..=4).contains(&life.ledger.generation()), "{}", life.ledger.generation());
+    assert!(life.ledger.octets_read().noted < 30_000, "{:?}", life.ledger.octets_read());
+}
+
+#[test]
+fn a_checkpoint_of_a_long_queue_needs_no_second_for_each_part() {
+    let mut life = Life::begin(SimStorage::new(5));
+    for number in 0..300 {
+        let lsn = BEGIN + number * 64;
+        life.ledger.take(0, Lsn::new(lsn), Lsn::new(lsn + 64), 1);
+        life.settle(lsn, &[0], 1, &[b'a' + u8::try_from(number % 26).unwrap(); 60_000]);
+        life.write();
+    }
+    life.recorder.set_checkpoint_after(0);
+    let mut more = life.recorder.tick(&life.ledger, AT_US, None);
+    let mut parts = 0;
+    while more {
+        more = life.recorder.advance(&life.ledger, AT_US);
+        parts += 1;
+        life.write();
+    }
+    assert!(parts > 5, "{parts}");
+    life.recorder.tick(&life.ledger, AT_US, None);
+    life.write();
+    assert!(life.recorder.positions().unwrap().checkpoint.is_some());
+}
+
+#[test]
+fn what_finds_no_room_is_written_when_there_is_some() {
+    let storage = SimStorage::new(6);
+    let mut life = Life::begin(storage.clone());
+    storage.set_capacity(0);
+    let everybody: Vec<u32> = (0..100).collect();
+    let mut number = 0;
+    while life.recorder.stuck().is_none() {
+        let lsn = BEGIN + number * 64;
+        life.ledger.take(0, Lsn::new(lsn), Lsn::new(lsn + 64), 100);
+        life.settle(lsn, &everybody, 100, b"out");
+        while let Some(write) = life.recorder.next_write() {
+            let result = write.run();
+            life.recorder.write_done(write, result).unwrap();
+        }
+        life.data.prepare_segments();
+        number += 1;
+        assert!(number < 1000, "the log has two segments of 1 MiB");
+    }
+    assert!(matches!(life.recorder.stuck(), Some(AppendError::NoSpace(_))));
+    storage.set_capacity(u64::MAX);
+    life.write();
+    assert_eq!(life.recorder.stuck(), None);
+    let before = life.entries();
+    life.recorder.tick(&life.ledger, AT_US, None);
+    life.write();
+    assert!(life.restart().entries() == before);
 }

@@ -10,7 +10,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use inrush_log::Poisoned;
+use inrush_log::{AgeClock, AppendError, Poisoned, Storage as _};
 use inrush_queue::{Due, Place};
 use tokio::sync::{mpsc, oneshot};
 
@@ -48,6 +48,8 @@ pub(crate) struct Engine {
     pub(crate) requests: mpsc::UnboundedReceiver<Request>,
     pub(crate) stop: oneshot::Receiver<()>,
     pub(crate) writing: Writing,
+    /// How old mail is.
+    pub(crate) clock: AgeClock,
 }
 
 /// Which writes are under way.
@@ -57,6 +59,10 @@ pub(crate) struct Writing {
     internal: bool,
     retry: bool,
     outcome_at: Option<Instant>,
+    /// A checkpoint is under way.
+    more: bool,
+    /// Looks for which outcomes have found no room, one after the other.
+    stuck_for: u32,
 }
 
 impl Engine {
@@ -88,6 +94,8 @@ impl Engine {
             if kept.elapsed() >= KEEP_INTERVAL {
                 kept = Instant::now();
                 self.keep();
+            } else if self.writing.more {
+                self.advance();
             }
             self.write();
             if stop_at.is_some_and(|at| Instant::now() >= at) || self.is_stopped() {
@@ -153,9 +161,14 @@ impl Engine {
     }
 
     fn look_for_due(&mut self) {
-        let now = now_us() / 1_000_000;
+        let wall = now_us();
+        let ages = self.clock.now(wall, self.shared.reader.storage().boot_us());
         let mut due = Vec::new();
-        self.shared.ledger.borrow_mut().due(now, DUE_MAX, |one| due.push(one));
+        {
+            let mut ledger = self.shared.ledger.borrow_mut();
+            ledger.set_clock_lead(wall.saturating_sub(ages) / 1_000_000);
+            ledger.due(wall / 1_000_000, DUE_MAX, |one| due.push(one));
+        }
         for one in due {
             match one {
                 Due::Attempt(slot) => self.shared.make_ready(slot),
@@ -205,17 +218,37 @@ impl Engine {
         }
     }
 
-    fn keep(&self) {
+    fn keep(&mut self) {
         let now = now_us();
         self.shared.show();
         let mut recorder = self.shared.recorder.borrow_mut();
-        let more = recorder.tick(&self.shared.ledger.borrow(), now, Some(self.shared.retry_floor()));
-        if more {
-            self.shared.attention.notify_one();
-        }
+        self.writing.more = recorder.tick(&self.shared.ledger.borrow(), now, Some(self.shared.retry_floor()));
         if let Some(positions) = recorder.positions() {
             self.committer.save(positions, now);
         }
+        let stuck = recorder.stuck();
+        drop(recorder);
+        self.tell_whether_stuck(stuck);
+    }
+
+    /// Says once that outcomes find no room, and once that they do again: nothing is tried meanwhile, since it would be tried again by the next life.
+    fn tell_whether_stuck(&mut self, stuck: Option<AppendError>) {
+        // For a moment all buffers may be on their way to the disk.
+        let before = self.writing.stuck_for;
+        self.writing.stuck_for = if stuck.is_some() { before.saturating_add(1) } else { 0 };
+        match stuck {
+            Some(error) if before == 1 => {
+                tracing::error!(%error, "outcomes cannot be written down: nothing is delivered until they can");
+            }
+            None if before > 1 => tracing::info!("outcomes are written down again, and mail is delivered"),
+            _ => {}
+        }
+    }
+
+    /// Goes on with a checkpoint, as fast as the disk takes it.
+    fn advance(&mut self) {
+        let mut recorder = self.shared.recorder.borrow_mut();
+        self.writing.more = recorder.advance(&self.shared.ledger.borrow(), now_us());
     }
 
     /// Has the logs written where there is something to write.

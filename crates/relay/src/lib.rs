@@ -46,7 +46,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use inrush_log::{LogKind, Lsn, Poisoned, log_directory};
+use inrush_log::{AgeClock, LogKind, Lsn, Poisoned, Storage as _, log_directory};
 use inrush_metrics::Metrics;
 use inrush_queue::{FoldError, Keeper, KeeperError, QueueSettings, Recorder, Stores, fold};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -164,6 +164,7 @@ impl Relay {
                 });
             }
         }
+        let clock = AgeClock::start(shared::now_us(), storage.boot_us(), folded.newest_us);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name("inrush-relay".to_owned()).spawn(move || {
             let attention = Arc::new(Notify::new());
@@ -195,6 +196,7 @@ impl Relay {
                 requests,
                 stop: stopped,
                 writing: Writing::default(),
+                clock,
             };
             let local = tokio::task::LocalSet::new();
             let result = runtime.block_on(local.run_until(engine.run()));

@@ -43,7 +43,33 @@ impl Announced {
     }
 }
 
+/// Octets of the outcome log that stand for the state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OctetsRead {
+    /// Outcomes and notes since the last whole checkpoint began.
+    pub noted: u64,
+    /// That checkpoint.
+    pub checkpoint: u64,
+}
+
 impl Ledger {
+    /// Counts a record that was read: of a checkpoint, or of what a checkpoint makes superfluous.
+    pub(crate) fn count_read(&mut self, octets: u64, of_checkpoint: bool) {
+        let next = self.next.as_mut().map(|next| &mut next.read);
+        match next {
+            Some(next) if of_checkpoint => next.checkpoint += octets,
+            Some(next) => next.noted += octets,
+            None => {}
+        }
+        self.read.noted += octets;
+    }
+
+    /// What was read to come to this state.
+    #[must_use]
+    pub fn octets_read(&self) -> OctetsRead {
+        self.read
+    }
+
     /// Follows a part of a checkpoint.
     ///
     /// # Errors

@@ -20,8 +20,12 @@ use inrush_log::{LogKind, Lsn, MessageId};
 use crate::destinations::{DestinationId, Destinations};
 use crate::lane::Lane;
 use crate::ledger::checkpoint::Announced;
+pub use crate::ledger::checkpoint::OctetsRead;
 use crate::outcome::{LaneRef, OutcomeRef, Place, ResultRef, Status, outcome_flag, result_flag};
 use crate::{QueueSettings, RecipientSet};
+
+/// Seconds that the wall clock may go back without a look at everything.
+const CLOCK_STEP: u32 = 60;
 
 /// No slot.
 const NONE: u32 = u32::MAX;
@@ -128,9 +132,16 @@ pub struct Ledger {
     stamp: u32,
     lifetime: u32,
     delay_warning_after: u32,
+    /// No attempt is further ahead than this.
+    pause_max: u32,
+    /// How far the wall clock is ahead of the time that is trusted for ages.
+    clock_lead: u32,
+    /// When it was last looked for what is due.
+    looked_at: u32,
     /// A checkpoint that is being read.
     next: Option<Box<Ledger>>,
     announced: Announced,
+    read: OctetsRead,
     generation: u64,
     retry_segment_bytes: u64,
     counts: Counts,
@@ -192,8 +203,13 @@ impl Ledger {
             stamp: 0,
             lifetime: seconds(settings.lifetime),
             delay_warning_after: seconds(settings.delay_warning_after),
+            pause_max: seconds(settings.pause_max()),
+            clock_lead: 0,
+            // The first look finds times of an earlier life, whose clock was another one.
+            looked_at: u32::MAX,
             next: None,
             announced: Announced::default(),
+            read: OctetsRead::default(),
             generation: 0,
             retry_segment_bytes: 0,
             counts: Counts::default(),
@@ -379,6 +395,10 @@ impl Ledger {
     /// Hands out what is due at `now`, in seconds since 1970, at most `max`. What is scheduled becomes ready.
     pub fn due(&mut self, now: u64, max: usize, mut take: impl FnMut(Due)) {
         let now = clamp(now);
+        if now.saturating_add(CLOCK_STEP) < self.looked_at {
+            self.follow_clock_back(now);
+        }
+        self.looked_at = now;
         for _ in 0..max {
             let Some(&(wake, index)) = self.wakes.first() else { return };
             if wake > now {
@@ -393,9 +413,10 @@ impl Ledger {
             if attempt {
                 entry.state = EntryState::Ready;
             }
-            // Past its last mark it is looked at once a minute until it is given up.
+            // Past its last mark it is looked at once a minute until it is given up; so is one whose sender is to be told, in case its attempt does that.
             let later = now.saturating_add(60);
             let mark = self.next_mark(index, now).unwrap_or(later);
+            let mark = if self.is_untold(index, now) { mark.min(later) } else { mark };
             self.set_wake(index, mark);
             take(if attempt { Due::Attempt(slot) } else { Due::Age(slot) });
         }
@@ -474,10 +495,15 @@ impl Ledger {
         }
     }
 
-    /// Whether the message at `age` seconds has to be given up.
+    /// Says how many seconds the wall clock is ahead of a time that is trusted: what has jumped does not make mail old.
+    pub fn set_clock_lead(&mut self, lead: u64) {
+        self.clock_lead = clamp(lead);
+    }
+
+    /// Whether a message has to be given up.
     #[must_use]
     pub fn is_expired(&self, accepted_at: u64, now: u64) -> bool {
-        now >= accepted_at.saturating_add(self.lifetime.into())
+        now.saturating_sub(self.clock_lead.into()) >= accepted_at.saturating_add(self.lifetime.into())
     }
 
     /// Whether the sender is to be told of a delay.
@@ -485,7 +511,8 @@ impl Ledger {
     pub fn is_late(&self, accepted_at: u64, flags: u8, now: u64) -> bool {
         self.delay_warning_after > 0
             && flags & result_flag::DELAY_TOLD == 0
-            && now >= accepted_at.saturating_add(self.delay_warning_after.into())
+            && now.saturating_sub(self.clock_lead.into())
+                >= accepted_at.saturating_add(self.delay_warning_after.into())
     }
 
     /// Follows an outcome: of this life, once it is on its way to the log, or of an earlier one.

@@ -123,6 +123,29 @@ impl Ledger {
         attempt.into_iter().chain(self.next_mark(index, 0)).min().unwrap_or(1).max(1)
     }
 
+    /// Whether the time to tell the sender of the delay is over, and nobody has.
+    pub(super) fn is_untold(&self, index: u32, now: u32) -> bool {
+        let entry = self.slots[index as usize].as_ref();
+        let late = |entry: &Entry| self.is_late(entry.accepted_at.into(), entry.flags, now.into());
+        entry.is_some_and(late)
+    }
+
+    /// The clock has gone back: what was scheduled by it comes no later than it might have been scheduled now.
+    pub(super) fn follow_clock_back(&mut self, now: u32) {
+        let latest = now.saturating_add(self.pause_max);
+        for index in 0..u32::try_from(self.slots.len()).unwrap_or(NONE) {
+            let Some(entry) = self.slots[index as usize].as_mut() else { continue };
+            match entry.state {
+                EntryState::Scheduled => {
+                    entry.next_attempt = entry.next_attempt.min(latest);
+                    self.set_wake(index, self.wake_of(index));
+                }
+                EntryState::Ready => self.set_wake(index, now.saturating_add(1)),
+                EntryState::Busy | EntryState::Held => {}
+            }
+        }
+    }
+
     /// The next age that means something, later than `now`.
     pub(super) fn next_mark(&self, index: u32, now: u32) -> Option<u32> {
         let entry = self.slots[index as usize].as_ref()?;

@@ -187,7 +187,7 @@ impl Connection<'_> {
                 _ = self.stream.read(&mut octet) => return None,
                 () = tokio::time::sleep_until(until) => return None,
             }
-            if self.shared.stopping.get() || self.shared.places.others_wait(self.destination) {
+            if !self.shared.may_begin() || self.shared.places.others_wait(self.destination) {
                 return None;
             }
         }
