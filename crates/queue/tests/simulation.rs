@@ -1,5 +1,8 @@
 //! The queue on a simulated disk: whatever ends the process, every message that was acknowledged is delivered to each of its recipients, at
 //! least once, and at most once more than the attempts whose outcome the end has cut off.
+//!
+//! There are more or fewer cores from life to life, so that logs are adopted and come back. In some worlds octets of the outcome log rot: then a message
+//! may come more often, and none is lost. In others an operator moves an arrival log away: what stood there alone is gone with it, and nothing else.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![allow(clippy::print_stderr, reason = "the seed of a failure")]
 
@@ -9,17 +12,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use inrush_log::sim::{Fault, Random, SimStorage};
 use inrush_log::{
     Appender, DataDirectory, Entry, EnvelopeRef, LogKind, LogSettings, Lsn, MessageId, Reader, Recipient,
-    RecordKind, Span,
+    RecordKind, Span, Storage, log_directory,
 };
 use inrush_queue::{
     Due, EntryState, Keeper, Ledger, OutcomeRef, Place, QueueSettings, RecipientSet, Recorder, ResultRef,
-    Slot, Status, fold, outcome_flag, result_flag,
+    Slot, Status, fold, outcome_flag, positions_seen, result_flag,
 };
 
 const NODE: u16 = 3;
 const SECOND: u64 = 1_000_000;
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 2_000;
+/// Arrival logs at most.
+const LOGS_MAX: u8 = 3;
 
 fn log_settings() -> LogSettings {
     LogSettings {
@@ -33,10 +38,22 @@ fn log_settings() -> LogSettings {
     }
 }
 
+/// What happens to the disk between two lives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mishap {
+    Nothing,
+    /// The outcome log is damaged.
+    Rot,
+    /// An arrival log is moved away.
+    Moved,
+}
+
 /// A message as the world knows it.
 #[derive(Default)]
 struct Known {
     total: u32,
+    /// It went with its log.
+    gone: bool,
     delivered: BTreeMap<u32, u32>,
     /// Attempts whose outcome a crash has cut off.
     cut: BTreeMap<u32, u32>,
@@ -57,18 +74,30 @@ struct World {
     messages: BTreeMap<MessageId, Known>,
     now_us: u64,
     body: Vec<u8>,
+    mishap: Mishap,
+    /// Something in the outcome log has rotted.
+    damaged: bool,
+    /// Logs that were moved away.
+    moves: u32,
+}
+
+/// An arrival log in a life.
+struct Lane {
+    log: u8,
+    /// `None` for one that was adopted.
+    appender: Option<Appender<SimStorage>>,
+    reader: Reader<SimStorage>,
+    unfinished: Vec<Lsn>,
 }
 
 struct Life {
     data: DataDirectory<SimStorage>,
-    arrival: Appender<SimStorage>,
+    lanes: Vec<Lane>,
     ledger: Ledger,
     recorder: Recorder<SimStorage>,
     keeper: Keeper<SimStorage>,
-    reader: Reader<SimStorage>,
     retry: Appender<SimStorage>,
     copies: Reader<SimStorage>,
-    unfinished: Vec<Lsn>,
     jobs: Vec<Job>,
     ready: Vec<Slot>,
     /// Acknowledged as soon as it is durable.
@@ -79,8 +108,17 @@ struct Life {
 
 impl World {
     fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let mishap = match random.below(4) {
+            0 => Mishap::Rot,
+            1 => Mishap::Moved,
+            _ => Mishap::Nothing,
+        };
         Self {
-            random: Random::new(seed),
+            random,
+            mishap,
+            damaged: false,
+            moves: 0,
             storage: SimStorage::new(seed),
             messages: BTreeMap::new(),
             now_us: 1_700_000_000 * SECOND,
@@ -106,6 +144,7 @@ impl World {
             } else {
                 self.restart();
             }
+            self.have_mishap();
         }
         let mut life = self.open().expect("an honest disk without faults opens");
         self.drain(&mut life);
@@ -113,44 +152,104 @@ impl World {
             for recipient in 0..known.total {
                 let delivered = known.delivered.get(&recipient).copied().unwrap_or(0);
                 let cut = known.cut.get(&recipient).copied().unwrap_or(0);
-                assert!(delivered >= 1, "{id} was never delivered to {recipient}");
-                assert!(delivered <= 1 + cut, "{id} to {recipient}: {delivered} times, {cut} cut off");
+                assert!(known.gone || delivered >= 1, "{id} was never delivered to {recipient}");
+                let once = self.damaged || delivered <= 1 + cut;
+                assert!(once, "{id} to {recipient}: {delivered} times, {cut} cut off");
             }
+        }
+    }
+
+    /// What is done to the disk while no process works there.
+    fn have_mishap(&mut self) {
+        if self.random.below(2) == 0 {
+            return;
+        }
+        match self.mishap {
+            Mishap::Nothing => {}
+            Mishap::Rot => self.rot(),
+            Mishap::Moved => self.move_away(),
+        }
+    }
+
+    /// An octet of the outcome log is another one, in the part that is likely to be in use.
+    fn rot(&mut self) {
+        let files = self.storage.files().into_iter().map(|(name, _)| name);
+        let segments: Vec<_> =
+            files.filter(|name| name.starts_with("outcome-00/0") && name.ends_with(".seg")).collect();
+        if segments.is_empty() {
+            return;
+        }
+        let segment = &segments[usize::try_from(self.random.below(segments.len() as u64)).unwrap()];
+        let offset = 4096 + usize::try_from(self.random.below(40_000)).unwrap();
+        self.storage.rot(segment, offset, 1 << self.random.below(8));
+        self.damaged = true;
+    }
+
+    fn move_away(&mut self) {
+        let log = u8::try_from(self.random.below(u64::from(LOGS_MAX))).unwrap();
+        let dir = format!("arrival-{log:02x}");
+        let files: Vec<_> = self.storage.files().into_iter().map(|(name, _)| name).collect();
+        let inside: Vec<_> = files.iter().filter(|name| name.starts_with(&format!("{dir}/"))).collect();
+        if inside.is_empty() {
+            return;
+        }
+        inside.into_iter().for_each(|name| self.storage.unlink(name).unwrap());
+        self.storage.sync_dir(&dir).unwrap();
+        self.moves += 1;
+        self.storage.rename(&dir, &format!("moved-away-{}", self.moves)).unwrap();
+        self.storage.sync_dir("").unwrap();
+        for (_, known) in self.messages.iter_mut().filter(|(id, _)| id.log == log) {
+            known.gone = true;
         }
     }
 
     fn open(&mut self) -> Option<Life> {
         let settings = QueueSettings::default();
         let mut data = DataDirectory::on_without_helper(self.storage.clone(), &log_settings(), NODE).ok()?;
-        let (arrival, report) = data.open_log(0, || {}).ok()?;
+        for (log, seen) in positions_seen(&self.storage).ok()? {
+            data.begin_behind(LogKind::Arrival, log, seen);
+        }
+        let mut appenders = BTreeMap::new();
+        for log in 0..u8::try_from(1 + self.random.below(u64::from(LOGS_MAX))).unwrap() {
+            let (appender, report) = data.open_log(log, || {}).ok()?;
+            assert_eq!(report.damage, []);
+            appenders.insert(log, appender);
+        }
         let (outcome, outcomes) = data.open_log_kind(LogKind::Outcome, 0, || {}).ok()?;
         let (retry, _) = data.open_log_kind(LogKind::Retry, 0, || {}).ok()?;
+        for (_, report) in data.adopt_logs().ok()? {
+            assert_eq!(report.damage, []);
+        }
         data.prepare_segments();
         if self.storage.is_dead() {
             return None;
         }
-        assert!(report.damage.is_empty() && outcomes.damage.is_empty());
-        let folded = fold(&self.storage, &settings, false).ok()?;
-        assert_eq!(folded.damaged, [""; 0]);
+        assert!(self.damaged || outcomes.damage.is_empty());
+        let folded = fold(&self.storage, &settings, !outcomes.damage.is_empty()).ok()?;
+        assert!(self.damaged || folded.damaged.is_empty(), "{:?}", folded.damaged);
         let keeper = Keeper::open(self.storage.clone(), &settings).ok()?;
         let ledger = folded.ledger;
         let mut recorder = Recorder::new(outcome, &ledger);
         // A checkpoint takes only a few records here.
         recorder.set_checkpoint_after(3000);
-        let mut reader = Reader::on(self.storage.clone(), "arrival-00").ok()?;
-        reader.seek(ledger.taken(0));
-        let unfinished = ledger.unfinished(0);
+        let mut lanes = Vec::new();
+        for log in ledger.lanes() {
+            let mut reader = Reader::on(self.storage.clone(), &log_directory(LogKind::Arrival, log)).ok()?;
+            reader.seek(ledger.taken(log));
+            let appender = appenders.remove(&log);
+            let begin = appender.as_ref().map_or(Lsn::MAX, Appender::durable);
+            assert!(ledger.taken(log) <= begin, "new mail does not pass for taken mail");
+            lanes.push(Lane { log, appender, reader, unfinished: ledger.unfinished(log) });
+        }
         let copies = Reader::on(self.storage.clone(), "retry-00").ok()?;
         Some(Life {
             data,
-            arrival,
+            lanes,
             ledger,
             recorder,
             keeper,
-            reader,
             retry,
             copies,
-            unfinished,
             jobs: Vec::new(),
             ready: Vec::new(),
             appended: Vec::new(),
@@ -182,20 +281,26 @@ impl World {
         let envelope = EnvelopeRef { text: b"a@b", recipients: &recipients, ..EnvelopeRef::default() };
         let octets = usize::try_from(self.random.below(self.body.len() as u64)).unwrap();
         let body = std::iter::once(&self.body[..octets]);
-        if let Ok(appended) = life.arrival.append_message(&envelope, body, octets, self.now_us) {
+        let index = usize::try_from(self.random.below(life.lanes.len() as u64)).unwrap();
+        let Some(appender) = life.lanes[index].appender.as_mut() else { return };
+        if let Ok(appended) = appender.append_message(&envelope, body, octets, self.now_us) {
             life.appended.push((appended.id, appended.gate, total));
         }
     }
 
     fn write_arrival(&mut self, life: &mut Life) -> Option<()> {
-        while let Some(write) = life.arrival.next_write() {
-            let result = write.run();
-            life.arrival.write_done(write, result).ok()?;
+        let mut durable = BTreeMap::new();
+        for lane in &mut life.lanes {
+            let Some(appender) = lane.appender.as_mut() else { continue };
+            while let Some(write) = appender.next_write() {
+                let result = write.run();
+                appender.write_done(write, result).ok()?;
+            }
+            durable.insert(lane.log, appender.durable());
         }
-        let durable = life.arrival.durable();
         let appended = std::mem::take(&mut life.appended);
         for (id, gate, total) in appended {
-            if gate <= durable {
+            if gate <= durable[&id.log] {
                 self.messages.insert(id, Known { total, ..Known::default() });
             } else {
                 life.appended.push((id, gate, total));
@@ -205,18 +310,26 @@ impl World {
         Some(())
     }
 
-    /// Takes the next message: those of the life before first, then those that came since.
+    /// Takes the next message of some log.
     fn take(&mut self, life: &mut Life) -> Option<()> {
-        if let Some(lsn) = life.unfinished.pop() {
-            let message = life.reader.message_at(lsn).ok()?.expect("a message under way is kept");
+        let index = usize::try_from(self.random.below(life.lanes.len() as u64)).unwrap();
+        self.take_from(life, index)
+    }
+
+    /// Takes the next message of a log: those of the life before first, then those that came since.
+    fn take_from(&mut self, life: &mut Life, index: usize) -> Option<()> {
+        let lane = &mut life.lanes[index];
+        let log = lane.log;
+        if let Some(lsn) = lane.unfinished.pop() {
+            let message = lane.reader.message_at(lsn).ok()?.expect("a message under way is kept");
             let total = u32::try_from(message.envelope().unwrap().recipients().count()).unwrap();
-            let owed = life.ledger.take(0, lsn, Lsn::ZERO, total);
+            let owed = life.ledger.take(log, lsn, Lsn::ZERO, total);
             assert!(!owed.is_empty(), "listed as under way");
             self.begin(life, message.id, &owed, total);
             return Some(());
         }
-        life.reader.set_limit(life.arrival.durable());
-        while let Some(entry) = life.reader.next().ok()? {
+        lane.reader.set_limit(lane.appender.as_ref().map_or(Lsn::MAX, Appender::durable));
+        while let Some(entry) = lane.reader.next().ok()? {
             let Entry::Record(record) = entry else { panic!("damage on an honest disk") };
             if record.header.kind != RecordKind::Message {
                 continue;
@@ -224,7 +337,7 @@ impl World {
             let total = u32::try_from(record.read_envelope().unwrap().recipients().count()).unwrap();
             let (id, lsn, next) =
                 (record.id, record.header.lsn, record.header.lsn.plus(record.header.octets()));
-            let owed = life.ledger.take(0, lsn, next, total);
+            let owed = life.ledger.take(log, lsn, next, total);
             self.begin(life, id, &owed, total);
             return Some(());
         }
@@ -275,7 +388,9 @@ impl World {
         }
         let index = usize::try_from(self.random.below(life.jobs.len() as u64)).unwrap();
         let job = life.jobs.swap_remove(index);
-        assert_eq!(read(life, job.place), Some(job.id), "what is owed is kept");
+        if self.give_up(life, &job) {
+            return;
+        }
         let mut results = Vec::new();
         for recipient in &job.recipients {
             let sent = self.random.below(2) == 0;
@@ -305,6 +420,29 @@ impl World {
         self.record(life, &job, &results, 0);
     }
 
+    /// Ends what went with its log; everything else can be read.
+    fn give_up(&mut self, life: &mut Life, job: &Job) -> bool {
+        let found = reader_of(life, job.place).and_then(|reader| reader.message_at(job.place.lsn).unwrap());
+        if found.is_some_and(|message| message.id == job.id) {
+            return false;
+        }
+        assert!(self.messages[&job.id].gone, "what is owed is kept");
+        let expired = |recipient: &u32| ResultRef {
+            recipient: *recipient,
+            status: Status::Expired,
+            flags: 0,
+            attempts: job.attempts,
+            next_attempt_us: 0,
+            code: 0,
+            enhanced: [4, 3, 0],
+            address: b"",
+            reply: b"",
+        };
+        let results: Vec<_> = job.recipients.iter().map(expired).collect();
+        self.record(life, job, &results, 0);
+        true
+    }
+
     /// Moves the messages that wait with some segment, of the arrival log or of the retry log itself.
     fn evacuate(&mut self, life: &mut Life) -> Option<()> {
         let size = 1 << 20;
@@ -319,7 +457,7 @@ impl World {
             if !life.ledger.may_move(message_id, place) {
                 continue;
             }
-            let reader = if place.kind == LogKind::Retry { &mut life.copies } else { &mut life.reader };
+            let Some(reader) = reader_of(life, place) else { continue };
             let message = reader.message_at(place.lsn).ok()?.expect("what is owed is kept");
             life.data.prepare_segments();
             // Without room it is moved another time.
@@ -385,8 +523,9 @@ impl World {
         let unheard: Vec<_> = life.appended.iter().map(|(id, _, total)| (*id, *total)).collect();
         drop(life);
         self.restart();
-        let Ok(mut reader) = Reader::on(self.storage.clone(), "arrival-00") else { return };
         for (id, total) in unheard {
+            let dir = log_directory(LogKind::Arrival, id.log);
+            let Ok(mut reader) = Reader::on(self.storage.clone(), &dir) else { continue };
             if let Ok(Some(message)) = reader.message_at(id.lsn)
                 && message.id == id
             {
@@ -402,12 +541,16 @@ impl World {
     /// No faults any more: everything that is owed is delivered.
     fn drain(&mut self, life: &mut Life) {
         self.write_arrival(life).unwrap();
-        loop {
-            let open = life.ledger.open_count();
-            let before = (life.ledger.taken(0), life.unfinished.len());
-            self.take(life).unwrap();
-            if (life.ledger.taken(0), life.unfinished.len()) == before && life.ledger.open_count() == open {
-                break;
+        for index in 0..life.lanes.len() {
+            let log = life.lanes[index].log;
+            loop {
+                let open = life.ledger.open_count();
+                let before = (life.ledger.taken(log), life.lanes[index].unfinished.len());
+                self.take_from(life, index).unwrap();
+                let after = (life.ledger.taken(log), life.lanes[index].unfinished.len());
+                if after == before && life.ledger.open_count() == open {
+                    break;
+                }
             }
         }
         let held: Vec<_> =
@@ -447,7 +590,9 @@ impl World {
                 }
                 continue;
             };
-            assert_eq!(read(life, job.place), Some(job.id), "what is owed is kept");
+            if self.give_up(life, &job) {
+                continue;
+            }
             let mut results = Vec::new();
             for recipient in &job.recipients {
                 *self.messages.get_mut(&job.id).unwrap().delivered.entry(*recipient).or_default() += 1;
@@ -473,10 +618,12 @@ impl World {
     }
 }
 
-/// The message at a place.
-fn read(life: &mut Life, place: Place) -> Option<MessageId> {
-    let reader = if place.kind == LogKind::Retry { &mut life.copies } else { &mut life.reader };
-    reader.message_at(place.lsn).unwrap().map(|message| message.id)
+/// Reads the log of a place; `None` when it was moved away.
+fn reader_of(life: &mut Life, place: Place) -> Option<&mut Reader<SimStorage>> {
+    if place.kind == LogKind::Retry {
+        return Some(&mut life.copies);
+    }
+    life.lanes.iter_mut().find(|lane| lane.log == place.log).map(|lane| &mut lane.reader)
 }
 
 #[test]
