@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use inrush_proto::client::{Command, Event, Severity, Transfer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::connection::{Connection, Lost, broken, refusal};
 use super::flight::{Flight, Left};
@@ -168,7 +168,7 @@ impl Connection<'_> {
             return None;
         }
         let _idle = self.destination.idle();
-        let until = tokio::time::Instant::now() + self.hops.keep_connection;
+        let until = Instant::now() + self.hops.keep_connection;
         loop {
             match self.destination.next() {
                 Next::Job(job) => return Some(*job),
@@ -241,6 +241,9 @@ impl Connection<'_> {
         }
         self.input = input;
         self.input.drain(..consumed);
+        if !seen.is_empty() {
+            self.since = Instant::now();
+        }
         for (command, transaction, verdict, end) in seen {
             self.answer(command, transaction, verdict, end);
         }

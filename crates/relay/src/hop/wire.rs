@@ -9,7 +9,7 @@ use inrush_proto::client::{
     write_verb,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connection::{Connection, Lost};
 use super::flight::Flight;
@@ -112,8 +112,26 @@ impl Connection<'_> {
         write_recipient(&mut self.out, recipient.path, &parameters)
     }
 
-    /// Mail data: `dots` for DATA with its end, without for BDAT.
+    /// Mail data, in its time: `dots` for DATA with its end, without for BDAT.
     async fn write_body(&mut self, number: u64, empty: bool, dots: bool) -> Result<(), Lost> {
+        let octets = self.flight(number).map_or(0, |flight| flight.needs.octets);
+        let timeouts = &self.shared.settings.timeouts;
+        let rate = u64::from(timeouts.min_data_rate);
+        if rate == 0 || octets <= DIRECT_OCTETS as u64 {
+            return self.write_content(number, empty, dots).await;
+        }
+        // A block at a time, each just in time, 50 MiB would hold the connection for 40 hours.
+        let limit = timeouts.block.saturating_add(Duration::from_secs(octets / rate));
+        match timeout(limit, self.write_content(number, empty, dots)).await {
+            Ok(written) => written,
+            Err(_) => {
+                let lost = self.timed_out("sending, at less than min_data_rate");
+                Err(self.last_words().await.unwrap_or(lost))
+            }
+        }
+    }
+
+    async fn write_content(&mut self, number: u64, empty: bool, dots: bool) -> Result<(), Lost> {
         let Some(flight) = self.flights.iter_mut().find(|flight| flight.number == number) else {
             return Ok(());
         };
@@ -201,7 +219,10 @@ impl Connection<'_> {
 
     async fn send(&mut self, octets: &[u8]) -> Result<(), Lost> {
         match self.put(octets).await {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.since = Instant::now();
+                Ok(())
+            }
             Err(lost) => Err(self.last_words().await.unwrap_or(lost)),
         }
     }
@@ -234,11 +255,12 @@ impl Connection<'_> {
         self.answers().err()
     }
 
+    /// Some octets of the next reply, all of which has so long to come (RFC 5321 §4.5.3.2).
     pub(super) async fn receive(&mut self, limit: Duration) -> Result<(), Lost> {
         // Whoever waits for a reply has sent what it answers.
         self.flush().await?;
         self.input.reserve(RECEIVE_OCTETS);
-        match timeout(limit, self.stream.read_buf(&mut self.input)).await {
+        match timeout_at(self.since + limit, self.stream.read_buf(&mut self.input)).await {
             Ok(Ok(0)) => Err(self.lost(&io::ErrorKind::UnexpectedEof.into())),
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(self.lost(&error)),
