@@ -253,8 +253,10 @@ fn divided(script: Script, recipients: usize, domains: usize) -> Vec<Message> {
 #[test]
 fn no_more_recipients_than_the_host_says() {
     let messages = divided(Script::smtp().extensions(&["PIPELINING", "LIMITS RCPTMAX=10"]), 25, 1);
-    let counts = messages.iter().map(|message| message.recipients.len()).collect::<Vec<_>>();
-    assert_eq!(counts, [10, 10, 5]);
+    // In whatever order: several connections share them.
+    let mut counts = messages.iter().map(|message| message.recipients.len()).collect::<Vec<_>>();
+    counts.sort_unstable();
+    assert_eq!(counts, [5, 10, 10]);
 
     let limits = ["PIPELINING", "CHUNKING", "LIMITS RCPTMAX=3 RCPTDOMAINMAX=2"];
     let messages = divided(Script::smtp().extensions(&limits), 25, 5);
