@@ -8,8 +8,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout};
 
 use super::connection::{Connection, Lost, broken, refusal};
-use super::flight::{Flight, Left};
-use crate::content::{Needs, head};
+use super::flight::{Flight, Left, Lines};
+use crate::content::Needs;
 use crate::destination::{Job, Next};
 use crate::failure::Verdict;
 use crate::settle::{Attempt, shown};
@@ -133,29 +133,36 @@ impl Connection<'_> {
     }
 
     fn begin(&mut self, job: Job) {
-        let head = head(&job.message);
-        let needs = match job.message.envelope() {
-            Ok(envelope) => Needs::of(&job.message, &envelope, &job.recipients, &head),
+        let extensions = *self.session.extensions();
+        let envelope = match job.message.envelope() {
+            Ok(envelope) => envelope,
             Err(error) => {
                 tracing::error!(id = %job.message.id, %error, "a message that is owed cannot be read");
                 return self.shared.discharge(job.octets);
             }
         };
+        let mut lines = Lines::new(&job, &envelope);
+        let needs = Needs::of(&job.message, &envelope, &job.recipients, lines.head().len());
+        let refused = needs.refuse(&extensions, &self.relay, self.tls_verified).or_else(|| {
+            let written = lines.write_commands(&job, &envelope, &needs, &extensions);
+            written.err().map(|error| Verdict::later((4, 3, 0), error.to_string()))
+        });
         let mut flight = Flight {
             goes_on: std::mem::take(&mut self.goes_on),
             verdicts: vec![None; job.recipients.len()],
             number: 0,
             needs,
-            head,
+            lines,
             sent_at_us: now_us(),
             accepted: 0,
             whole: false,
             job,
         };
-        if let Some(verdict) = needs.refuse(self.session.extensions(), &self.relay, self.tls_verified) {
+        if let Some(verdict) = refused {
+            flight.goes_on = false;
             return self.land(flight, Some(&verdict));
         }
-        let transfer = if self.session.extensions().chunking { Transfer::Chunks } else { Transfer::Data };
+        let transfer = if extensions.chunking { Transfer::Chunks } else { Transfer::Data };
         let recipients = u32::try_from(flight.job.recipients.len()).unwrap_or(u32::MAX);
         flight.number = self.session.begin(recipients, transfer);
         self.begun += 1;
