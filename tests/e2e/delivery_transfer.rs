@@ -169,6 +169,26 @@ fn mail_that_is_only_announced_as_internationalised() {
     assert!(!message.reverse_path.parameters.iter().any(|one| one == "SMTPUTF8"), "{message:?}");
 }
 
+/// Nor does a large one whose text alone has octets above 127.
+#[test]
+fn a_large_message_that_is_only_announced_as_internationalised() {
+    let lines = "0123456789012345678901234567890123456789 bär\r\n".repeat(20_000);
+    for (field, status) in [("Subject: plain\r\n", "sent"), ("Subject: bär\r\n", "bounced")] {
+        let body = format!("From: <a@b.example>\r\n{field}\r\n{lines}").into_bytes();
+        let between = Between::start(everything_but("SMTPUTF8"));
+        let mail = format!("<{SENDER}> SMTPUTF8 BODY=8BITMIME");
+        let id = send(&between.server, &mail, &["<b@example.com>"], &body);
+        let line = outcome(&between.server, &id, "b@example.com", status);
+        if status == "bounced" {
+            assert!(line.contains("dsn=5.6.7,"), "{line}");
+            continue;
+        }
+        let message = &between.peer.wait_for(1)[0];
+        export::assert_body(&message.octets, &body, &id);
+        assert!(!message.reverse_path.parameters.iter().any(|one| one == "SMTPUTF8"), "{message:?}");
+    }
+}
+
 #[test]
 fn a_message_that_is_too_large_for_the_host() {
     let between = Between::start(Script::smtp().extensions(&["PIPELINING", "8BITMIME", "SIZE 1000"]));

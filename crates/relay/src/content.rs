@@ -21,8 +21,10 @@ pub(crate) struct Needs {
     pub(crate) bare_newlines: bool,
     /// RFC 3030: it was declared to be binary and is.
     pub(crate) binary: bool,
-    /// Addresses or header fields hold UTF-8 (RFC 6531).
+    /// Addresses or header fields hold UTF-8 (RFC 6531), as far as is known.
     pub(crate) utf8: bool,
+    /// Octets of a header section that would have to be read to know; 0 = it is known.
+    pub(crate) header_unseen: u32,
     /// RFC 8689.
     pub(crate) require_tls: bool,
     /// A line may begin with a dot.
@@ -54,7 +56,7 @@ impl Needs {
                 || chosen(envelope, recipients).all(|recipient| recipient.path.is_ascii()));
         let chunked = is_chunked(message);
         let header_octets = (findings.header_octets as usize).min(message.own_body().len());
-        // Of a message in chunks the header is not at hand: what was asked for is believed.
+        // Of a message in chunks the header is not at hand: what was asked for is believed, as long as it makes no difference.
         let header_ascii =
             !findings.eight_bit || (!chunked && message.own_body()[..header_octets].is_ascii());
         let utf8 = envelope.smtputf8() && !(all_ascii && header_ascii);
@@ -67,6 +69,7 @@ impl Needs {
             binary: envelope.body_type() == BodyType::BinaryMime
                 && (bare_newlines || findings.nul || findings.longest_line > 998),
             utf8,
+            header_unseen: if utf8 && all_ascii && chunked { findings.header_octets } else { 0 },
             require_tls: envelope.requiretls(),
             // Dots behind what became a line end were not counted: unstuffed they would end the mail data (SMTP smuggling).
             dots: findings.dot_lines > 0 || envelope.bdat() || findings.normalized,
@@ -120,6 +123,26 @@ impl Needs {
             None
         }
     }
+}
+
+/// Whether so many octets at the head of a message with chunks are ASCII. What cannot be read is not.
+pub(crate) async fn is_ascii(
+    message: &Arc<Message>,
+    octets: u32,
+    place: Place,
+    reader: &ReaderHandle,
+) -> bool {
+    let mut pieces = reader.body(place, Arc::clone(message));
+    let mut left = octets as usize;
+    while left > 0 {
+        let Some(Ok(piece)) = pieces.recv().await else { return false };
+        let part = &piece[..left.min(piece.len())];
+        if !part.is_ascii() {
+            return false;
+        }
+        left -= part.len();
+    }
+    true
 }
 
 /// Whether parts of the body stand in records of their own.

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use super::connection::{Connection, Lost, broken, refusal};
 use super::flight::{Flight, Left, Lines};
-use crate::content::Needs;
+use crate::content::{Needs, is_ascii};
 use crate::destination::{Job, Next};
 use crate::failure::Verdict;
 use crate::settle::{Attempt, shown};
@@ -92,7 +92,7 @@ impl Connection<'_> {
                 },
             };
             match self.within_limits(job) {
-                Some(job) => self.begin(job),
+                Some(job) => self.begin(job).await,
                 None => return Ok(()),
             }
         }
@@ -132,7 +132,7 @@ impl Connection<'_> {
             || most.is_some_and(|most| self.begun >= most)
     }
 
-    fn begin(&mut self, job: Job) {
+    async fn begin(&mut self, job: Job) {
         let extensions = *self.session.extensions();
         let envelope = match job.message.envelope() {
             Ok(envelope) => envelope,
@@ -142,7 +142,11 @@ impl Connection<'_> {
             }
         };
         let mut lines = Lines::new(&job, &envelope);
-        let needs = Needs::of(&job.message, &envelope, &job.recipients, lines.head().len());
+        let mut needs = Needs::of(&job.message, &envelope, &job.recipients, lines.head().len());
+        if needs.header_unseen > 0 && !extensions.smtp_utf8 {
+            let reader = &self.shared.reader;
+            needs.utf8 = !is_ascii(&job.message, needs.header_unseen, job.place, reader).await;
+        }
         let refused = needs.refuse(&extensions, &self.relay, self.tls_verified).or_else(|| {
             let written = lines.write_commands(&job, &envelope, &needs, &extensions);
             written.err().map(|error| Verdict::later((4, 3, 0), error.to_string()))
