@@ -141,6 +141,8 @@ pub(super) const RELAY: Table = Table {
             |config| Field::Number(&mut config.relay.timeouts.block, Unit::Duration, 10_000..=3600 * SECOND);
         "end_timeout" "The reply to the end of mail data (RFC 5321 §4.5.3.2.6)."
             |config| Field::Number(&mut config.relay.timeouts.end, Unit::Duration, 10_000..=3600 * SECOND);
+        "min_data_rate" "A host that takes a message of more than 64KiB slower than this, over all of it and block_timeout besides, is left; 0 = no check."
+            |config| Field::Number(&mut config.relay.timeouts.min_data_rate, Unit::BytesPerSecond, 0..=GIB);
         "resolver" "Name servers that resolve for us, the best first; [] = those of /etc/resolv.conf."
             |config| Field::Addresses(&mut config.relay.dns.servers);
         "resolver_timeout" "One attempt at one question to a name server."

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use inrush_proto::client::{Command, Event, Severity, Transfer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::connection::{Connection, Lost, broken, refusal};
-use super::flight::{Flight, Left};
-use crate::content::{Needs, head};
+use super::flight::{Flight, Left, Lines};
+use crate::content::{Needs, is_ascii};
 use crate::destination::{Job, Next};
 use crate::failure::Verdict;
 use crate::settle::{Attempt, shown};
@@ -93,7 +93,7 @@ impl Connection<'_> {
                 },
             };
             match self.within_limits(job) {
-                Some(job) => self.begin(job),
+                Some(job) => self.begin(job).await,
                 None => return Ok(()),
             }
         }
@@ -134,30 +134,41 @@ impl Connection<'_> {
             || most.is_some_and(|most| self.begun >= most)
     }
 
-    fn begin(&mut self, job: Job) {
-        let head = head(&job.message);
-        let needs = match job.message.envelope() {
-            Ok(envelope) => Needs::of(&job.message, &envelope, &job.recipients, &head),
+    async fn begin(&mut self, job: Job) {
+        let extensions = *self.session.extensions();
+        let envelope = match job.message.envelope() {
+            Ok(envelope) => envelope,
             Err(error) => {
                 tracing::error!(id = %job.message.id, %error, "a message that is owed cannot be read");
                 return;
             }
         };
+        let mut lines = Lines::new(&job, &envelope);
+        let mut needs = Needs::of(&job.message, &envelope, &job.recipients, lines.head().len());
+        if needs.header_unseen > 0 && !extensions.smtp_utf8 {
+            let reader = &self.shared.reader;
+            needs.utf8 = !is_ascii(&job.message, needs.header_unseen, job.place, reader).await;
+        }
+        let refused = needs.refuse(&extensions, &self.relay, self.tls_verified).or_else(|| {
+            let written = lines.write_commands(&job, &envelope, &needs, &extensions);
+            written.err().map(|error| Verdict::later((4, 3, 0), error.to_string()))
+        });
         let mut flight = Flight {
             goes_on: std::mem::take(&mut self.goes_on),
             verdicts: vec![None; job.recipients.len()],
             number: 0,
             needs,
-            head,
+            lines,
             sent_at_us: now_us(),
             accepted: 0,
             whole: false,
             job,
         };
-        if let Some(verdict) = needs.refuse(self.session.extensions(), &self.relay, self.tls_verified) {
+        if let Some(verdict) = refused {
+            flight.goes_on = false;
             return self.land(flight, Some(&verdict));
         }
-        let transfer = if self.session.extensions().chunking { Transfer::Chunks } else { Transfer::Data };
+        let transfer = if extensions.chunking { Transfer::Chunks } else { Transfer::Data };
         let recipients = u32::try_from(flight.job.recipients.len()).unwrap_or(u32::MAX);
         flight.number = self.session.begin(recipients, transfer);
         self.begun += 1;
@@ -170,7 +181,7 @@ impl Connection<'_> {
             return None;
         }
         let _idle = self.destination.idle();
-        let until = tokio::time::Instant::now() + self.hops.keep_connection;
+        let until = Instant::now() + self.hops.keep_connection;
         loop {
             match self.destination.next() {
                 Next::Job(job) => return Some(*job),
@@ -243,6 +254,9 @@ impl Connection<'_> {
         }
         self.input = input;
         self.input.drain(..consumed);
+        if !seen.is_empty() {
+            self.since = Instant::now();
+        }
         for (command, transaction, verdict, end) in seen {
             self.answer(command, transaction, verdict, end);
         }
