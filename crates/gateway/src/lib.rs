@@ -47,7 +47,7 @@ use inrush_log::{
 use inrush_metrics::{Metrics, Names, ReplyName};
 use inrush_policy::{AccessList, Connections, Shared, SharedRecipients};
 use inrush_proto::{Reply, Settings, Verb};
-use inrush_queue::{ArrivalStore, Stores};
+use inrush_queue::{ArrivalStore, Stores, positions_seen};
 
 pub use crate::core::CoreError;
 use crate::directory::Directory;
@@ -203,6 +203,9 @@ impl Gateway {
             tracing::info!(
                 "ext4 with a journal: committer threads write the log, since the ring would make its core wait for the journal"
             );
+        }
+        for (log, seen) in positions_seen(directory.storage())? {
+            directory.begin_behind(LogKind::Arrival, log, seen);
         }
         let mut plans = Vec::with_capacity(count);
         let mut arrivals = Vec::new();

@@ -1,10 +1,12 @@
 //! Data directory: the lock, the helper thread, and opening its logs.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::Lsn;
 use crate::appender::Appender;
 use crate::helper::Helper;
 use crate::layout::FORMAT_VERSION;
@@ -175,6 +177,8 @@ pub struct DataDirectory<S: Storage = DiskStorage> {
     settings: LogSettings,
     node: u16,
     opened: Vec<String>,
+    /// What logs are to begin behind.
+    behind: HashMap<String, Lsn>,
     helper: Helper<S>,
     // Last, so that the helper has ended when another process gets in.
     _lock: S::Lock,
@@ -221,7 +225,13 @@ impl<S: Storage> DataDirectory<S> {
         settings.check()?;
         let lock = take_lock(&storage)?;
         let helper = Helper::inline(storage.clone(), settings);
-        Ok(Self { storage, settings: settings.clone(), node, opened: Vec::new(), helper, _lock: lock })
+        Ok(Self::new(storage, settings, node, helper, lock))
+    }
+
+    fn new(storage: S, settings: &LogSettings, node: u16, helper: Helper<S>, lock: S::Lock) -> Self {
+        let settings = settings.clone();
+        let (opened, behind) = (Vec::new(), HashMap::new());
+        Self { storage, settings, node, opened, behind, helper, _lock: lock }
     }
 
     /// Prepares the segments that are wanted, in the calling thread; nothing when there is a helper thread.
@@ -232,13 +242,19 @@ impl<S: Storage> DataDirectory<S> {
     fn with_lock(storage: S, settings: &LogSettings, node: u16, lock: S::Lock) -> Result<Self, OpenError> {
         let helper = Helper::start(storage.clone(), settings)
             .map_err(|error| Place::new(&storage, "").io("starting the helper thread", error))?;
-        Ok(Self { storage, settings: settings.clone(), node, opened: Vec::new(), helper, _lock: lock })
+        Ok(Self::new(storage, settings, node, helper, lock))
     }
 
     /// The disk.
     #[must_use]
     pub fn storage(&self) -> &S {
         &self.storage
+    }
+
+    /// Has a log begin behind `lsn` when it is opened, also if it ends before: somebody has seen it up to there. A log that ends before is an older copy, or
+    /// stands in the place of another one.
+    pub fn begin_behind(&mut self, kind: LogKind, log: u8, lsn: Lsn) {
+        self.behind.insert(log_directory(kind, log), lsn);
     }
 
     /// Opens an arrival log; see [`open_log_kind`](Self::open_log_kind).
@@ -273,7 +289,8 @@ impl<S: Storage> DataDirectory<S> {
         let settings = self.settings.of(kind, log);
         let (meta, created) = self.meta(&dir, kind, log)?;
         let mut maker = SegmentMaker::new(self.storage.clone(), dir.clone(), meta, &settings);
-        let Recovered { mut report, sealed } = recover(&mut maker)?;
+        let behind = self.behind.get(&dir).copied();
+        let Recovered { mut report, sealed } = recover(&mut maker, behind)?;
         report.created = created;
         // A log that was there is opened even below the mark: open, it can tell its peers why it takes no mail.
         let first = if created { maker.make(&mut |_| true) } else { maker.make_first() };
@@ -323,7 +340,8 @@ impl<S: Storage> DataDirectory<S> {
             self.check_owner(&dir, &meta, kind, log)?;
             let settings = self.settings.of(kind, log);
             let mut maker = SegmentMaker::new(self.storage.clone(), dir.clone(), meta, &settings);
-            let Recovered { report, sealed } = recover(&mut maker)?;
+            let behind = self.behind.get(&dir).copied();
+            let Recovered { report, sealed } = recover(&mut maker, behind)?;
             maker
                 .drop_spares()
                 .map_err(|error| Place::new(&self.storage, &dir).io("removing spares", error))?;

@@ -117,17 +117,20 @@ pub const INTERNAL_LOG: u8 = u8::MAX;
 
 impl LogSettings {
     /// The settings for one log. Those that are not a core's have smaller segments, fewer spares and no consumers in memory, and are always
-    /// durable; that of outcomes may use the last of the free space, since what is recorded there makes room.
+    /// durable. What they take makes room: they go on below the marks at which new mail is refused, reports and copies down to half of them, outcomes
+    /// to the last.
     pub(crate) fn of(&self, kind: LogKind, log: u8) -> Self {
         if kind == LogKind::Arrival && log != INTERNAL_LOG {
             return self.clone();
         }
+        let reserve = |mark: u64| if kind == LogKind::Outcome { 0 } else { mark / 2 };
         Self {
             segment_bytes: self.segment_bytes.min(SIDE_SEGMENT_BYTES),
             durability: Durability::Strict,
             spares: 1,
             fresh_buffers: 0,
-            free_bytes_min: if kind == LogKind::Outcome { 0 } else { self.free_bytes_min },
+            free_bytes_min: reserve(self.free_bytes_min),
+            free_inodes_min: reserve(self.free_inodes_min),
             ..self.clone()
         }
     }

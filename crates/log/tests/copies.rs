@@ -3,8 +3,12 @@
 
 mod common;
 
+use common::{append, append_chunk};
 use inrush_log::sim::SimStorage;
-use inrush_log::{DataDirectory, Entry, LogKind, Message, NoSpace, Reader, RecordFlags, RecordKind, Storage};
+use inrush_log::{
+    AppendError, DataDirectory, Entry, INTERNAL_LOG, LogKind, Message, NoSpace, Reader, RecordFlags,
+    RecordKind, Storage,
+};
 
 fn read_whole<S: Storage>(reader: &mut Reader<S>, message: &Message) -> Vec<u8> {
     let mut whole = Vec::new();
@@ -63,17 +67,27 @@ fn a_copy_has_the_same_id_and_content_in_another_place() {
 }
 
 #[test]
-fn records_about_messages_are_taken_while_mail_is_refused() {
+fn what_makes_room_is_taken_while_mail_is_refused() {
     let storage = SimStorage::new(2);
     let settings = inrush_log::LogSettings { free_bytes_min: 1 << 30, ..common::settings() };
     storage.set_capacity(2 << 30);
     let mut data = DataDirectory::on_without_helper(storage.clone(), &settings, 1).unwrap();
+    let (arrival, _) = data.open_log(0, || {}).unwrap();
+    let (mut internal, _) = data.open_log(INTERNAL_LOG, || {}).unwrap();
+    let (mut retry, _) = data.open_log_kind(LogKind::Retry, 0, || {}).unwrap();
     let (mut outcome, _) = data.open_log_kind(LogKind::Outcome, 0, || {}).unwrap();
     data.prepare_segments();
-    storage.set_capacity(100 << 20);
+    let low = Err(AppendError::NoSpace(NoSpace::FreeSpaceLow));
+    storage.set_capacity(700 << 20);
     data.prepare_segments();
-    assert_eq!(outcome.trouble(), Some(NoSpace::FreeSpaceLow));
-    assert!(outcome.admission().is_err());
+    assert_eq!((arrival.admission(), internal.admission(), retry.admission()), (low, Ok(()), Ok(())));
+    append(&mut internal, b"a report", &[]);
+    append_chunk(&mut retry, b"a part of a copy");
+    // Half of the reserve is for the records that end what is owed.
+    storage.set_capacity(400 << 20);
+    data.prepare_segments();
+    assert_eq!((arrival.admission(), internal.admission(), retry.admission()), (low, low, low));
+    assert_eq!(outcome.admission(), Ok(()));
     let note = outcome.append_note(RecordKind::Outcome, 77, 9, b"content", 5).unwrap();
     common::write_all(&mut outcome);
     let mut reader = Reader::on(storage, "outcome-00").unwrap();

@@ -7,12 +7,12 @@
 use std::collections::HashMap;
 
 use inrush_log::{
-    BadRecord, Entry, LogKind, Lsn, OpenError, Reader, RecordKind, Storage, log_directory,
+    BadRecord, Entry, LogIdentity, LogKind, Lsn, OpenError, Reader, RecordKind, Storage, log_directory,
     parse_log_directory,
 };
 
 use crate::outcome::{CheckpointPart, CheckpointRef, EntryRef, NoteError, OutcomeRef, Place, StoredOutcome};
-use crate::{Ledger, QueueSettings, RecipientSet};
+use crate::{ArrivalLog, Ledger, QueueSettings, RecipientSet};
 
 /// Name of the queue's cursor in arrival and retry logs: below it nothing is owed.
 pub const QUEUE_CONSUMER: &str = "queue";
@@ -30,6 +30,8 @@ pub struct Folded {
     pub outcomes: u64,
     /// Records of the outcome log that cannot be used.
     pub damaged: Vec<String>,
+    /// Arrival logs that stand in the place of others, each with the recipients that were owed what stood there and nowhere else.
+    pub replaced: Vec<(u8, u64)>,
 }
 
 /// Why the state cannot be told.
@@ -68,8 +70,8 @@ pub fn fold<S: Storage>(storage: &S, settings: &QueueSettings, suspect: bool) ->
         folded.read_copies(storage)?;
         folded.damaged.extend(damaged.into_iter().filter(|_| suspect));
     }
-    folded.ledger.finish_reading();
-    Ok(Folded { ledger: folded.ledger, outcomes: folded.outcomes, damaged: folded.damaged })
+    let replaced = folded.ledger.finish_reading();
+    Ok(Folded { ledger: folded.ledger, outcomes: folded.outcomes, damaged: folded.damaged, replaced })
 }
 
 /// What is believed of the outcome log.
@@ -100,7 +102,7 @@ impl Fold {
                 continue;
             }
             let reader = Reader::on(storage.clone(), &dir)?;
-            let segment_bytes = reader.identity().segment_bytes;
+            let &LogIdentity { uuid, segment_bytes, .. } = reader.identity();
             if kind == LogKind::Retry {
                 ledger.set_retry_segment_bytes(segment_bytes);
                 continue;
@@ -109,7 +111,9 @@ impl Fold {
             let cursor = cursors.into_iter().find(|cursor| cursor.name == QUEUE_CONSUMER);
             // One that cannot be read keeps every segment, and says nothing.
             let from = cursor.and_then(|cursor| cursor.state.ok()).map_or(Lsn::ZERO, |state| state.position);
-            ledger.add_lane(log, segment_bytes, from);
+            let first = reader.segments().first().map_or(0, |segment| segment.number);
+            let begin = from.max(Lsn::new(first * segment_bytes));
+            ledger.add_lane(ArrivalLog { log, uuid, segment_bytes, begin });
         }
         Ok(Self { ledger, ended: HashMap::new(), outcomes: 0, damaged: Vec::new() })
     }

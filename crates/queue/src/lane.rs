@@ -7,7 +7,7 @@
 //! A message is open from being taken until each of its recipients was named by an outcome. While outcomes are folded, some of them name messages
 //! that are still ahead: those that were taken after the last note of progress.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use inrush_log::Lsn;
 
@@ -25,6 +25,8 @@ struct Open {
 pub(crate) struct Lane {
     taken: Lsn,
     open: BTreeMap<Lsn, Open>,
+    /// Those of them that cannot be read.
+    unreadable: BTreeSet<Lsn>,
     /// At or behind `taken`, and named all the same.
     ahead: BTreeMap<Lsn, Open>,
     /// Entries of the ledger whose message stands in each segment.
@@ -53,6 +55,7 @@ impl Lane {
     /// Takes the message at `lsn`; whatever stands below `next` has been taken then. Gives the recipients that are not accounted for.
     pub(crate) fn take(&mut self, lsn: Lsn, next: Lsn, total: u32) -> RecipientSet {
         let known = if lsn < self.taken { self.open.remove(&lsn) } else { self.ahead.remove(&lsn) };
+        self.unreadable.remove(&lsn);
         let is_new = lsn >= self.taken;
         self.pass(next);
         let Some(open) = known.or_else(|| is_new.then(Open::default)) else {
@@ -68,8 +71,30 @@ impl Lane {
 
     /// Passes by what holds no message.
     pub(crate) fn skip(&mut self, lsn: Lsn, next: Lsn) {
-        self.open.remove(&lsn);
+        self.close(lsn);
         self.pass(next);
+    }
+
+    /// Takes what cannot be read: it stays under way, and keeps its segment, until it can be read or somebody deletes it.
+    pub(crate) fn keep(&mut self, lsn: Lsn, next: Lsn) {
+        if lsn >= self.taken {
+            let known = self.ahead.remove(&lsn).unwrap_or_default();
+            self.open.insert(lsn, known);
+        }
+        if self.open.contains_key(&lsn) {
+            self.unreadable.insert(lsn);
+        }
+        self.pass(next);
+    }
+
+    /// What is under way and cannot be read.
+    pub(crate) fn unreadable(&self) -> &BTreeSet<Lsn> {
+        &self.unreadable
+    }
+
+    fn close(&mut self, lsn: Lsn) {
+        self.open.remove(&lsn);
+        self.unreadable.remove(&lsn);
     }
 
     /// Everything below `next` has been taken. What was named and has not come is not there any more: its segment is gone.
@@ -80,7 +105,7 @@ impl Lane {
         }
     }
 
-    /// An outcome names recipients of the message at `lsn`, which has `total`.
+    /// An outcome names recipients of the message at `lsn`, which has `total`; 0 of one that could not be read, which has its end with this.
     pub(crate) fn mention(&mut self, lsn: Lsn, total: u32, recipients: impl Iterator<Item = u32>) {
         if lsn >= self.taken {
             let open = self.ahead.entry(lsn).or_default();
@@ -90,7 +115,7 @@ impl Lane {
         let Some(open) = self.open.get_mut(&lsn) else { return };
         recipients.for_each(|recipient| _ = open.mentioned.insert(recipient));
         if open.mentioned.len() >= total {
-            self.open.remove(&lsn);
+            self.close(lsn);
         }
     }
 
@@ -113,10 +138,10 @@ impl Lane {
     }
 
     /// For a note of progress.
-    pub(crate) fn told(&self, log: u8) -> LaneRef {
+    pub(crate) fn told(&self, log: u8, uuid: [u8; 16]) -> LaneRef {
         let open = self.open.iter().chain(&self.ahead);
         let open = open.map(|(lsn, open)| OpenRef { lsn: *lsn, mentioned: open.mentioned.iter().collect() });
-        LaneRef { log, taken: self.taken, open: open.collect() }
+        LaneRef { log, uuid, taken: self.taken, open: open.collect() }
     }
 
     pub(crate) fn add_live(&mut self, segment: u64) {
@@ -145,16 +170,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_cannot_be_read_stays_until_it_can_or_is_deleted() {
+        let mut lane = Lane::default();
+        lane.mention(Lsn::new(32), 3, std::iter::once(1));
+        lane.keep(Lsn::new(16), Lsn::new(32));
+        lane.keep(Lsn::new(32), Lsn::new(48));
+        assert_eq!((lane.low_water(1 << 20), lane.taken()), (Lsn::new(16), Lsn::new(48)));
+        lane.keep(Lsn::new(16), Lsn::ZERO);
+        assert_eq!(lane.unreadable().len(), 2);
+        lane.mention(Lsn::new(16), 0, std::iter::once(0));
+        assert_eq!(lane.low_water(1 << 20), Lsn::new(32));
+        // What was accounted for before still is.
+        assert_eq!(lane.take(Lsn::new(32), Lsn::ZERO, 3), [0, 2].into_iter().collect());
+        assert!(lane.unreadable().is_empty());
+        // Nobody knows of it any more: it does not come back.
+        lane.keep(Lsn::new(16), Lsn::ZERO);
+        assert_eq!((lane.open_count(), lane.unreadable().len()), (1, 0));
+    }
+
+    #[test]
     fn what_was_named_and_has_gone_is_not_told_for_ever() {
         let mut lane = Lane::default();
         for lsn in [16, 32, 48, 64] {
             lane.mention(Lsn::new(lsn), 1, std::iter::once(0));
         }
-        assert_eq!(lane.told(0).open.len(), 4);
+        assert_eq!(lane.told(0, [0; 16]).open.len(), 4);
         // The segment of the first two is gone: what comes is the third.
         assert!(lane.take(Lsn::new(48), Lsn::new(64), 1).is_empty());
-        assert_eq!(lane.told(0).open, [OpenRef { lsn: Lsn::new(64), mentioned: vec![0] }]);
+        assert_eq!(lane.told(0, [0; 16]).open, [OpenRef { lsn: Lsn::new(64), mentioned: vec![0] }]);
         lane.skip(Lsn::new(80), Lsn::new(96));
-        assert_eq!(lane.told(0), LaneRef { log: 0, taken: Lsn::new(96), open: Vec::new() });
+        assert_eq!((lane.taken(), lane.told(0, [0; 16]).open), (Lsn::new(96), Vec::new()));
     }
 }

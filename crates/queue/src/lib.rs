@@ -22,6 +22,7 @@ mod ledger;
 pub mod outcome;
 mod recipients;
 mod recorder;
+mod seen;
 mod settings;
 mod stores;
 
@@ -30,12 +31,13 @@ pub use evacuation::{ARRIVAL_SHARE, RETRY_SHARE, SegmentLoad, choose_segment};
 pub use fold::{CHECKPOINT_CONSUMER, FoldError, Folded, HISTORY_CONSUMER, QUEUE_CONSUMER, fold};
 pub use history::history;
 pub use keeper::{Keeper, KeeperError};
-pub use ledger::{Counts, Due, Entry, EntryState, Ledger, Slot, message_id};
+pub use ledger::{ArrivalLog, Counts, Due, Entry, EntryState, Ledger, Slot, message_id};
 pub use outcome::{
     CheckpointPart, CheckpointRef, EntryRef, LaneRef, NOTE_OCTETS_MAX, NoteError, OUTCOME_VERSION, OpenRef,
     OutcomeRef, Place, REPLY_OCTETS_MAX, ResultRef, Status, StoredOutcome, outcome_flag, result_flag,
 };
 pub use recipients::RecipientSet;
 pub use recorder::{Positions, Recorder};
+pub use seen::positions_seen;
 pub use settings::QueueSettings;
 pub use stores::{ArrivalStore, Stores};

@@ -65,7 +65,8 @@ pub struct Recorder<S: Storage = DiskStorage> {
     ended: Option<(Lsn, Lsn)>,
     whole: Option<Lsn>,
     pending: Option<(Lsn, Positions)>,
-    told: Vec<LaneRef>,
+    /// What was noted last; nothing at the begin of a life.
+    told: Option<Vec<LaneRef>>,
 }
 
 impl<S: Storage> Recorder<S> {
@@ -86,7 +87,7 @@ impl<S: Storage> Recorder<S> {
             ended: None,
             whole: None,
             pending: None,
-            told: Vec::new(),
+            told: None,
         }
     }
 
@@ -97,6 +98,10 @@ impl<S: Storage> Recorder<S> {
 
     /// Records an outcome, and lets the ledger follow it.
     pub fn record(&mut self, ledger: &mut Ledger, outcome: &OutcomeRef<'_>) {
+        // Which logs the outcomes of this life are about is said before the first of them.
+        if self.told.is_none() {
+            self.note_progress(ledger, outcome.at_us);
+        }
         for part in outcome.parts() {
             let content = part.encode();
             ledger.apply(&part);
@@ -109,11 +114,8 @@ impl<S: Storage> Recorder<S> {
     /// soon while it says so. From `retry_floor` on the retry log holds copies that nobody knows of yet; `None` where there is no such log.
     pub fn tick(&mut self, ledger: &Ledger, now_us: u64, retry_floor: Option<Lsn>) -> bool {
         self.append_waiting();
-        let told = ledger.told();
-        if told != self.told && self.waiting.is_empty() {
-            let (_, octets) = self.note_lanes(CheckpointPart::Progress, told.clone(), now_us);
-            self.noted_octets += octets;
-            self.told = told;
+        if self.waiting.is_empty() {
+            self.note_progress(ledger, now_us);
         }
         if self.under_way.is_none() && self.ended.is_none() && self.is_checkpoint_due() {
             self.generation += 1;
@@ -181,6 +183,16 @@ impl<S: Storage> Recorder<S> {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.appender.is_idle()
+    }
+
+    /// Notes how far the arrival logs are accounted for, where that is new.
+    fn note_progress(&mut self, ledger: &Ledger, now_us: u64) {
+        let told = ledger.told();
+        if self.told.as_ref() != Some(&told) {
+            let (_, octets) = self.note_lanes(CheckpointPart::Progress, told.clone(), now_us);
+            self.noted_octets += octets;
+            self.told = Some(told);
+        }
     }
 
     fn is_checkpoint_due(&self) -> bool {

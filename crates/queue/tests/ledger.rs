@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use inrush_log::{Lsn, MessageId};
-use inrush_queue::{Due, EntryState, Ledger, OutcomeRef, Place, QueueSettings, ResultRef, Slot, Status};
+use inrush_queue::{
+    ArrivalLog, Due, EntryState, Ledger, OutcomeRef, Place, QueueSettings, ResultRef, Slot, Status,
+};
 
 const SECOND: u64 = 1_000_000;
 /// When everything here was accepted.
@@ -10,7 +12,7 @@ const ACCEPTED: u64 = 1_700_000_000;
 
 fn ledger() -> Ledger {
     let mut ledger = Ledger::new(&QueueSettings::default());
-    ledger.add_lane(0, 1 << 20, Lsn::ZERO);
+    ledger.add_lane(ArrivalLog { log: 0, uuid: [1; 16], segment_bytes: 1 << 20, begin: Lsn::ZERO });
     ledger
 }
 

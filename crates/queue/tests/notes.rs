@@ -4,13 +4,16 @@
 use std::collections::BTreeSet;
 
 use inrush_log::sim::SimStorage;
-use inrush_log::{Appender, DataDirectory, LogKind, LogSettings, Lsn, MessageId};
+use inrush_log::{Appender, DataDirectory, EnvelopeRef, LogKind, LogSettings, Lsn, MessageId};
 use inrush_queue::{
     Folded, Ledger, OutcomeRef, Place, QueueSettings, RecipientSet, Recorder, ResultRef, Status, fold,
 };
 
 const NODE: u16 = 3;
 const AT_US: u64 = 1_700_000_000_000_000;
+
+/// Where the arrival log begins. A segment stands there; the places of messages in it are made up.
+const BEGIN: u64 = (1 << 20) + 4096;
 
 /// A data directory with one arrival log, and the outcome log in use.
 struct Life {
@@ -30,9 +33,15 @@ impl Life {
             ..LogSettings::default()
         };
         let mut data = DataDirectory::on_without_helper(storage.clone(), &log, NODE).unwrap();
-        let (arrival, _) = data.open_log(0, || {}).unwrap();
+        let (mut arrival, _) = data.open_log(0, || {}).unwrap();
         let (outcome, _) = data.open_log_kind(LogKind::Outcome, 0, || {}).unwrap();
         data.prepare_segments();
+        let envelope = EnvelopeRef::default();
+        arrival.append_message(&envelope, std::iter::empty(), 0, AT_US).unwrap();
+        while let Some(write) = arrival.next_write() {
+            let result = write.run();
+            arrival.write_done(write, result).unwrap();
+        }
         let Folded { ledger, damaged, .. } = read(&storage);
         assert_eq!(damaged, [""; 0]);
         let recorder = Recorder::new(outcome, &ledger);
@@ -115,9 +124,9 @@ fn read(storage: &SimStorage) -> Folded {
 fn an_outcome_for_many_recipients_goes_into_several_records() {
     let mut life = Life::begin(SimStorage::new(1));
     let total = 5000;
-    assert_eq!(life.ledger.take(0, Lsn::new(4096), Lsn::new(8192), total), RecipientSet::all(total));
+    assert_eq!(life.ledger.take(0, Lsn::new(BEGIN), Lsn::new(BEGIN + 64), total), RecipientSet::all(total));
     let everybody: Vec<u32> = (0..total).collect();
-    life.settle(4096, &everybody, total, b"out:example.org");
+    life.settle(BEGIN, &everybody, total, b"out:example.org");
     life.write();
     assert!(!life.recorder.is_stuck());
     let before = life.entries();
@@ -134,7 +143,7 @@ fn a_checkpoint_of_entries_with_many_recipients_and_long_names_is_made() {
     life.recorder.set_checkpoint_after(0);
     let names = [b'a', b'b', b'c'].map(|octet| vec![octet; 10_000]);
     for number in 0..1500_u64 {
-        let lsn = 4096 + number * 64;
+        let lsn = BEGIN + number * 64;
         life.ledger.take(0, Lsn::new(lsn), Lsn::new(lsn + 64), 70);
         let everybody: Vec<u32> = (0..70).collect();
         life.settle(lsn, &everybody, 70, &names[usize::try_from(number % 3).unwrap()]);
@@ -158,11 +167,11 @@ fn any_number_of_messages_under_way_is_noted() {
     let mut life = Life::begin(SimStorage::new(3));
     // Many messages with one recipient, and some with many of whom one is still being tried.
     for number in 0..40_000_u64 {
-        let lsn = 4096 + number * 64;
+        let lsn = BEGIN + number * 64;
         life.ledger.take(0, Lsn::new(lsn), Lsn::new(lsn + 64), 1);
     }
     for number in 40_000..40_500_u64 {
-        let lsn = 4096 + number * 64;
+        let lsn = BEGIN + number * 64;
         life.ledger.take(0, Lsn::new(lsn), Lsn::new(lsn + 64), 100);
         let all_but_one: Vec<u32> = (1..100).collect();
         life.settle(lsn, &all_but_one, 100, b"out");
@@ -172,7 +181,7 @@ fn any_number_of_messages_under_way_is_noted() {
     life.write();
     let told = life.ledger.told();
     assert_eq!(life.ledger.open_count(), 40_500);
-    assert_eq!(life.recorder.positions().unwrap().arrival, [(0, Lsn::new(4096))]);
+    assert_eq!(life.recorder.positions().unwrap().arrival, [(0, Lsn::new(BEGIN))]);
     // A checkpoint says the same.
     for checkpoints in [false, true] {
         if checkpoints {
@@ -186,7 +195,7 @@ fn any_number_of_messages_under_way_is_noted() {
         assert!(life.ledger.told() == told);
         assert_eq!(life.ledger.generation() > 0, checkpoints);
     }
-    let first = life.ledger.take(0, Lsn::new(4096), Lsn::ZERO, 1);
-    let last = life.ledger.take(0, Lsn::new(4096 + 40_499 * 64), Lsn::ZERO, 100);
+    let first = life.ledger.take(0, Lsn::new(BEGIN), Lsn::ZERO, 1);
+    let last = life.ledger.take(0, Lsn::new(BEGIN + 40_499 * 64), Lsn::ZERO, 100);
     assert_eq!((first, last), (RecipientSet::all(1), RecipientSet::all(1)));
 }

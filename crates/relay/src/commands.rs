@@ -121,6 +121,10 @@ impl Shared {
     }
 
     fn act(self: &Rc<Self>, action: Action, item: &Item) -> bool {
+        if action == Action::Delete && self.ledger.borrow().is_unreadable(item.fact.place) {
+            self.record_for(item, Status::Deleted, 0, "deleted by the operator");
+            return true;
+        }
         let Some(slot) = self.entry_of(item) else { return false };
         let held = item.fact.state == "hold";
         let (status, next_attempt_us, words) = match action {
@@ -173,10 +177,13 @@ impl Shared {
                 reply: words.as_bytes(),
             })
             .collect();
+        let entry = self.entry_of(item);
+        let known = entry.and_then(|slot| Some(self.ledger.borrow().entry(slot)?.recipients_total));
         let outcome = OutcomeRef {
             accepted_at_us: item.accepted_at_us,
             octets: item.octets,
-            recipients_total: item.total,
+            // A message that cannot be read does not tell; its entry does.
+            recipients_total: known.unwrap_or(item.total),
             flags: outcome_flag::COMMAND,
             sender: &item.sender,
             destination: &item.fact.destination,

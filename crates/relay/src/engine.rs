@@ -8,10 +8,9 @@
 //! One loop, woken by what it waits for and at least ten times a second; workers are tasks on the same thread.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use inrush_log::{Lsn, Poisoned};
+use inrush_log::Poisoned;
 use inrush_queue::{Due, Place};
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,7 +18,7 @@ use crate::commands::Request;
 use crate::committer::{Committer, Log, Written};
 use crate::destination::{Destination, Next};
 use crate::intake::{Intake, Taken};
-use crate::reader::Batch;
+use crate::reader::{Batch, Found};
 use crate::settings::RouteKind;
 use crate::shared::{Shared, now_us};
 use crate::{hop, local};
@@ -74,6 +73,9 @@ impl Engine {
         loop {
             self.intake.sleep();
             self.take_in();
+            if let Some(failed) = self.shared.failed.take() {
+                return Err(failed);
+            }
             if looked.elapsed() >= TICK {
                 looked = Instant::now();
                 if self.shared.may_begin() {
@@ -118,40 +120,8 @@ impl Engine {
 
     /// What was under way when the process ended comes first.
     fn take_unfinished(&mut self) {
-        let mut places = Vec::new();
-        while let Some(place) = self.intake.unfinished() {
-            places.push(place);
-        }
-        if places.is_empty() {
-            return;
-        }
-        let shared = Rc::clone(&self.shared);
-        tokio::task::spawn_local(async move {
-            for place in places {
-                while !shared.has_room() && !shared.stopping.get() {
-                    tokio::time::sleep(TICK).await;
-                }
-                if shared.stopping.get() {
-                    return;
-                }
-                match shared.reader.message(place).await {
-                    Ok(Some(message)) => {
-                        let message = Arc::new(message);
-                        let total = recipients(&message);
-                        let owed = shared.ledger.borrow_mut().take(place.log, place.lsn, Lsn::ZERO, total);
-                        shared.dispatch(&message, place, &owed);
-                    }
-                    Ok(None) => {
-                        tracing::error!(?place, "a message that was under way is not in its place");
-                        shared.ledger.borrow_mut().skip(place.log, place.lsn, Lsn::ZERO);
-                    }
-                    Err(error) => {
-                        tracing::error!(%error, ?place, "a message that was under way cannot be read");
-                    }
-                }
-                shared.attention.notify_one();
-            }
-        });
+        let places = std::iter::from_fn(|| self.intake.unfinished()).collect();
+        tokio::task::spawn_local(crate::unfinished::run(Rc::clone(&self.shared), places));
     }
 
     fn take_in(&mut self) {
@@ -159,18 +129,24 @@ impl Engine {
         if !shared.has_room() {
             return;
         }
-        self.intake.pull(|Taken { log, message, end }| {
+        self.intake.pull(|Taken { log, found }| {
+            let (message, end) = match found {
+                Found::Message(message, end) => (message, end),
+                Found::Unreadable(bad, lsn, next) => {
+                    tracing::error!(log, %bad, "what is owed cannot be read, and is left where it is");
+                    shared.ledger.borrow_mut().keep(log, lsn, next);
+                    return shared.has_room();
+                }
+            };
             let lsn = message.header.lsn;
-            let total = recipients(&message);
-            if total == 0 {
-                // Nobody is owed it; or its envelope does not hold, and it stays in the log for an operator.
-                tracing::error!(id = %message.id, "a message without recipients that can be read");
-                shared.ledger.borrow_mut().skip(log, lsn, end);
-                return shared.has_room();
-            }
-            let owed = shared.ledger.borrow_mut().take(log, lsn, end, total);
-            if !owed.is_empty() {
-                shared.dispatch(&message, Place::arrival(message.id), &owed);
+            match shared.recipients_of(&message) {
+                None => shared.ledger.borrow_mut().keep(log, lsn, end),
+                Some(total) => {
+                    let owed = shared.ledger.borrow_mut().take(log, lsn, end, total);
+                    if !owed.is_empty() {
+                        shared.dispatch(&message, Place::arrival(message.id), &owed);
+                    }
+                }
             }
             shared.has_room()
         });
@@ -330,11 +306,6 @@ impl Engine {
             }
         }
     }
-}
-
-fn recipients(message: &inrush_log::Message) -> u32 {
-    let count = message.envelope().map_or(0, |envelope| envelope.recipients().count());
-    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// Delivers what waits at a destination, until nothing does or others wait for its place.

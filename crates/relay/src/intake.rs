@@ -6,7 +6,7 @@ use std::sync::Arc;
 use inrush_log::{Fresh, Lsn, Message};
 use inrush_queue::{ArrivalStore, Ledger, Place};
 
-use crate::reader::{Batch, ReaderHandle};
+use crate::reader::{Batch, Found, ReaderHandle};
 
 /// One arrival log as the intake sees it.
 struct Lane {
@@ -30,15 +30,13 @@ struct Lane {
     /// Came out of order, or is not durable yet.
     held: Option<Fresh>,
     /// Read, and not taken for want of room.
-    read: VecDeque<(Arc<Message>, Lsn)>,
+    read: VecDeque<Found>,
 }
 
-/// A message that is to be taken.
+/// What is to be taken.
 pub(crate) struct Taken {
     pub(crate) log: u8,
-    pub(crate) message: Arc<Message>,
-    /// The end of its record.
-    pub(crate) end: Lsn,
+    pub(crate) found: Found,
 }
 
 /// All arrival logs.
@@ -123,13 +121,10 @@ impl Intake {
     pub(crate) fn arrived(&mut self, batch: Batch) {
         let Some(lane) = self.lanes.get_mut(&batch.log) else { return };
         let limit = lane.asked.take();
-        for damaged in &batch.damaged {
-            tracing::error!(log = batch.log, %damaged, "a message cannot be read, and is left where it is");
-        }
         if let Some(error) = &batch.error {
             tracing::error!(log = batch.log, %error, "the log cannot be read now");
         }
-        lane.read.extend(batch.messages);
+        lane.read.extend(batch.found);
         lane.read_to = batch.next;
         let begin = lane.store.as_ref().map_or(Lsn::MAX, |store| store.begin);
         if batch.error.is_none() {
@@ -144,11 +139,17 @@ impl Intake {
 impl Lane {
     /// The next message, if it is at hand; else it is asked for, if there is one.
     fn next(&mut self, reader: &ReaderHandle) -> Option<Taken> {
-        if let Some((message, end)) = self.read.pop_front() {
-            let begin = self.store.as_ref().map_or(Lsn::MAX, |store| store.begin);
-            self.taken += u64::from(message.header.lsn >= begin);
-            self.position = end;
-            return Some(Taken { log: self.log, message, end });
+        if let Some(found) = self.read.pop_front() {
+            match &found {
+                Found::Message(message, end) => {
+                    let begin = self.store.as_ref().map_or(Lsn::MAX, |store| store.begin);
+                    self.taken += u64::from(message.header.lsn >= begin);
+                    self.position = *end;
+                }
+                // How many messages that were is not known: the next fresh one tells its number.
+                Found::Unreadable(_, _, next) => self.position = *next,
+            }
+            return Some(Taken { log: self.log, found });
         }
         self.position = self.position.max(self.read_to);
         if self.asked.is_some() {
@@ -174,8 +175,9 @@ impl Lane {
                 }
                 return None;
             };
-            // Read from the log before.
-            if fresh.number < self.taken {
+            // Read from the log before, as everything below was, or found to be unreadable there.
+            if fresh.lsn() < self.position {
+                self.taken = self.taken.max(fresh.number + 1);
                 continue;
             }
             let end = fresh.lsn().plus(fresh.header.octets());
@@ -192,7 +194,8 @@ impl Lane {
             }
             self.taken += 1;
             self.position = end;
-            return Some(Taken { log: self.log, message: Arc::new(Message::from_fresh(&fresh)), end });
+            let message = Arc::new(Message::from_fresh(&fresh));
+            return Some(Taken { log: self.log, found: Found::Message(message, end) });
         }
     }
 
@@ -207,5 +210,100 @@ impl Lane {
             self.asked = Some(limit);
             reader.ask_next(self.log, self.position, limit);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use std::os::unix::fs::FileExt as _;
+
+    use inrush_log::{
+        Appender, DataDirectory, EnvelopeRef, LogSettings, Recipient, Span, log_directory, segment_name,
+    };
+    use inrush_queue::{ArrivalLog, QueueSettings};
+    use tokio::sync::mpsc::UnboundedReceiver;
+
+    use super::*;
+
+    const SEGMENT_BYTES: u64 = 1 << 20;
+
+    fn append(log: &mut Appender) -> Lsn {
+        let recipients = [Recipient { path: Span::new(0, 3), ..Recipient::default() }];
+        let envelope = EnvelopeRef { text: b"a@b", recipients: &recipients, ..EnvelopeRef::default() };
+        let appended = log.append_message(&envelope, std::iter::once(&b"hello"[..]), 5, 1).unwrap();
+        while let Some(write) = log.next_write() {
+            let result = write.run();
+            log.write_done(write, result).unwrap();
+        }
+        appended.lsn
+    }
+
+    /// Changes an octet of a record's content on the disk.
+    fn rot(data: &std::path::Path, lsn: Lsn) {
+        let name = segment_name(lsn.segment(SEGMENT_BYTES));
+        let path = data.join(log_directory(inrush_log::LogKind::Arrival, 0)).join(name);
+        let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
+        let at = lsn.offset(SEGMENT_BYTES) + 70;
+        let mut octet = [0];
+        file.read_exact_at(&mut octet, at).unwrap();
+        file.write_all_at(&[octet[0] ^ 1], at).unwrap();
+        file.sync_all().unwrap();
+    }
+
+    /// Everything that can be had now: where it stands, and whether it can be read.
+    fn pull(intake: &mut Intake, batches: &mut UnboundedReceiver<Batch>) -> Vec<(Lsn, bool)> {
+        let mut pulled = Vec::new();
+        loop {
+            intake.pull(|taken| {
+                pulled.push(match taken.found {
+                    Found::Message(message, _) => (message.header.lsn, true),
+                    Found::Unreadable(_, lsn, _) => (lsn, false),
+                });
+                true
+            });
+            if intake.lanes.values().all(|lane| lane.asked.is_none()) {
+                return pulled;
+            }
+            intake.arrived(batches.blocking_recv().unwrap());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_comes_in_its_place_and_nothing_comes_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = LogSettings {
+            segment_bytes: SEGMENT_BYTES,
+            free_bytes_min: 0,
+            free_inodes_min: 0,
+            // One message waits in memory, the others on the disk.
+            fresh_queue_messages: 1,
+            ..LogSettings::default()
+        };
+        let mut data = DataDirectory::open(folder.path(), &settings, 1).unwrap();
+        let (mut log, _) = data.open_log(0, || {}).unwrap();
+        let mut ledger = Ledger::new(&QueueSettings::default());
+        let uuid = log.identity().uuid;
+        ledger.add_lane(ArrivalLog { log: 0, uuid, segment_bytes: SEGMENT_BYTES, begin: Lsn::ZERO });
+        let (reader, mut batches) = ReaderHandle::start(data.storage().clone()).unwrap();
+        let mut intake = Intake::new(vec![ArrivalStore::of(0, &log)], &ledger, reader);
+        assert_eq!(pull(&mut intake, &mut batches), []);
+        let [first, second, third] = [(); 3].map(|()| append(&mut log));
+        rot(folder.path(), second);
+        let mut came = Vec::new();
+        intake.pull(|taken| {
+            came.extend(
+                matches!(taken.found, Found::Message(message, _) if message.header.lsn == first)
+                    .then_some(first),
+            );
+            false
+        });
+        assert_eq!(came, [first], "from memory");
+        let fourth = append(&mut log);
+        let rest = [(second, false), (third, true), (fourth, true)];
+        assert_eq!(pull(&mut intake, &mut batches), rest);
+        let fifth = append(&mut log);
+        assert_eq!(pull(&mut intake, &mut batches), [(fifth, true)]);
     }
 }

@@ -38,6 +38,7 @@ mod settle;
 mod shared;
 mod telling;
 pub mod tls;
+mod unfinished;
 mod view;
 
 use std::io;
@@ -45,7 +46,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use inrush_log::Poisoned;
+use inrush_log::{LogKind, Lsn, Poisoned, log_directory};
 use inrush_metrics::Metrics;
 use inrush_queue::{FoldError, Keeper, KeeperError, QueueSettings, Recorder, Stores, fold};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -69,6 +70,18 @@ pub enum RelayError {
     /// The state of the queue cannot be told.
     #[error("queue: {0}")]
     Queue(#[from] FoldError),
+    /// A log is behind what is known of it: new mail in it would pass for delivered.
+    #[error(
+        "queue: {log} goes on at LSN {begin}, but its mail up to LSN {taken} was taken before: restore all logs from the same copy"
+    )]
+    Behind {
+        /// The log.
+        log: String,
+        /// Where it goes on.
+        begin: Lsn,
+        /// Up to where its mail was taken.
+        taken: Lsn,
+    },
     /// A cursor cannot be had.
     #[error("queue: {0}")]
     Cursor(#[from] KeeperError),
@@ -116,6 +129,14 @@ impl Relay {
         for damaged in &folded.damaged {
             tracing::error!(%damaged, "an outcome cannot be read: what it said is tried again");
         }
+        for (log, recipients) in &folded.replaced {
+            let log = log_directory(LogKind::Arrival, *log);
+            tracing::error!(
+                log,
+                recipients,
+                "another log stands in its place: what was owed from the old one is not delivered any more"
+            );
+        }
         let counts = folded.ledger.counts();
         tracing::info!(
             deferred = counts.deferred,
@@ -133,6 +154,16 @@ impl Relay {
         let (asked, requests) = mpsc::unbounded_channel();
         let api = Api { requests: asked, storage: storage.clone() };
         arrivals.push(inrush_queue::ArrivalStore::of(inrush_log::INTERNAL_LOG, &internal));
+        for store in &arrivals {
+            let (begin, taken) = (store.begin, folded.ledger.taken(store.log));
+            if begin < taken {
+                return Err(RelayError::Behind {
+                    log: log_directory(LogKind::Arrival, store.log),
+                    begin,
+                    taken,
+                });
+            }
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name("inrush-relay".to_owned()).spawn(move || {
             let attention = Arc::new(Notify::new());

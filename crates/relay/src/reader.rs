@@ -10,8 +10,8 @@ use std::thread;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use inrush_log::{
-    BadRecord, DiskStorage, Entry, LogKind, Lsn, Message, OpenError, ReadError, Reader, RecordKind,
-    log_directory,
+    BadReason, BadRecord, DiskStorage, Entry, HeaderError, LogKind, Lsn, Message, OpenError, ReadError,
+    Reader, RecordKind, log_directory,
 };
 use inrush_queue::Place;
 use tokio::sync::{mpsc, oneshot};
@@ -28,16 +28,23 @@ const PIECES: usize = 2;
 pub(crate) struct Batch {
     /// Number of the log.
     pub(crate) log: u8,
-    /// In order, each with the end of its record.
-    pub(crate) messages: Vec<(Arc<Message>, Lsn)>,
+    /// In order.
+    pub(crate) found: Vec<Found>,
     /// Where the next one is looked for.
     pub(crate) next: Lsn,
     /// Nothing more stands below the limit that was asked for.
     pub(crate) end: bool,
-    /// What could not be read.
-    pub(crate) damaged: Vec<BadRecord>,
     /// Why there is no more, if that is not the end.
     pub(crate) error: Option<io::Error>,
+}
+
+/// What stands in an arrival log.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// A message, and the end of its record.
+    Message(Arc<Message>, Lsn),
+    /// Something that cannot be read and may have been a message: where it stands, and where reading goes on behind it.
+    Unreadable(BadRecord, Lsn, Lsn),
 }
 
 enum Request {
@@ -78,7 +85,7 @@ impl ReaderHandle {
         let _ = self.requests.send(Request::Next { log, from, limit });
     }
 
-    /// The message at a place; `None` when it is not there.
+    /// The message at a place; `None` when its segment is not there any more.
     pub(crate) async fn message(&self, place: Place) -> Result<Option<Message>, ReadError> {
         let (answer, answered) = oneshot::channel();
         let _ = self.requests.send(Request::Message { place, answer });
@@ -119,6 +126,15 @@ fn unreadable(error: OpenError) -> ReadError {
     }
 }
 
+/// Whether there may have been a message: not where only the seal is lost, nor a chunk, whose message stands elsewhere.
+fn may_be_mail(bad: &BadRecord) -> bool {
+    match bad.reason {
+        BadReason::Seal => false,
+        BadReason::Content => bad.id.is_some(),
+        _ => true,
+    }
+}
+
 /// What the thread works with.
 struct Readers {
     storage: DiskStorage,
@@ -130,14 +146,7 @@ impl Readers {
         for request in queue {
             match request {
                 Request::Next { log, from, limit } => {
-                    let mut batch = Batch {
-                        log,
-                        messages: Vec::new(),
-                        next: from,
-                        end: false,
-                        damaged: Vec::new(),
-                        error: None,
-                    };
+                    let mut batch = Batch { log, found: Vec::new(), next: from, end: false, error: None };
                     if let Err(error) = self.next(&mut batch, limit) {
                         batch.error = Some(error);
                     }
@@ -146,8 +155,7 @@ impl Readers {
                     }
                 }
                 Request::Message { place, answer } => {
-                    let read = self.reader(place.kind, place.log).map_err(ReadError::from);
-                    let message = read.and_then(|reader| reader.message_at(place.lsn));
+                    let message = self.message(place);
                     // Whoever asked may have gone.
                     let _ = answer.send(message);
                 }
@@ -163,23 +171,48 @@ impl Readers {
         }
         reader.set_limit(limit);
         let mut octets = 0;
-        while octets < ANSWER_OCTETS && batch.messages.len() < ANSWER_MESSAGES {
+        while octets < ANSWER_OCTETS && batch.found.len() < ANSWER_MESSAGES {
             match reader.next()? {
                 None => {
                     batch.end = true;
                     break;
                 }
-                Some(Entry::Bad(bad)) => batch.damaged.push(bad),
+                Some(Entry::Bad(bad)) => {
+                    let next = reader.position();
+                    if may_be_mail(&bad) {
+                        let segment_bytes = reader.identity().segment_bytes;
+                        let lsn = Lsn::new(bad.segment * segment_bytes).plus(bad.offset);
+                        batch.found.push(Found::Unreadable(bad, lsn, next));
+                    } else {
+                        tracing::error!(log = batch.log, damaged = %bad, "the log is damaged, but no message is lost here");
+                    }
+                }
                 Some(Entry::Record(record)) if record.header.kind == RecordKind::Message => {
                     octets += record.envelope.len() + record.body.len();
                     let end = record.header.lsn.plus(record.header.octets());
-                    batch.messages.push((Arc::new(Message::from_record(&record)), end));
+                    batch.found.push(Found::Message(Arc::new(Message::from_record(&record)), end));
                 }
                 Some(Entry::Record(_)) => {}
             }
         }
         batch.next = reader.position();
         Ok(())
+    }
+
+    fn message(&mut self, place: Place) -> Result<Option<Message>, ReadError> {
+        let reader = self.reader(place.kind, place.log)?;
+        if let found @ Some(_) = reader.message_at(place.lsn)? {
+            return Ok(found);
+        }
+        reader.refresh()?;
+        let segment_bytes = reader.identity().segment_bytes;
+        let (segment, offset) = (place.lsn.segment(segment_bytes), place.lsn.offset(segment_bytes));
+        if reader.segments().iter().all(|one| one.number != segment) {
+            return Ok(None);
+        }
+        // The segment is there, and has nothing that can be told from octets where the message stands.
+        let reason = BadReason::Header(HeaderError::Magic);
+        Err(ReadError::Damaged(BadRecord { segment, offset, octets: 0, id: None, reason }))
     }
 
     fn reader(&mut self, kind: LogKind, log: u8) -> io::Result<&mut Reader> {

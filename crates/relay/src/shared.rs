@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use inrush_log::{Appender, Lsn, Message};
+use inrush_log::{Appender, Lsn, Message, Poisoned};
 use inrush_metrics::Metrics;
 use inrush_queue::{Ledger, Place, QueueSettings, RecipientSet, Recorder, Slot};
 use tokio::sync::Notify;
@@ -73,6 +73,8 @@ pub(crate) struct Shared {
     pub(crate) delivery: RefCell<inrush_metrics::Delivery>,
     /// The log of internal mail was written to.
     pub(crate) internal_written: Notify,
+    /// Why the process has to end.
+    pub(crate) failed: RefCell<Option<Poisoned>>,
 }
 
 /// The parts that [`Shared`] is made of.
@@ -128,6 +130,7 @@ impl Shared {
             telling: Cell::new(0),
             delivery: RefCell::default(),
             internal_written: Notify::new(),
+            failed: RefCell::new(None),
         }
     }
 

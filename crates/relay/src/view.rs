@@ -78,15 +78,17 @@ pub(crate) fn facts(node: u16, ledger: &Ledger, query: &Query, now: u64) -> Vec<
     for place in ledger.under_way() {
         let id = MessageId { node, log: place.log, lsn: place.lsn };
         if query.route.is_none() && query.may_fit(id, b"", u64::MAX) {
+            // What cannot be read is not being tried: it waits for another look.
+            let unreadable = ledger.is_unreadable(place);
             facts.push(Fact {
                 id,
                 place,
                 recipients: None,
-                state: "active",
+                state: if unreadable { "deferred" } else { "active" },
                 destination: Vec::new(),
                 attempts: 0,
                 flags: 0,
-                next_attempt: 0,
+                next_attempt: if unreadable { now } else { 0 },
                 trouble: None,
             });
         }
@@ -156,14 +158,15 @@ pub(crate) fn items(storage: &DiskStorage, facts: Vec<Fact>, query: &Query, now_
 
 /// An item of a message that cannot be read: so that it can be seen, and deleted.
 fn unreadable(fact: Fact, query: &Query) -> Option<Item> {
-    let recipients = fact.recipients.as_ref()?;
     if query.sender.is_some() || query.domain.is_some() {
         return None;
     }
-    let recipients = recipients.iter().map(|index| (index, Vec::new())).collect();
+    // How many recipients it had when none was tried yet, nobody knows.
+    let set = fact.recipients.clone().unwrap_or_else(|| RecipientSet::all(1));
+    let recipients = set.iter().map(|index| (index, Vec::new())).collect();
     let trouble = Some("the message cannot be read in its log".to_owned());
     Some(Item {
-        fact: Fact { trouble, ..fact },
+        fact: Fact { trouble, recipients: Some(set), ..fact },
         accepted_at_us: 0,
         octets: 0,
         total: 0,

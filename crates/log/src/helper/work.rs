@@ -10,6 +10,7 @@ use super::housekeeping::Housekeeping;
 use crate::error::NoSpace;
 use crate::maker::SegmentMaker;
 use crate::retention::SealedSegment;
+use crate::segment::LogIdentity;
 use crate::settings::LogSettings;
 use crate::status::StatusHandle;
 use crate::storage::{Space, Storage};
@@ -117,7 +118,7 @@ impl<S: Storage> Work<S> {
         let Ok(space) = self.storage.space() else { return };
         for log in &self.logs {
             if let Some(supply) = &log.supply {
-                watch(supply, space, &self.settings, log.maker.identity.segment_bytes);
+                watch(supply, space, &self.settings, &log.maker.identity);
             }
         }
         self.housekeeping.round(&self.storage, &mut self.logs, &self.settings, space, &self.shared.status);
@@ -164,14 +165,16 @@ impl<S: Storage> Work<S> {
 
     fn watch_again(&self, supply: &Supply<S::File>, index: usize) {
         if let Ok(space) = self.storage.space() {
-            watch(supply, space, &self.settings, self.logs[index].maker.identity.segment_bytes);
+            watch(supply, space, &self.settings, &self.logs[index].maker.identity);
         }
     }
 }
 
-/// Compares what is left of the file system with the marks: below a hard one new mail is refused until a segment more than that is free, below the
+/// Compares what is left of the file system with the marks of a log: below a hard one it takes nothing until a segment more than that is free, below the
 /// soft one, twice as high, space is low.
-fn watch<F>(supply: &Supply<F>, space: Space, settings: &LogSettings, segment_bytes: u64) {
+fn watch<F>(supply: &Supply<F>, space: Space, settings: &LogSettings, log: &LogIdentity) {
+    let settings = settings.of(log.kind, log.log);
+    let segment_bytes = log.segment_bytes;
     let Space { free_bytes, free_inodes } = space;
     let before = supply.trouble();
     let mark = |mark: u64, refused: NoSpace, slack: u64| {
@@ -255,7 +258,8 @@ mod tests {
         let supply: Supply<()> = Supply::new(1, Box::new(|| ()));
         let at = |mebibytes: u64, free_inodes| {
             let space = Space { free_bytes: mebibytes * MIB, free_inodes };
-            watch(&supply, space, &settings, 8 * MIB);
+            let (uuid, kind, segment_bytes) = ([0; 16], crate::LogKind::Arrival, 8 * MIB);
+            watch(&supply, space, &settings, &LogIdentity { uuid, kind, log: 0, node: 0, segment_bytes });
             (supply.is_low(), supply.trouble())
         };
         assert_eq!(at(200, 20), (false, None));

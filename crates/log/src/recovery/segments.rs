@@ -7,7 +7,7 @@ use super::look::{Found, Look, Standing, look, next_number};
 use super::report::{CutTail, Damage, DamageKind, RecoveryReport};
 use crate::buffer::AlignedBuffer;
 use crate::cursor::{cursor_name, read_cursors};
-use crate::directory::{OpenError, Place};
+use crate::directory::{OpenError, Place, log_directory};
 use crate::layout::{BATCH_OCTETS, BLOCK, BLOCK_OCTETS, seal_offset, to_usize};
 use crate::maker::{SegmentMaker, fill_number};
 use crate::meta::META_NAME;
@@ -16,6 +16,7 @@ use crate::retention::SealedSegment;
 use crate::segment::{
     LogIdentity, Seal, SealReason, SegmentHeader, SegmentSummary, segment_name, segment_number, spare_number,
 };
+use crate::settings::LogKind;
 use crate::storage::{OpenMode, Storage, StorageFile, write_full};
 use crate::walk::{Bad, Walk};
 use crate::window::Window;
@@ -43,8 +44,11 @@ pub(crate) struct Recovered {
     pub(crate) sealed: Vec<SealedSegment>,
 }
 
-/// Recovers one log; leaves in `maker` which spares there are and which number comes next.
-pub(crate) fn recover<S: Storage>(maker: &mut SegmentMaker<S>) -> Result<Recovered, OpenError> {
+/// Recovers one log; leaves in `maker` which spares there are and which number comes next: one behind `behind`, up to where others have seen the log.
+pub(crate) fn recover<S: Storage>(
+    maker: &mut SegmentMaker<S>,
+    behind: Option<Lsn>,
+) -> Result<Recovered, OpenError> {
     let storage = maker.storage.clone();
     let mut recovery = Recovery {
         dir: maker.dir.clone(),
@@ -55,7 +59,7 @@ pub(crate) fn recover<S: Storage>(maker: &mut SegmentMaker<S>) -> Result<Recover
         sealed: Vec::new(),
         unused: Vec::new(),
     };
-    recovery.run(maker)?;
+    recovery.run(maker, behind)?;
     let Recovery { report, mut sealed, .. } = recovery;
     sealed.sort_unstable_by_key(|segment| segment.number);
     Ok(Recovered { report, sealed })
@@ -90,7 +94,7 @@ struct Recovery<S: Storage> {
 }
 
 impl<S: Storage> Recovery<S> {
-    fn run(&mut self, maker: &mut SegmentMaker<S>) -> Result<(), OpenError> {
+    fn run(&mut self, maker: &mut SegmentMaker<S>, behind: Option<Lsn>) -> Result<(), OpenError> {
         let place = Place::new(&self.storage, &self.dir);
         // Names first: what is listed now is what a crash from here on would leave.
         self.storage.sync_dir(&self.dir).map_err(|error| place.io("syncing the directory", error))?;
@@ -108,7 +112,9 @@ impl<S: Storage> Recovery<S> {
             }
         }
         maker.next_number = next_number(maker.next_number, &looks);
-        self.follow_cursors(maker, &looks)?;
+        if self.follow_cursors(maker, &looks)? {
+            self.follow(maker, &looks, behind)?;
+        }
         let mut found = BTreeMap::new();
         for Look { number, octets, standing } in looks {
             match standing {
@@ -131,8 +137,8 @@ impl<S: Storage> Recovery<S> {
 
     /// A consumer that is past the end of the log has done with mail that is not there: the log is an older copy of itself, or was cut. Numbers go on
     /// behind the consumer, so that it misses nothing that comes, and no id is given out twice that it knows. Not so when the log has taken mail since the
-    /// consumer stood there: it has not seen that, so it stays where it is and keeps everything.
-    fn follow_cursors(&mut self, maker: &mut SegmentMaker<S>, looks: &[Look]) -> Result<(), OpenError> {
+    /// consumer stood there: it has not seen that, so it stays where it is and keeps everything. Whether none stays so.
+    fn follow_cursors(&mut self, maker: &mut SegmentMaker<S>, looks: &[Look]) -> Result<bool, OpenError> {
         let place = Place::new(&self.storage, &self.dir);
         let cursors = read_cursors(&self.storage, &self.dir, &self.identity)
             .map_err(|error| place.io("reading the cursors", error))?;
@@ -143,10 +149,15 @@ impl<S: Storage> Recovery<S> {
             _ => None,
         });
         let newest_us = newest.max().unwrap_or(0);
+        let mut all_follow = true;
         for state in cursors.into_iter().filter_map(|(_, state)| state.ok()) {
             // What is so far away that numbers would run out was not read from a log.
             let follows = state.position.get() < Lsn::MAX.get() / 2 && newest_us <= state.saved_at_us;
-            if !state.is_ahead(next, segment_bytes) || !follows {
+            if !state.is_ahead(next, segment_bytes) {
+                continue;
+            }
+            if !follows {
+                all_follow = false;
                 continue;
             }
             maker.next_number = maker.next_number.max(state.position.segment(segment_bytes) + 1);
@@ -161,6 +172,36 @@ impl<S: Storage> Recovery<S> {
         }
         if maker.next_number > next {
             maker.keep_numbers().map_err(|error| place.io("raising the next number", error))?;
+        }
+        Ok(all_follow)
+    }
+
+    /// The same for who has seen the log without a cursor of its own. A log that was just made has lost nothing; it stands in the place of another one.
+    fn follow(
+        &mut self,
+        maker: &mut SegmentMaker<S>,
+        looks: &[Look],
+        behind: Option<Lsn>,
+    ) -> Result<(), OpenError> {
+        let segment_bytes = self.identity.segment_bytes;
+        let (next, was_used) = (maker.next_number, !looks.is_empty() || maker.next_number > 1);
+        let end = Lsn::new(next.saturating_mul(segment_bytes)).plus(BLOCK);
+        let Some(position) = behind.filter(|behind| *behind > end && behind.get() < Lsn::MAX.get() / 2)
+        else {
+            return Ok(());
+        };
+        let place = Place::new(&self.storage, &self.dir);
+        maker.next_number = position.segment(segment_bytes) + 1;
+        maker.keep_numbers().map_err(|error| place.io("raising the next number", error))?;
+        if was_used {
+            self.report.damage.push(Damage {
+                kind: DamageKind::BehindCursor { position },
+                file: log_directory(LogKind::Outcome, 0),
+                offset: 0,
+                octets: position.get() - next * segment_bytes,
+                id: None,
+                kept_as: None,
+            });
         }
         Ok(())
     }

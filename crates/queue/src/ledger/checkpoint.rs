@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 
-use inrush_log::{LogKind, Lsn, MessageId};
+use inrush_log::{LogKind, MessageId};
 
-use super::{Entry, EntryState, Ledger, NONE, micros, whole_seconds};
+use super::{ArrivalLog, Entry, EntryState, LaneState, Ledger, NONE, micros, whole_seconds};
 use crate::QueueSettings;
 use crate::outcome::{
     CHECKPOINT_OCTETS, CheckpointPart, CheckpointRef, EntryRef, LaneRef, NOTE_OCTETS_MAX, NoteError, Place,
-    entry_octets,
+    UNKNOWN, entry_octets,
 };
 
 /// Places of the table that are looked through for one record at most.
@@ -59,9 +59,7 @@ impl Ledger {
                 let lanes = self.lanes_of(part)?;
                 let mut next = Self::new(settings);
                 next.retry_segment_bytes = self.retry_segment_bytes;
-                for (log, state) in &self.lanes {
-                    next.add_lane(*log, state.segment_bytes, Lsn::ZERO);
-                }
+                self.lanes.values().for_each(|state| next.add_lane(state.log));
                 next.progress(&lanes);
                 next.generation = part.generation;
                 self.next = Some(Box::new(next));
@@ -104,15 +102,34 @@ impl Ledger {
         self.generation
     }
 
-    /// Every outcome was read: a checkpoint that was not finished is none.
-    pub fn finish_reading(&mut self) {
+    /// Every outcome was read: a checkpoint that was not finished is none, and what was told of logs in whose place others stand now says nothing about
+    /// these. Gives the numbers of those logs, each with the recipients that were owed what stood in it and nowhere else.
+    pub fn finish_reading(&mut self) -> Vec<(u8, u64)> {
         self.next = None;
+        let replaced = |state: &&LaneState| state.told != UNKNOWN && state.told != state.log.uuid;
+        let replaced: Vec<_> = self.lanes.values().filter(replaced).map(|state| state.log).collect();
+        replaced.into_iter().map(|log| (log.log, self.begin_anew(log))).collect()
     }
 
-    /// How far each arrival log is accounted for.
+    /// Forgets what is known of an arrival log; how many recipients are owed messages that stand there.
+    fn begin_anew(&mut self, log: ArrivalLog) -> u64 {
+        let mut recipients = 0;
+        for index in 0..u32::try_from(self.slots.len()).unwrap_or(NONE) {
+            let entry = self.slots[index as usize].as_ref();
+            if let Some(entry) = entry.filter(|entry| !entry.in_retry && entry.log == log.log) {
+                recipients += u64::from(entry.recipients.len());
+                self.remove(index);
+            }
+        }
+        self.add_lane(log);
+        recipients
+    }
+
+    /// How far each arrival log is accounted for, also those that are not there at present: their positions are not given out again.
     #[must_use]
     pub fn told(&self) -> Vec<LaneRef> {
-        self.lanes.iter().map(|(log, state)| state.lane.told(*log)).collect()
+        let lanes = self.lanes.values().map(|state| state.lane.told(state.log.log, state.log.uuid));
+        lanes.chain(self.absent.values().cloned()).collect()
     }
 
     /// Entries for a checkpoint, from a place in the table on: as many as fit into a record; where the next ones begin, if there are any.
@@ -156,8 +173,18 @@ impl Ledger {
 
     fn progress(&mut self, told: &[LaneRef]) {
         for lane in told {
+            let Some(state) = self.lanes.get(&lane.log) else {
+                self.absent.insert(lane.log, LaneRef { open: Vec::new(), ..lane.clone() });
+                continue;
+            };
+            let (log, before) = (state.log, state.told);
+            if before != UNKNOWN && lane.uuid != UNKNOWN && before != lane.uuid {
+                // The log of before was moved away, and its end is not the end of this one.
+                self.begin_anew(log);
+            }
             if let Some(state) = self.lanes.get_mut(&lane.log) {
                 state.lane.progress(lane);
+                state.told = if lane.uuid == UNKNOWN { before } else { lane.uuid };
             }
         }
     }
@@ -215,12 +242,14 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use inrush_log::Lsn;
+
     use super::*;
     use crate::outcome::OpenRef;
 
     fn note(part: CheckpointPart, piece: u32, taken: u64, open: &[u64]) -> CheckpointRef<'static> {
         let open = open.iter().map(|lsn| OpenRef { lsn: Lsn::new(*lsn), ..OpenRef::default() }).collect();
-        let lanes = vec![LaneRef { log: 0, taken: Lsn::new(taken), open }];
+        let lanes = vec![LaneRef { log: 0, uuid: UNKNOWN, taken: Lsn::new(taken), open }];
         CheckpointRef { generation: 0, part, piece, lanes, entries: Vec::new() }
     }
 
@@ -228,7 +257,7 @@ mod tests {
     fn messages_under_way_are_those_that_were_announced_for_the_note() {
         let settings = QueueSettings::default();
         let mut ledger = Ledger::new(&settings);
-        ledger.add_lane(0, 1 << 20, Lsn::ZERO);
+        ledger.add_lane(ArrivalLog { log: 0, uuid: [1; 16], segment_bytes: 1 << 20, begin: Lsn::ZERO });
         let mut read = |part, piece, taken, open: &[u64]| {
             let read = ledger.read_checkpoint(&note(part, piece, taken, open), &settings);
             read.map(|()| ledger.unfinished(0).iter().map(|lsn| lsn.get()).collect::<Vec<_>>())

@@ -20,7 +20,7 @@ use inrush_log::{LogKind, Lsn, MessageId};
 use crate::destinations::{DestinationId, Destinations};
 use crate::lane::Lane;
 use crate::ledger::checkpoint::Announced;
-use crate::outcome::{OutcomeRef, Place, ResultRef, Status, outcome_flag, result_flag};
+use crate::outcome::{LaneRef, OutcomeRef, Place, ResultRef, Status, outcome_flag, result_flag};
 use crate::{QueueSettings, RecipientSet};
 
 /// No slot.
@@ -121,6 +121,8 @@ pub struct Ledger {
     wakes: BTreeSet<(u32, u32)>,
     destinations: Destinations,
     lanes: BTreeMap<u8, LaneState>,
+    /// Logs of which notes have told and that are not there.
+    absent: BTreeMap<u8, LaneRef>,
     /// Entries whose message stands in each segment of a retry log.
     retry: BTreeMap<(u8, u64), u32>,
     stamp: u32,
@@ -134,10 +136,26 @@ pub struct Ledger {
     counts: Counts,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct LaneState {
     lane: Lane,
-    segment_bytes: u64,
+    /// What the log itself says.
+    log: ArrivalLog,
+    /// The log that the notes read so far are about; all zero while none has said so.
+    told: [u8; 16],
+}
+
+/// An arrival log as it stands on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArrivalLog {
+    /// Its number.
+    pub log: u8,
+    /// Which log of that number it is.
+    pub uuid: [u8; 16],
+    /// Octets of a segment.
+    pub segment_bytes: u64,
+    /// Everything below is accounted for, whatever outcomes say.
+    pub begin: Lsn,
 }
 
 /// How many entries are in each state.
@@ -169,6 +187,7 @@ impl Ledger {
             wakes: BTreeSet::new(),
             destinations: Destinations::default(),
             lanes: BTreeMap::new(),
+            absent: BTreeMap::new(),
             retry: BTreeMap::new(),
             stamp: 0,
             lifetime: seconds(settings.lifetime),
@@ -181,10 +200,10 @@ impl Ledger {
         }
     }
 
-    /// Makes an arrival log known, with the position below which everything is accounted for when no outcome says more.
-    pub fn add_lane(&mut self, log: u8, segment_bytes: u64, taken: Lsn) {
-        let lane = LaneState { lane: Lane::starting_at(taken), segment_bytes };
-        self.lanes.insert(log, lane);
+    /// Makes an arrival log known.
+    pub fn add_lane(&mut self, log: ArrivalLog) {
+        let lane = LaneState { lane: Lane::starting_at(log.begin), log, told: [0; 16] };
+        self.lanes.insert(log.log, lane);
     }
 
     /// Makes the retry log known.
@@ -195,6 +214,12 @@ impl Ledger {
     /// Numbers of the arrival logs.
     pub fn lanes(&self) -> impl Iterator<Item = u8> + '_ {
         self.lanes.keys().copied()
+    }
+
+    /// Octets of a segment of an arrival log.
+    #[must_use]
+    pub fn segment_bytes(&self, log: u8) -> u64 {
+        self.lanes.get(&log).map_or(1, |state| state.log.segment_bytes)
     }
 
     /// Messages of an arrival log that were under way when the process ended, to be taken first.
@@ -230,7 +255,30 @@ impl Ledger {
         state.lane.take(lsn, next, recipients_total)
     }
 
-    /// Passes by a place of an arrival log that holds no message, or none that can be read.
+    /// Takes what stands at a place of an arrival log and cannot be read; whatever stands below `next` has been taken then. It stays under way, so that
+    /// its segment is kept, until it is taken after all or its end is recorded.
+    pub fn keep(&mut self, log: u8, lsn: Lsn, next: Lsn) {
+        if let Some(state) = self.lanes.get_mut(&log) {
+            state.lane.keep(lsn, next);
+        }
+    }
+
+    /// What is under way and cannot be read.
+    pub fn unreadable(&self) -> impl Iterator<Item = Place> + '_ {
+        self.lanes.iter().flat_map(|(log, state)| {
+            let place = |lsn: &Lsn| Place { kind: LogKind::Arrival, log: *log, lsn: *lsn };
+            state.lane.unreadable().iter().map(place)
+        })
+    }
+
+    /// Whether the message at a place is under way and cannot be read.
+    #[must_use]
+    pub fn is_unreadable(&self, place: Place) -> bool {
+        let lane = self.lanes.get(&place.log).filter(|_| place.kind == LogKind::Arrival);
+        lane.is_some_and(|state| state.lane.unreadable().contains(&place.lsn))
+    }
+
+    /// Passes by a place of an arrival log that holds no message.
     pub fn skip(&mut self, log: u8, lsn: Lsn, next: Lsn) {
         if let Some(state) = self.lanes.get_mut(&log) {
             state.lane.skip(lsn, next);
@@ -240,7 +288,7 @@ impl Ledger {
     /// Nothing below this position of an arrival log is needed any more.
     #[must_use]
     pub fn low_water(&self, log: u8) -> Lsn {
-        self.lanes.get(&log).map_or(Lsn::ZERO, |state| state.lane.low_water(state.segment_bytes))
+        self.lanes.get(&log).map_or(Lsn::ZERO, |state| state.lane.low_water(state.log.segment_bytes))
     }
 
     /// Nothing below this position of a retry log is needed any more; [`Lsn::MAX`] when nothing is.

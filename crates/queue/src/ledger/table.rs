@@ -37,7 +37,7 @@ impl Ledger {
         index
     }
 
-    fn remove(&mut self, index: u32) {
+    pub(super) fn remove(&mut self, index: u32) {
         self.set_wake(index, 0);
         let Some(message_id) = self.slots[index as usize].as_ref().map(|entry| entry.message_id) else {
             return;
@@ -72,7 +72,7 @@ impl Ledger {
                 self.retry.remove(&(entry.log, segment));
             }
         } else if let Some(state) = self.lanes.get_mut(&entry.log) {
-            let segment = Lsn::new(entry.lsn).segment(state.segment_bytes.max(1));
+            let segment = Lsn::new(entry.lsn).segment(state.log.segment_bytes.max(1));
             if comes {
                 state.lane.add_live(segment);
             } else {

@@ -37,6 +37,8 @@ impl CheckpointPart {
 pub struct LaneRef {
     /// Number of the log.
     pub log: u8,
+    /// Its uuid: another log of this number may stand there one day. All zero where it is not known.
+    pub uuid: [u8; 16],
     /// Every message below is accounted for by outcomes and entries, but for those in `open`.
     pub taken: Lsn,
     /// Messages that are under way: some of their recipients are not accounted for. Those that are not below `taken` were named by an earlier life.
@@ -93,6 +95,10 @@ pub struct CheckpointRef<'a> {
     /// With [`CheckpointPart::Entries`].
     pub entries: Vec<EntryRef<'a>>,
 }
+
+/// Of a log whose uuid was not noted.
+pub(crate) const UNKNOWN: [u8; 16] = [0; 16];
+const UUID_OCTETS: u32 = 16;
 
 /// Bit of a stored entry's flags beside those of results.
 const HELD: u8 = 1 << 7;
@@ -181,7 +187,8 @@ impl<'a> CheckpointRef<'a> {
         let lane = |lane: &LaneRef| LaneV1 {
             taken: lane.taken.get(),
             log: lane.log,
-            reserved: [0; 7],
+            reserved: [0; 3],
+            uuid: if lane.uuid == UNKNOWN { 0 } else { arena.add(&lane.uuid).offset + 1 },
             open: lane.open.iter().map(|open| open.lsn.get()).collect(),
             mentioned: (0_u32..)
                 .zip(&lane.open)
@@ -190,12 +197,13 @@ impl<'a> CheckpointRef<'a> {
                 })
                 .collect(),
         };
+        let lanes = self.lanes.iter().map(lane).collect();
         stored(&CheckpointV1 {
             generation: self.generation,
             part: self.part as u8,
             reserved: [0; 3],
             piece: self.piece,
-            lanes: self.lanes.iter().map(lane).collect(),
+            lanes,
             entries,
             text: arena.text,
         })
@@ -220,7 +228,15 @@ impl<'a> CheckpointRef<'a> {
                     open.get_mut(mentioned.open.to_native() as usize).ok_or(NoteError::Malformed)?;
                 message.mentioned.push(mentioned.recipient.to_native());
             }
-            lanes.push(LaneRef { log: lane.log, taken: Lsn::new(lane.taken.to_native()), open });
+            let at = lane.uuid.to_native();
+            let uuid = match at.checked_sub(1) {
+                None => UNKNOWN,
+                Some(at) => {
+                    let uuid = span(root.text.as_slice(), at, UUID_OCTETS)?;
+                    uuid.try_into().map_err(|_| NoteError::Malformed)?
+                }
+            };
+            lanes.push(LaneRef { log: lane.log, uuid, taken: Lsn::new(lane.taken.to_native()), open });
         }
         let mut entries = Vec::with_capacity(root.entries.len());
         for entry in root.entries.iter() {

@@ -8,7 +8,7 @@ mod checkpoint;
 mod size;
 mod v1;
 
-pub(crate) use checkpoint::{CHECKPOINT_OCTETS, entry_octets};
+pub(crate) use checkpoint::{CHECKPOINT_OCTETS, UNKNOWN, entry_octets};
 pub use checkpoint::{CheckpointPart, CheckpointRef, EntryRef, LaneRef, OpenRef};
 pub use size::NOTE_OCTETS_MAX;
 

@@ -73,7 +73,9 @@ pub(super) struct LaneV1 {
     /// Everything below is, but for `open`.
     pub(super) taken: u64,
     pub(super) log: u8,
-    pub(super) reserved: [u8; 7],
+    pub(super) reserved: [u8; 3],
+    /// 1 + offset of the log's uuid in the text; 0 = not said.
+    pub(super) uuid: u32,
     /// Raw LSNs of messages that are under way.
     pub(super) open: Vec<u64>,
     /// Their recipients that are accounted for.

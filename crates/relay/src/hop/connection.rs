@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use inrush_proto::client::{Answer, Command, Event, Pipelining, Protocol, Session, Severity};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -56,7 +56,7 @@ pub(super) struct Connection<'a> {
     /// A message has got its verdict.
     pub(super) was_of_use: bool,
     /// When it was made.
-    pub(super) since: Instant,
+    pub(super) made_at: std::time::Instant,
     /// Domains of recipients, where the host takes mail for so many only (RFC 9422 §4.3).
     pub(super) domains: Vec<Box<[u8]>>,
     /// It has taken as many as it may.
@@ -109,7 +109,7 @@ impl<'a> Connection<'a> {
             tls: Rc::default(),
             tls_verified: false,
             connected_at_us: now_us(),
-            since: Instant::now(),
+            made_at: std::time::Instant::now(),
             begun: 0,
             greeted: false,
             awaits_data: false,

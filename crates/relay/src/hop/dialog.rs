@@ -128,7 +128,7 @@ impl Connection<'_> {
         let own = Some(self.hops.messages_per_connection).filter(|max| *max > 0);
         let most = own.into_iter().chain(self.session.extensions().mail_max).min();
         !self.shared.may_begin()
-            || self.shared.places.give_way(self.destination, self.since)
+            || self.shared.places.give_way(self.destination, self.made_at)
             || self.left.is_some()
             || self.is_full
             || most.is_some_and(|most| self.begun >= most)
