@@ -16,6 +16,7 @@ mod delivery_failures;
 mod delivery_lmtp;
 mod delivery_maildir;
 mod delivery_mx;
+mod delivery_operator;
 mod delivery_queue;
 mod delivery_reports;
 mod delivery_restarts;

@@ -1,4 +1,4 @@
-//! HTTP GET for the admin port, and the samples of a scrape.
+//! HTTP for the admin port, and the samples of a scrape.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -32,18 +32,30 @@ pub fn get(address: SocketAddr, path: &str) -> Response {
 /// There is no HTTP response.
 #[track_caller]
 pub fn request(address: SocketAddr, path: &str, accept: &str) -> Response {
+    exchange(address, "GET", path, &format!("Host: {address}\r\nAccept: {accept}\r\n"))
+}
+
+/// One POST without a body on a connection of its own, with these further header lines.
+///
+/// # Panics
+/// There is no HTTP response.
+#[track_caller]
+pub fn post(address: SocketAddr, path: &str, header: &str) -> Response {
+    exchange(address, "POST", path, &format!("Host: {address}\r\nContent-Length: 0\r\n{header}"))
+}
+
+#[track_caller]
+fn exchange(address: SocketAddr, method: &str, path: &str, header: &str) -> Response {
     let answer = || -> std::io::Result<Vec<u8>> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {address}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
-        );
+        let request = format!("{method} {path} HTTP/1.1\r\n{header}Connection: close\r\n\r\n");
         stream.write_all(request.as_bytes())?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;
         Ok(answer)
     };
-    let answer = answer().unwrap_or_else(|error| panic!("GET http://{address}{path}: {error}"));
+    let answer = answer().unwrap_or_else(|error| panic!("{method} http://{address}{path}: {error}"));
     let text = String::from_utf8_lossy(&answer);
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP response: {text}"));
     let head = head.to_lowercase();

@@ -91,8 +91,13 @@ impl Api {
         if query.is_everything() && !all {
             return Err(ApiError::Everything);
         }
-        let mut items = self.items(&Query { limit: usize::MAX, ..query }).await?;
+        let query = Query { limit: usize::MAX, ..query };
+        let mut items = self.items(&query).await?;
         items.retain(|item| item.fact.recipients.is_some());
+        for item in &mut items {
+            // Whoever waits beside them for the same destination is not meant.
+            item.recipients.retain(|(_, path)| query.means(path));
+        }
         let found = items.len();
         let done = self.ask(|answer| Request::Act(action, items, answer)).await?;
         Ok(json!({ "action": action.name(), "found": found, "done": done }))
@@ -162,10 +167,7 @@ fn find(storage: &DiskStorage, replay: &Replay) -> std::io::Result<Vec<Replayed>
             if !fits || !(ids.is_empty() || ids.contains(&record.id)) {
                 continue;
             }
-            let chosen = (0_u32..).zip(&all).filter(|(_, path)| {
-                let only = Query { domain: replay.query.domain.clone(), ..Query::default() };
-                only.fits(b"", std::iter::once(**path), 0)
-            });
+            let chosen = (0_u32..).zip(&all).filter(|(_, path)| replay.query.means(path));
             found.push(Replayed {
                 id: record.id,
                 place: Place { kind: LogKind::Arrival, log, lsn: record.header.lsn },

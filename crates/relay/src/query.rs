@@ -86,6 +86,11 @@ impl Query {
             && self.older_than.is_none_or(|older| age >= older.as_secs())
     }
 
+    /// Whether this recipient is meant, of a message that fits.
+    pub(crate) fn means(&self, path: &[u8]) -> bool {
+        self.domain.as_ref().is_none_or(|wanted| is_in(wanted, path))
+    }
+
     /// Whether it fits.
     pub(crate) fn fits<'a>(
         &self,
@@ -95,7 +100,7 @@ impl Query {
     ) -> bool {
         self.older_than.is_none_or(|older| age >= older.as_secs())
             && self.sender.as_ref().is_none_or(|wanted| is_sender(wanted, sender))
-            && self.domain.as_ref().is_none_or(|wanted| recipients.any(|path| is_in(wanted, path)))
+            && (self.domain.is_none() || recipients.any(|path| self.means(path)))
     }
 }
 

@@ -60,7 +60,7 @@ async fn route(
         if changes {
             return Ok(None);
         }
-        let entries = api.list(query(parameters, &[])?).await?;
+        let entries = api.list(query(parameters, &["limit"])?).await?;
         return Ok(Some(json!({ "entries": entries })));
     }
     let Some(rest) = path.strip_prefix("queue/") else { return Ok(None) };
@@ -73,11 +73,13 @@ async fn route(
     api.act(action, query(parameters, &["all"])?, all).await.map(Some)
 }
 
-/// The parameters but for those that are `known` otherwise.
+/// The parameters that say which messages are meant, beside those of the request itself: `known`.
 fn query(parameters: &[(String, String)], known: &[&str]) -> Result<Query, QueryError> {
     let mut query = Query::default();
     for (name, value) in parameters {
-        if !query.set(name, value)? && !known.contains(&name.as_str()) {
+        // A change goes for all that fit: what would seem to bound it is refused.
+        let unknown = name == "limit" && !known.contains(&"limit");
+        if unknown || (!query.set(name, value)? && !known.contains(&name.as_str())) {
             return Err(QueryError::Unknown(name.clone()));
         }
     }
@@ -98,11 +100,29 @@ fn replay(parameters: &[(String, String)]) -> Result<Replay, QueryError> {
             "since" => replay.since_us = time("since", value)?,
             "until" => replay.until_us = time("until", value)?,
             other => {
-                if !replay.query.set(other, value)? {
+                if other == "limit" || !replay.query.set(other, value)? {
                     return Err(QueryError::Unknown(name.clone()));
                 }
             }
         }
     }
     Ok(replay)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameters(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn only_a_list_has_a_limit() {
+        let limited = parameters(&[("domain", "example.com"), ("limit", "1")]);
+        assert!(query(&limited, &["limit"]).is_ok_and(|query| query.limit == 1));
+        let unknown = QueryError::Unknown("limit".to_owned());
+        assert_eq!(query(&limited, &["all"]).err(), Some(unknown.clone()));
+        assert_eq!(replay(&limited).err(), Some(unknown));
+    }
 }
