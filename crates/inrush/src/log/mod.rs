@@ -1,5 +1,6 @@
 //! `inrush log`: what is in the log of accepted mail. Reads without the lock, beside a running gateway or without one.
 
+mod copies;
 mod export;
 mod files;
 pub(crate) mod filter;
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, anyhow, bail};
 use inrush_log::{LogKind, OpenError, Reader, parse_log_directory};
 
+use self::copies::Copies;
 use crate::cli::{DataDir, LogCommand};
 use crate::output;
 
@@ -84,6 +86,8 @@ fn find(data: &DataDir) -> anyhow::Result<Vec<Found>> {
 /// Logs that can be read.
 struct Opened {
     readers: Vec<Reader>,
+    /// The retry log, for commands about mail.
+    copies: Option<Copies>,
     /// Logs that were named and left out, since their `log.meta` is damaged or missing.
     left_out: u64,
 }
@@ -93,16 +97,17 @@ fn open(data: &DataDir) -> anyhow::Result<Opened> {
     open_of(data, false)
 }
 
-/// The same of all kinds, or only those with mail.
+/// The same of all kinds alike, or those with mail.
 fn open_of(data: &DataDir, all: bool) -> anyhow::Result<Opened> {
-    let mut opened = Opened { readers: Vec::new(), left_out: 0 };
+    let mut opened = Opened { readers: Vec::new(), copies: None, left_out: 0 };
     for (log, reader) in find(data)? {
-        // Outcomes are no mail, and what waits in a retry log is a copy: it is looked at when it is asked for by name.
-        let of_mail = matches!(parse_log_directory(&log), Some((LogKind::Arrival, _)));
-        if !(of_mail || all) && data.log.is_none() {
+        let kind = parse_log_directory(&log).map(|(kind, _)| kind);
+        // Outcomes are no mail.
+        if kind == Some(LogKind::Outcome) && !all && data.log.is_none() {
             continue;
         }
         match reader {
+            Ok(reader) if kind == Some(LogKind::Retry) && !all => opened.copies = Some(Copies::of(reader)),
             Ok(reader) => opened.readers.push(reader),
             Err(error) if is_meta_gone(&error) => {
                 opened.left_out += 1;
@@ -111,7 +116,7 @@ fn open_of(data: &DataDir, all: bool) -> anyhow::Result<Opened> {
             Err(error) => return Err(error.into()),
         }
     }
-    if opened.readers.is_empty() {
+    if opened.readers.is_empty() && opened.copies.is_none() {
         bail!("{}: no log in it that can be read", data.data_dir.display());
     }
     Ok(opened)
