@@ -24,6 +24,7 @@ use inrush_log::{LogKind, OpenError, Reader, parse_log_directory};
 use self::copies::Copies;
 use crate::cli::{DataDir, LogCommand};
 use crate::output;
+use crate::queue::Replay;
 
 /// How much processor time the tools leave to others: all of it, as `nice` has it.
 const NICE: i32 = 19;
@@ -39,8 +40,9 @@ pub(crate) fn run(command: &LogCommand) -> anyhow::Result<ExitCode> {
         LogCommand::Export { data, format, to, filter, cursor } => {
             export::run(data, *format, to.as_deref(), filter, cursor)
         }
-        LogCommand::Replay { config, admin, route, filter, yes, json } => {
-            crate::queue::replay((config.as_deref(), *admin), route, filter, *yes, *json)
+        LogCommand::Replay { config, admin, route, filter, held, yes, json } => {
+            let replay = Replay { route, filter, held: *held };
+            crate::queue::replay((config.as_deref(), *admin), &replay, *yes, *json)
         }
         LogCommand::Verify { data, json } => verify::run(data, *json),
     }
@@ -55,13 +57,7 @@ fn find(data: &DataDir) -> anyhow::Result<Vec<Found>> {
     if !path.is_dir() {
         bail!("{}: no such directory; name the data directory with --data-dir", path.display());
     }
-    let mut names = Vec::new();
-    for entry in path.read_dir().with_context(|| path.display().to_string())? {
-        // Names of ours are ASCII; others are nobody's business here.
-        names.extend(entry.with_context(|| path.display().to_string())?.file_name().into_string());
-    }
-    names.retain(|name| parse_log_directory(name).is_some() && files::holds_a_log(&path.join(name)));
-    names.sort_unstable();
+    let mut names = log_names(path)?;
     if let Some(only) = &data.log {
         names.retain(|name| name == only);
         if names.is_empty() {
@@ -81,6 +77,23 @@ fn find(data: &DataDir) -> anyhow::Result<Vec<Found>> {
         (name, reader)
     };
     Ok(names.into_iter().map(open).collect())
+}
+
+/// Names of the logs in a data directory, sorted.
+fn log_names(path: &Path) -> anyhow::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in path.read_dir().with_context(|| path.display().to_string())? {
+        // Names of ours are ASCII; others are nobody's business here.
+        names.extend(entry.with_context(|| path.display().to_string())?.file_name().into_string());
+    }
+    names.retain(|name| parse_log_directory(name).is_some() && files::holds_a_log(&path.join(name)));
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Whether there is any log in a directory.
+pub(crate) fn has_logs(path: &Path) -> anyhow::Result<bool> {
+    Ok(!log_names(path)?.is_empty())
 }
 
 /// Logs that can be read.
