@@ -28,6 +28,14 @@ pub enum ApiError {
     /// A change of everything must say so.
     #[error("nothing says which messages are meant: give an id, a filter, or all=true")]
     Everything,
+    /// A domain is to take a route that the running relay does not have.
+    #[error("{domain:?} takes route {route:?}, which is there from the next start on only")]
+    Route {
+        /// The domain.
+        domain: String,
+        /// The route.
+        route: String,
+    },
     /// The replay cannot be done.
     #[error("{0}")]
     Replay(String),
@@ -126,6 +134,23 @@ impl Api {
             page.after = Some(last);
         }
         Ok(json!({ "action": action.name(), "found": found, "done": done }))
+    }
+
+    /// Has each of these domains take the route of this name, and no other domain have one. Done when it returns. Waits: not for a thread with a runtime.
+    ///
+    /// # Errors
+    /// A route is not there: nothing has changed. Or the relay has ended.
+    pub fn set_domains(&self, domains: &[(String, String)]) -> Result<(), ApiError> {
+        let index = |(domain, route): &(String, String)| {
+            let index = self.routes.iter().position(|known| known == route);
+            index
+                .map(|index| (domain.clone(), index))
+                .ok_or_else(|| ApiError::Route { domain: domain.clone(), route: route.clone() })
+        };
+        let domains = domains.iter().map(index).collect::<Result<_, _>>()?;
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(Request::Domains(domains, answer)).map_err(|_| ApiError::Stopped)?;
+        answered.blocking_recv().map_err(|_| ApiError::Stopped)
     }
 
     /// The items of a page that fit, and behind what the next page begins, where there may be one.

@@ -62,6 +62,8 @@ pub(crate) enum Request {
     Count(Query, oneshot::Sender<usize>),
     /// Do this with these; how many groups of recipients it was done with.
     Act(Action, Vec<Item>, oneshot::Sender<usize>),
+    /// From now on each of these domains takes the route with this index.
+    Domains(Vec<(String, usize)>, oneshot::Sender<()>),
     /// Deliver these once more by a route; how many recipients are owed again.
     Replay(String, Vec<Replayed>, oneshot::Sender<Result<usize, String>>),
 }
@@ -93,6 +95,10 @@ impl Shared {
                 let done = items.iter().filter(|item| self.act(action, item)).count();
                 self.attention.notify_one();
                 let _ = answer.send(done);
+            }
+            Request::Domains(domains, answer) => {
+                self.routing.set_domains(&domains);
+                let _ = answer.send(());
             }
             Request::Replay(route, messages, answer) => {
                 let _ = answer.send(self.replay(&route, &messages));
