@@ -1,19 +1,21 @@
 //! What an operator asks of the running queue: its part on the relay's thread.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use inrush_log::MessageId;
-use inrush_queue::{EntryState, OutcomeRef, Place, ResultRef, Slot, Status, outcome_flag};
+use inrush_queue::{EntryState, OutcomeRef, ResultRef, Slot, Status, outcome_flag};
 use tokio::sync::oneshot;
 
 use crate::destination::Job;
+use crate::facts::{Fact, Key, Known, Page};
 use crate::failure::Verdict;
 use crate::query::Query;
+use crate::replay::Replayed;
 use crate::settings::RouteKind;
 use crate::settle::{Attempt, Settled, kept};
-use crate::shared::{Shared, now_us};
-use crate::view::{Fact, Item, facts};
+use crate::shared::{Shared, busy, now_us};
+use crate::view::Item;
 
 /// What is to become of messages in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,35 +47,39 @@ impl Action {
             Self::Delete => "delete",
         }
     }
+
+    /// Whether it has to be done with what waits in memory, too. Trying that now is what happens already.
+    pub(crate) fn parks(self) -> bool {
+        matches!(self, Self::Hold | Self::Bounce | Self::Delete)
+    }
 }
 
 /// A request with the way back for its answer.
 pub(crate) enum Request {
-    /// What may fit a query.
-    Facts(Query, oneshot::Sender<Vec<Fact>>),
+    /// A page of what may fit a query; `parks`: what fits and waits in memory is put off before, so that something can be done with it.
+    Facts { query: Query, page: Page, parks: bool, answer: oneshot::Sender<Vec<Fact>> },
+    /// How much may fit.
+    Count(Query, oneshot::Sender<usize>),
     /// Do this with these; how many groups of recipients it was done with.
     Act(Action, Vec<Item>, oneshot::Sender<usize>),
+    /// From now on each of these domains takes the route with this index.
+    Domains(Vec<(String, usize)>, oneshot::Sender<()>),
     /// Deliver these once more by a route; how many recipients are owed again.
     Replay(String, Vec<Replayed>, oneshot::Sender<Result<usize, String>>),
-}
-
-/// A message that is to be delivered once more.
-pub(crate) struct Replayed {
-    pub(crate) id: MessageId,
-    pub(crate) place: Place,
-    pub(crate) accepted_at_us: u64,
-    pub(crate) octets: u64,
-    pub(crate) sender: Vec<u8>,
-    pub(crate) total: u32,
-    pub(crate) recipients: Vec<(u32, Vec<u8>)>,
 }
 
 impl Shared {
     pub(crate) fn answer(self: &Rc<Self>, request: Request) {
         // Whoever asked may have gone.
         match request {
-            Request::Facts(query, answer) => {
-                let _ = answer.send(self.facts(&query));
+            Request::Facts { query, page, parks, answer } => {
+                if parks {
+                    self.park(&query);
+                }
+                let _ = answer.send(self.facts(&query, page));
+            }
+            Request::Count(query, answer) => {
+                let _ = answer.send(self.known(&query, None, |known| known.count(&query)));
             }
             Request::Act(Action::Bounce, items, answer) => {
                 let shared = Rc::clone(self);
@@ -90,14 +96,18 @@ impl Shared {
                 self.attention.notify_one();
                 let _ = answer.send(done);
             }
+            Request::Domains(domains, answer) => {
+                self.routing.set_domains(&domains);
+                let _ = answer.send(());
+            }
             Request::Replay(route, messages, answer) => {
                 let _ = answer.send(self.replay(&route, &messages));
             }
         }
     }
 
-    fn facts(&self, query: &Query) -> Vec<Fact> {
-        let mut facts = facts(self.node, &self.ledger.borrow(), query, now_us() / 1_000_000);
+    fn facts(&self, query: &Query, page: Page) -> Vec<Fact> {
+        let mut facts = self.known(query, page.after, |known| known.page(query, page));
         for fact in &mut facts {
             let target = self.routing.parse(&fact.destination);
             let destination = target.and_then(|target| self.destinations.borrow().get(&target).cloned());
@@ -107,6 +117,46 @@ impl Shared {
             });
         }
         facts
+    }
+
+    /// Has a look at what is known, with those messages in memory that may fit and come behind `after`.
+    fn known<T>(&self, query: &Query, after: Option<Key>, look: impl FnOnce(&Known<'_>) -> T) -> T {
+        let ledger = self.ledger.borrow();
+        let now = now_us() / 1_000_000;
+        let mut queued = BTreeMap::new();
+        for destination in self.destinations.borrow().values() {
+            destination.each_queued(|job| {
+                if !may_fit(query, job, &destination.name, now) {
+                    return;
+                }
+                let fact = queued_fact(job, &destination.name);
+                let key = fact.key();
+                // One that was deferred before has an entry that tells of it.
+                let has_entry = || {
+                    let slots = ledger.entries_of(job.message.id.packed());
+                    let mut entries = slots.into_iter().filter_map(|slot| ledger.entry(slot));
+                    entries.any(|entry| entry.recipients.contains(key.1))
+                };
+                if after.is_none_or(|after| key > after) && !has_entry() {
+                    queued.insert(key, fact);
+                }
+            });
+        }
+        look(&Known { node: self.node, ledger: &ledger, queued, now })
+    }
+
+    /// Puts off what fits and waits in memory for its first attempt: it has entries then.
+    fn park(&self, query: &Query) {
+        let now = now_us() / 1_000_000;
+        let destinations: Vec<_> = self.destinations.borrow().values().cloned().collect();
+        for destination in destinations {
+            let jobs = destination.take_queued(|job| fits(query, job, &destination.name, now));
+            if jobs.is_empty() {
+                continue;
+            }
+            let trouble = destination.trouble.borrow().clone().unwrap_or_else(busy);
+            jobs.iter().for_each(|job| self.put_off(job, &destination.name, &trouble));
+        }
     }
 
     /// The entry that an item was made of, unless it has changed or is being tried.
@@ -180,7 +230,7 @@ impl Shared {
         let entry = self.entry_of(item);
         let known = entry.and_then(|slot| Some(self.ledger.borrow().entry(slot)?.recipients_total));
         let outcome = OutcomeRef {
-            accepted_at_us: item.accepted_at_us,
+            accepted_at_us: item.lifetime_began_us(),
             octets: item.octets,
             // A message that cannot be read does not tell; its entry does.
             recipients_total: known.unwrap_or(item.total),
@@ -211,7 +261,7 @@ impl Shared {
             recipients: item.recipients.iter().map(|(index, _)| *index).collect(),
             attempts: item.fact.attempts,
             flags: item.fact.flags,
-            accepted_at_us: item.accepted_at_us,
+            accepted_at_us: item.lifetime_began_us(),
             taken_at_us: now_us(),
             since: std::time::Instant::now(),
             charge: self.memory.waits(0),
@@ -231,69 +281,28 @@ impl Shared {
         self.record_command(job, attempt, settled);
         true
     }
+}
 
-    fn replay(&self, route: &str, messages: &[Replayed]) -> Result<usize, String> {
-        let index = self.routing.named(route).ok_or_else(|| format!("there is no route {route:?}"))?;
-        let mut owed = 0;
-        for message in messages {
-            // What waits otherwise goes this way instead; what is being tried stays.
-            let busy = {
-                let ledger = self.ledger.borrow();
-                let slots = ledger.entries_of(message.id.packed());
-                let entries = slots.into_iter().filter_map(|slot| ledger.entry(slot));
-                let entries = entries.filter(|entry| entry.state == EntryState::Busy);
-                entries.flat_map(|entry| entry.recipients.iter().collect::<Vec<_>>()).collect::<Vec<_>>()
-            };
-            let under_way = self.ledger.borrow().under_way().any(|place| place == message.place);
-            if under_way {
-                continue;
-            }
-            // By destination: each has entries of its own.
-            let mut groups: Vec<(Vec<u8>, Vec<ResultRef<'_>>)> = Vec::new();
-            for (recipient, address) in &message.recipients {
-                if busy.contains(recipient) {
-                    continue;
-                }
-                let name = self.routing.name(&self.routing.by(index, address));
-                let result = ResultRef {
-                    recipient: *recipient,
-                    status: Status::Deferred,
-                    flags: 0,
-                    attempts: 0,
-                    next_attempt_us: now_us(),
-                    code: 0,
-                    enhanced: [4, 3, 0],
-                    address,
-                    reply: b"to be delivered again by the operator",
-                };
-                match groups.iter_mut().find(|(known, _)| *known == name) {
-                    Some((_, group)) => group.push(result),
-                    None => groups.push((name, vec![result])),
-                }
-            }
-            for (destination, results) in groups {
-                owed += results.len();
-                let outcome = OutcomeRef {
-                    // Its lifetime begins anew.
-                    accepted_at_us: now_us(),
-                    octets: message.octets,
-                    recipients_total: message.total,
-                    flags: outcome_flag::COMMAND | outcome_flag::REPLAY,
-                    sender: &message.sender,
-                    destination: &destination,
-                    results: &results,
-                    ..OutcomeRef::without_attempt(message.id, message.place, now_us())
-                };
-                self.recorder.borrow_mut().record(&mut self.ledger.borrow_mut(), &outcome);
-            }
-            tracing::info!(
-                id = %message.id,
-                accepted_at_us = message.accepted_at_us,
-                route,
-                "delivered again by the operator"
-            );
-        }
-        self.attention.notify_one();
-        Ok(owed)
+/// What is known of a message in memory.
+fn queued_fact(job: &Job, destination: &[u8]) -> Fact {
+    Fact {
+        recipients: Some(job.recipients.iter().copied().collect()),
+        destination: destination.to_vec(),
+        attempts: job.attempts,
+        flags: job.flags,
+        accepted_at: job.accepted_at_us.div_ceil(1_000_000),
+        ..Fact::active(job.message.id, job.place)
     }
+}
+
+fn may_fit(query: &Query, job: &Job, destination: &[u8], now: u64) -> bool {
+    query.may_fit(job.message.id, destination, Some(now.saturating_sub(job.accepted_at_us / 1_000_000)))
+}
+
+fn fits(query: &Query, job: &Job, destination: &[u8], now: u64) -> bool {
+    let Ok(envelope) = job.message.envelope() else { return false };
+    let concerned = (0_u32..).zip(envelope.recipients()).filter(|(index, _)| job.recipients.contains(index));
+    let age = now.saturating_sub(job.accepted_at_us / 1_000_000);
+    may_fit(query, job, destination, now)
+        && query.fits(envelope.reverse_path(), concerned.map(|(_, recipient)| recipient.path), age)
 }

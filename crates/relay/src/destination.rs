@@ -193,6 +193,18 @@ impl Destination {
         queue.split_off(at).into()
     }
 
+    /// Looks at each message in memory.
+    pub(crate) fn each_queued(&self, look: impl FnMut(&Job)) {
+        self.queue.borrow().iter().for_each(look);
+    }
+
+    /// Takes those messages out of memory that are meant.
+    pub(crate) fn take_queued(&self, is_meant: impl Fn(&Job) -> bool) -> Vec<Job> {
+        let (taken, kept): (Vec<_>, Vec<_>) = self.queue.take().into_iter().partition(is_meant);
+        self.queue.replace(kept.into());
+        taken
+    }
+
     /// Whether one more worker would have something to do and may have it.
     pub(crate) fn wants_worker(&self) -> bool {
         let work = self.queued() + self.waiting();

@@ -23,6 +23,7 @@ pub mod dsn;
 mod due;
 mod engine;
 mod evacuate;
+mod facts;
 mod failure;
 mod hop;
 mod intake;
@@ -32,6 +33,7 @@ mod memory;
 mod places;
 mod query;
 mod reader;
+mod replay;
 mod routing;
 pub mod settings;
 mod settle;
@@ -51,10 +53,11 @@ use inrush_metrics::Metrics;
 use inrush_queue::{FoldError, Keeper, KeeperError, QueueSettings, Recorder, Stores, fold};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-pub use crate::api::{Api, ApiError, Replay};
+pub use crate::api::{Api, ApiError};
 pub use crate::commands::Action;
 pub use crate::query::{LIMIT, Query, QueryError};
-pub use crate::view::Stopped;
+pub use crate::replay::Replay;
+pub use crate::view::{Listed, Stopped};
 
 use crate::committer::Committer;
 use crate::engine::{Engine, Writing};
@@ -152,7 +155,8 @@ impl Relay {
         let (committer, written) = Committer::start(keeper)?;
         let (stop, stopped) = oneshot::channel();
         let (asked, requests) = mpsc::unbounded_channel();
-        let api = Api { requests: asked, storage: storage.clone() };
+        let routes = relay.routes.iter().map(|route| route.name.clone()).collect();
+        let api = Api { requests: asked, storage: storage.clone(), routes };
         arrivals.push(inrush_queue::ArrivalStore::of(inrush_log::INTERNAL_LOG, &internal));
         for store in &arrivals {
             let (begin, taken) = (store.begin, folded.ledger.taken(store.log));

@@ -295,7 +295,8 @@ pub(crate) fn no_route() -> Verdict {
     Verdict::later((4, 3, 5), "no route for this recipient")
 }
 
-fn busy() -> Verdict {
+/// More waits for the destination than it takes at the moment.
+pub(crate) fn busy() -> Verdict {
     Verdict::later((4, 4, 5), "the destination has a backlog")
 }
 

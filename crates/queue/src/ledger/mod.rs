@@ -228,11 +228,11 @@ impl Ledger {
         self.lanes.get(&log).map(|state| state.lane.open().collect()).unwrap_or_default()
     }
 
-    /// Messages that are under way: their places in the arrival logs.
-    pub fn under_way(&self) -> impl Iterator<Item = Place> + '_ {
+    /// Messages that are under way: their places in the arrival logs, and the recipients that outcomes have named.
+    pub fn under_way(&self) -> impl Iterator<Item = (Place, &RecipientSet)> {
         self.lanes.iter().flat_map(|(log, state)| {
             let place = |lsn| Place { kind: LogKind::Arrival, log: *log, lsn };
-            state.lane.open().map(place)
+            state.lane.mentioned().map(move |(lsn, mentioned)| (place(lsn), mentioned))
         })
     }
 
