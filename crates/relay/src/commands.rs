@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use inrush_queue::{EntryState, OutcomeRef, ResultRef, Slot, Status, outcome_flag};
 use tokio::sync::oneshot;
@@ -16,6 +17,9 @@ use crate::settings::RouteKind;
 use crate::settle::{Attempt, Settled, kept};
 use crate::shared::{Shared, busy, now_us};
 use crate::view::Item;
+
+/// How long a command that returns messages waits for reports to be written.
+const REPORTS_PAUSE: Duration = Duration::from_millis(10);
 
 /// What is to become of messages in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +90,10 @@ impl Shared {
                 tokio::task::spawn_local(async move {
                     let mut done = 0;
                     for item in items {
+                        // Each has a report to write.
+                        while !shared.has_room() && !shared.stopping.get() {
+                            tokio::time::sleep(REPORTS_PAUSE).await;
+                        }
                         done += usize::from(shared.bounce(&item).await);
                     }
                     let _ = answer.send(done);
@@ -172,7 +180,7 @@ impl Shared {
 
     fn act(self: &Rc<Self>, action: Action, item: &Item) -> bool {
         if action == Action::Delete && self.ledger.borrow().is_unreadable(item.fact.place) {
-            self.record_for(item, Status::Deleted, 0, "deleted by the operator");
+            self.record_for(item, None, Status::Deleted, 0, "deleted by the operator");
             return true;
         }
         let Some(slot) = self.entry_of(item) else { return false };
@@ -192,7 +200,7 @@ impl Shared {
             Action::Delete => (Status::Deleted, 0, "deleted by the operator"),
             Action::Bounce => return false,
         };
-        self.record_for(item, status, next_attempt_us, words);
+        self.record_for(item, Some(slot), status, next_attempt_us, words);
         true
     }
 
@@ -209,8 +217,15 @@ impl Shared {
         true
     }
 
-    /// Writes down what a command has made of an item.
-    fn record_for(&self, item: &Item, status: Status, next_attempt_us: u64, words: &str) {
+    /// Writes down what a command has made of an item. Where it stands and whose it is says its entry, which may have been moved since it was listed; one
+    /// that cannot be read may have none.
+    fn record_for(&self, item: &Item, slot: Option<Slot>, status: Status, next_attempt_us: u64, words: &str) {
+        let entry = {
+            let ledger = self.ledger.borrow();
+            let entry = slot.and_then(|slot| ledger.entry(slot));
+            entry.map(|entry| (entry.place(), entry.recipients_total))
+        };
+        let (place, recipients_total) = entry.unwrap_or((item.fact.place, item.total));
         let verdict = Verdict::later((4, 3, 0), words);
         let results: Vec<_> = item
             .recipients
@@ -227,47 +242,45 @@ impl Shared {
                 reply: words.as_bytes(),
             })
             .collect();
-        let entry = self.entry_of(item);
-        let known = entry.and_then(|slot| Some(self.ledger.borrow().entry(slot)?.recipients_total));
         let outcome = OutcomeRef {
             accepted_at_us: item.lifetime_began_us(),
             octets: item.octets,
-            // A message that cannot be read does not tell; its entry does.
-            recipients_total: known.unwrap_or(item.total),
+            recipients_total,
             flags: outcome_flag::COMMAND,
             sender: &item.sender,
             destination: &item.fact.destination,
             results: &results,
-            ..OutcomeRef::without_attempt(item.fact.id, item.fact.place, now_us())
+            ..OutcomeRef::without_attempt(item.fact.id, place, now_us())
         };
         tracing::info!("{}: {words} ({} recipients)", item.fact.id, results.len());
         self.recorder.borrow_mut().record(&mut self.ledger.borrow_mut(), &outcome);
         self.count(&item.fact.destination, status, results.len() as u64);
     }
 
-    /// Returns a message to its sender.
+    /// Returns a message to its sender. It is out of reach of the schedule until the report is durable; a crash before that leaves it as it was.
     async fn bounce(self: &Rc<Self>, item: &Item) -> bool {
-        if self.entry_of(item).is_none() {
+        let place_of = |slot| self.ledger.borrow().entry(slot).map(inrush_queue::Entry::place);
+        let Some(place) = self.entry_of(item).and_then(place_of) else { return false };
+        let Ok(Some(message)) = self.reader.message(place).await else { return false };
+        // It may have been tried or moved meanwhile.
+        let slot = self.entry_of(item).filter(|slot| place_of(*slot) == Some(place));
+        let Some(slot) = slot.filter(|_| message.id == item.fact.id) else { return false };
+        let recipients = item.recipients.iter().map(|(index, _)| *index).collect();
+        if !self.ledger.borrow_mut().seize(slot, &recipients) {
             return false;
         }
-        let Ok(Some(message)) = self.reader.message(item.fact.place).await else { return false };
-        // It may have been tried meanwhile.
-        if message.id != item.fact.id || self.entry_of(item).is_none() {
-            return false;
-        }
+        let message = Arc::new(message);
         let job = Job {
-            message: Arc::new(message),
-            place: item.fact.place,
-            recipients: item.recipients.iter().map(|(index, _)| *index).collect(),
+            place,
+            recipients: recipients.iter().collect(),
             attempts: item.fact.attempts,
             flags: item.fact.flags,
             accepted_at_us: item.lifetime_began_us(),
             taken_at_us: now_us(),
             since: std::time::Instant::now(),
-            charge: self.memory.waits(0),
+            charge: self.charge(&message),
+            message,
         };
-        // Out of reach of the schedule until the report is written.
-        self.record_for(item, Status::Held, 0, "is being returned to its sender");
         let settled = job.recipients.iter().map(|&recipient| Settled {
             recipient,
             verdict: Verdict::never((5, 0, 0), "returned by the operator"),
@@ -278,6 +291,7 @@ impl Shared {
         });
         let settled: Vec<_> = settled.collect();
         let attempt = Attempt { destination: item.fact.destination.clone(), ..Attempt::default() };
+        tracing::info!("{}: returned by the operator ({} recipients)", item.fact.id, settled.len());
         self.record_command(job, attempt, settled);
         true
     }

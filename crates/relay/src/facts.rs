@@ -198,7 +198,7 @@ mod tests {
     use std::time::Duration;
 
     use inrush_log::Lsn;
-    use inrush_queue::{OutcomeRef, QueueSettings, ResultRef, Status};
+    use inrush_queue::{ArrivalLog, OutcomeRef, QueueSettings, ResultRef, Status};
 
     use super::*;
 
@@ -232,7 +232,7 @@ mod tests {
 
     fn ledger() -> Ledger {
         let mut ledger = Ledger::new(&QueueSettings::default());
-        ledger.add_lane(1, 1 << 20, Lsn::ZERO);
+        ledger.add_lane(ArrivalLog { log: 1, uuid: [1; 16], segment_bytes: 1 << 20, begin: Lsn::ZERO });
         // Not in the order of the ids; one message has two entries.
         for (lsn, recipient, age) in [(5, 0, 10), (2, 1, 20), (2, 0, 20), (9, 0, 30), (1, 0, 40)] {
             defer(&mut ledger, lsn, recipient, age + u64::from(recipient));

@@ -346,7 +346,7 @@ impl Shared {
 
     /// What waits otherwise goes this way instead; what is being tried stays.
     fn owe_again(&self, index: usize, message: &Replayed) -> usize {
-        let (busy, place) = self.standing(message);
+        let Some((busy, place)) = self.standing(message) else { return 0 };
         // By destination: each has entries of its own.
         let mut groups: Vec<(Vec<u8>, Vec<ResultRef<'_>>)> = Vec::new();
         for (recipient, address) in
@@ -389,12 +389,18 @@ impl Shared {
     }
 
     /// The recipients that are being tried, and where the message stands: it may have been moved since it was found, and only there it is kept.
-    fn standing(&self, message: &Replayed) -> (RecipientSet, Place) {
+    /// Nothing when it may be kept no more.
+    fn standing(&self, message: &Replayed) -> Option<(RecipientSet, Place)> {
         let ledger = self.ledger.borrow();
         let slots = ledger.entries_of(message.id.packed());
         let entries: Vec<_> = slots.into_iter().filter_map(|slot| ledger.entry(slot)).collect();
+        let Some(first) = entries.first() else {
+            // The cursor may have let go of it meanwhile.
+            let place = message.place;
+            let is_kept = place.kind == LogKind::Arrival && place.lsn >= ledger.low_water(place.log);
+            return is_kept.then(|| (RecipientSet::default(), place));
+        };
         let busy = entries.iter().filter(|entry| entry.state == EntryState::Busy);
-        let busy = busy.flat_map(|entry| entry.recipients.iter()).collect();
-        (busy, entries.first().map_or(message.place, |entry| entry.place()))
+        Some((busy.flat_map(|entry| entry.recipients.iter()).collect(), first.place()))
     }
 }

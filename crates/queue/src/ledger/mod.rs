@@ -474,6 +474,28 @@ impl Ledger {
         }
     }
 
+    /// Takes some recipients of an entry for an operator, whatever it waits for: they are busy until an outcome says more, the others wait on. False
+    /// when it has changed or is busy already.
+    pub fn seize(&mut self, slot: Slot, recipients: &RecipientSet) -> bool {
+        let Some(entry) = self.entry(slot).filter(|entry| entry.state != EntryState::Busy) else {
+            return false;
+        };
+        let seized = Entry {
+            recipients: entry.recipients.iter().filter(|one| recipients.contains(*one)).collect(),
+            sibling: NONE,
+            wake: 0,
+            state: EntryState::Busy,
+            ..*entry
+        };
+        self.destinations.acquire_again(seized.destination);
+        for recipient in seized.recipients.iter().collect::<Vec<_>>() {
+            self.strike(slot.index, recipient);
+        }
+        let index = self.insert(seized);
+        self.set_wake(index, 0);
+        true
+    }
+
     /// Whether the message at `age` seconds has to be given up.
     #[must_use]
     pub fn is_expired(&self, accepted_at: u64, now: u64) -> bool {
