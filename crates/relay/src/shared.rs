@@ -12,10 +12,11 @@ use inrush_metrics::Metrics;
 use inrush_queue::{Ledger, Place, QueueSettings, RecipientSet, Recorder, Slot};
 use tokio::sync::Notify;
 
+use crate::content::is_chunked;
 use crate::destination::{Destination, Job};
 use crate::dns::Resolver;
 use crate::failure::Verdict;
-use crate::reader::ReaderHandle;
+use crate::reader::{ReaderHandle, STREAM_OCTETS};
 use crate::routing::{Routing, Target};
 use crate::settings::{RECIPIENTS_PER_TRANSACTION, RelaySettings, RouteKind, Surroundings};
 use crate::tls::ClientTls;
@@ -247,7 +248,10 @@ impl Shared {
     /// Counts the octets of one more job for a message.
     pub(crate) fn charge(&self, message: &Message) -> u64 {
         let header = &message.header;
-        let octets = u64::from(header.envelope_octets) + u64::from(header.body_octets) + MESSAGE_OVERHEAD;
+        let mut octets = u64::from(header.envelope_octets) + u64::from(header.body_octets) + MESSAGE_OVERHEAD;
+        if is_chunked(message) {
+            octets += STREAM_OCTETS;
+        }
         self.held.set(self.held.get() + octets);
         octets
     }
