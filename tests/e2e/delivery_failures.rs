@@ -174,6 +174,25 @@ fn a_host_that_takes_two_connections() {
     assert_eq!(peer.messages().len(), 30);
 }
 
+/// A connection that stands is no success: one that greets and then fails is tried ever more rarely, too.
+#[test]
+fn a_host_that_greets_and_then_fails() {
+    let busy = Answer::reply("421 4.3.2 busy").then(Answer::close());
+    let peer = Peer::start(Script::smtp().on(Stage::Mail, busy));
+    let server = smarthost(peer.address(), "[queue]\nretry_first = \"500ms\"\nretry_max = \"1h\"\n");
+    for number in 0..5 {
+        simple(&server, &number.to_string(), &["b@example.com"]);
+    }
+    let pauses = || {
+        let log = server.log();
+        let pauses = log.lines().filter_map(|line| line.split_once("next is left alone for "));
+        pauses.map(|(_, rest)| rest.split(' ').next().unwrap().parse::<f64>().unwrap()).collect::<Vec<_>>()
+    };
+    process::eventually("three pauses", || pauses().len() >= 3);
+    // Twice as long each time, and a quarter longer or shorter.
+    assert!(pauses().is_sorted_by(|one, next| one < next), "{:?}", pauses());
+}
+
 /// RFC 5321 §4.5.3.2: a reply has its time, and not each octet of it.
 #[test]
 fn a_host_that_replies_octet_by_octet() {

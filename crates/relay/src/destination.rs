@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use crate::failure::Verdict;
 use crate::memory::Charge;
 use crate::routing::Target;
+use crate::settle::shown;
 
 /// Connections to a destination of which nothing is known.
 const LIMIT_AT_FIRST: f64 = 4.0;
@@ -263,7 +264,10 @@ impl Destination {
         let pause = first.saturating_mul(1 << failures.min(10)).min(max);
         // A quarter up or down, as for single messages.
         let spread = pause.mul_f64((random % 1000) as f64 / 2000.0);
-        self.down_until.set(Some(Instant::now() + pause - pause / 4 + spread));
+        let pause = pause - pause / 4 + spread;
+        let (name, text) = (shown(&self.name), shown(&verdict.text));
+        tracing::info!("{name} is left alone for {:.3} s: {text}", pause.as_secs_f64());
+        self.down_until.set(Some(Instant::now() + pause));
         *self.trouble.borrow_mut() = Some(verdict.clone());
     }
 

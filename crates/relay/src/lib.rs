@@ -66,6 +66,9 @@ use crate::reader::ReaderHandle;
 use crate::settings::{RelaySettings, Surroundings};
 use crate::shared::{Parts, Shared};
 
+/// Threads for work that blocks, besides one for each connection.
+const OTHER_THREADS: usize = 64;
+
 /// Why the relay did not start. Nothing was delivered.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -168,7 +171,12 @@ impl Relay {
                 });
             }
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // Each connection may stream a body, or be a delivery into mailboxes: none waits for the thread of another.
+        let threads_max = relay.connections_max as usize + OTHER_THREADS;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(threads_max)
+            .build()?;
         let thread = thread::Builder::new().name("inrush-relay".to_owned()).spawn(move || {
             let attention = Arc::new(Notify::new());
             let intake = Intake::new(arrivals, &folded.ledger, reader.clone());

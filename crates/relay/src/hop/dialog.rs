@@ -317,7 +317,7 @@ impl Connection<'_> {
         let verdicts = verdicts.into_iter().map(Option::unwrap_or_default);
         let verdicts: Vec<_> = job.recipients.iter().copied().zip(verdicts).collect();
         if goes_on && !delivered {
-            self.leave(job, attempt, verdicts);
+            self.leave(job, &attempt, verdicts);
         } else if delivered && verdicts.iter().any(|(_, verdict)| verdict.is_too_many()) {
             self.divide(job, &attempt, verdicts);
         } else {
@@ -335,10 +335,10 @@ impl Connection<'_> {
     }
 
     /// The host has nothing of the message: those for whom that is not its last word are for the next host.
-    fn leave(&mut self, job: Job, attempt: Attempt, verdicts: Vec<(u32, Verdict)>) {
+    fn leave(&mut self, job: Job, attempt: &Attempt, verdicts: Vec<(u32, Verdict)>) {
         let (left, settled): (Vec<_>, Vec<_>) =
             verdicts.into_iter().partition(|(_, verdict)| verdict.severity == Severity::Transient);
-        let Some((_, verdict)) = left.first() else { return self.shared.settle(job, &attempt, settled) };
+        let Some((_, verdict)) = left.first() else { return self.shared.settle(job, attempt, settled) };
         let id = job.message.id;
         tracing::info!(
             "{id}: host {}: {} {}; the next host is tried",
@@ -352,7 +352,7 @@ impl Connection<'_> {
         self.left =
             Some(Left { job: job.part(recipients, charge), attempt: attempt.clone(), verdicts: left });
         if !settled.is_empty() {
-            self.shared.settle(job, &attempt, settled);
+            self.shared.settle(job, attempt, settled);
         }
     }
 }
