@@ -15,37 +15,37 @@ use crate::delivery::{outcome, simple, smarthost, subject};
 /// Attempts that come by themselves only when the test is over.
 const SLOW: &str = "[queue]\nretry_first = \"1h\"\nretry_max = \"1h\"\nkeep_delivered = \"1d\"\n";
 
-fn inrush(arguments: &[&str]) -> Command {
+pub(crate) fn inrush(arguments: &[&str]) -> Command {
     let mut command = Command::new(binary::inrush());
     command.args(arguments);
     command
 }
 
 #[track_caller]
-fn stdout(command: Command) -> String {
+pub(crate) fn stdout(command: Command) -> String {
     String::from_utf8(process::finish(command).succeeded().stdout).unwrap()
 }
 
 /// `inrush queue …` for a running gateway.
 #[track_caller]
-fn queue(server: &Server, arguments: &[&str]) -> String {
+pub(crate) fn queue(server: &Server, arguments: &[&str]) -> String {
     let mut command = inrush(&["queue"]);
     command.args(arguments).arg("--admin").arg(server.admin().to_string());
     stdout(command)
 }
 
 #[track_caller]
-fn entries(server: &Server, filter: &[&str]) -> Vec<Value> {
+pub(crate) fn entries(server: &Server, filter: &[&str]) -> Vec<Value> {
     let listed = queue(server, &[&["list", "--json"], filter].concat());
     listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn ids(entries: &[Value]) -> Vec<String> {
+pub(crate) fn ids(entries: &[Value]) -> Vec<String> {
     entries.iter().map(|entry| entry["id"].as_str().unwrap().to_owned()).collect()
 }
 
 /// An address where nobody listens.
-fn nobody() -> std::net::SocketAddr {
+pub(crate) fn nobody() -> std::net::SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
