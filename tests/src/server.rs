@@ -170,6 +170,18 @@ impl Server {
         self.run();
     }
 
+    /// Ends it in order if it runs, and starts it again on the same data with other settings.
+    ///
+    /// # Panics
+    /// It does not end well, or does not get ready.
+    pub fn restart_with(&mut self, settings: Settings) {
+        if self.child.is_some() {
+            self.stop();
+        }
+        self.settings = settings;
+        self.run();
+    }
+
     fn log_file(&self) -> PathBuf {
         self.folder.path().join(format!("log.{}", self.runs))
     }
