@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use inrush_tests::client::Client;
 use inrush_tests::dns_server::DnsServer;
 use inrush_tests::exim::EximServer;
 use inrush_tests::peer::{Answer, Peer, Script, Stage, When, server_config};
@@ -11,7 +12,10 @@ use inrush_tests::server::Server;
 use inrush_tests::tls::Authority;
 use rustls::ProtocolVersion;
 
-use crate::delivery::{domain, outcome, outcomes, route, settings, simple, smarthost, smarthost_by};
+use crate::delivery::{
+    Report, SENDER, domain, hand_over, outcome, outcomes, route, settings, simple, smarthost, smarthost_by,
+    text,
+};
 
 const NAME: &str = "peer.test.example";
 const RECIPIENT: &str = "b@example.com";
@@ -226,4 +230,89 @@ fn authorities_are_read_from_the_file_that_is_named() {
     let server = required(&[&format!("{NAME}:{}", peer.address().port())], &dns, &both);
     let id = simple(&server, "x", &[RECIPIENT]);
     outcome(&server, &id, RECIPIENT, "sent");
+}
+
+/// A gateway that takes mail under TLS, and hands it on by this route: under TLS to a host with this certificate. Reports go to a peer of their own.
+struct Chain {
+    server: Server,
+    peer: Peer,
+    reports: Peer,
+    _dns: DnsServer,
+    _authority: Authority,
+}
+
+impl Chain {
+    /// `extensions` = those of the next hop, `back` = those of the way back, each under TLS.
+    fn start(tls: &str, extensions: &[&str], back: &[&str]) -> Self {
+        let (authority, dns) = (Authority::new(), dns());
+        let certificate = server_config(&authority.issue(NAME));
+        let peer = Peer::start(Script::smtp().tls(Arc::clone(&certificate)).extensions(extensions));
+        let reports = Peer::start(Script::smtp().tls(certificate).extensions(back));
+        let hop = |name: &str, peer: &Peer, tls: &str| {
+            let lines = format!("hosts = [\"{NAME}:{}\"]\ntls = \"{tls}\"\n", peer.address().port());
+            route(name, "smtp", &[], &lines)
+        };
+        let relay = format!(
+            "[relay]\nresolver = [\"{}\"]\nca_file = \"{}\"\n",
+            dns.address(),
+            authority.certificate().display()
+        );
+        let mine = authority.issue("mx.test.example");
+        let server = Server::with(
+            settings(&[
+                hop("next", &peer, tls),
+                hop("back", &reports, "required"),
+                domain("*", "next"),
+                domain("client.test.example", "back"),
+                relay,
+                format!("[tls]\n{}", mine.lines()),
+            ])
+            .listener("tls = \"starttls\""),
+        );
+        Self { server, peer, reports, _dns: dns, _authority: authority }
+    }
+
+    /// One message under TLS; its id. `mail` = the reverse-path with its parameters.
+    fn send(&self, mail: &str, recipients: &[&str]) -> String {
+        let mut client = Client::greeted(self.server.mx());
+        client.start_tls("mx.test.example");
+        client.say("EHLO client.test.example", 250);
+        hand_over(&mut client, mail, recipients, &text("secret"))
+    }
+}
+
+const REQUIRETLS: &[&str] = &["PIPELINING", "8BITMIME", "SIZE", "DSN", "REQUIRETLS"];
+const NO_REQUIRETLS: &[&str] = &["PIPELINING", "8BITMIME", "SIZE", "DSN"];
+
+/// RFC 8689 §4.2.1: to a host that is who it should be, offers it, and is asked for the same.
+#[test]
+fn requiretls_goes_on() {
+    let chain = Chain::start("required", REQUIRETLS, REQUIRETLS);
+    let id = chain.send(&format!("<{SENDER}> REQUIRETLS"), &[&format!("<{RECIPIENT}>")]);
+    outcome(&chain.server, &id, RECIPIENT, "sent");
+    let message = &chain.peer.messages()[0];
+    assert!(message.secure);
+    assert!(message.reverse_path.parameters.iter().any(|one| one == "REQUIRETLS"), "{message:?}");
+    // And only what came with it.
+    chain.send(&format!("<{SENDER}>"), &[&format!("<{RECIPIENT}>")]);
+    let message = &chain.peer.wait_for(2)[1];
+    assert!(!message.reverse_path.parameters.iter().any(|one| one == "REQUIRETLS"), "{message:?}");
+}
+
+/// RFC 8689 §4.2.1: returned where the host does not offer it, or the route does not look at who it is. Nothing of it is sent.
+#[test]
+fn requiretls_goes_nowhere_else() {
+    for (tls, extensions) in [("required", NO_REQUIRETLS), ("opportunistic", REQUIRETLS), ("off", REQUIRETLS)]
+    {
+        let chain = Chain::start(tls, extensions, REQUIRETLS);
+        let id = chain.send(&format!("<{SENDER}> REQUIRETLS"), &[&format!("<{RECIPIENT}>")]);
+        let line = outcome(&chain.server, &id, RECIPIENT, "bounced");
+        assert!(line.contains("dsn=5.7.30,") && line.contains("REQUIRETLS"), "{tls}: {line}");
+        let report = Report::read(&chain.reports.wait_for(1)[0].octets);
+        assert_eq!(report.of_recipient(RECIPIENT, "status"), "5.7.30");
+        assert!(!chain.peer.commands().iter().any(|line| line.starts_with("MAIL")));
+        // Other mail goes there.
+        let id = chain.send(&format!("<{SENDER}>"), &[&format!("<{RECIPIENT}>")]);
+        outcome(&chain.server, &id, RECIPIENT, "sent");
+    }
 }

@@ -174,3 +174,70 @@ fn slow_and_long_replies() {
     assert!(line.contains("250 2.0.0 yes") || line.contains("250 yes") || line.contains("you"), "{line}");
     assert_eq!(between.peer.messages().len(), 1);
 }
+
+const BINARY: &[u8] = b"From: <a@b.example>\r\nSubject: bits\r\nContent-Transfer-Encoding: binary\r\n\r\n\0\xff\n.\n\r.\r\n.\r\nend";
+
+fn binary_mail() -> String {
+    format!("<{SENDER}> BODY=BINARYMIME")
+}
+
+/// RFC 3030 §3: octet for octet to a host with BINARYMIME and CHUNKING, announced as what it is.
+#[test]
+fn binary_mail_goes_by_chunks() {
+    let offered = ["PIPELINING", "8BITMIME", "SIZE", "CHUNKING", "BINARYMIME"];
+    let large = [BINARY, &[0, 13, 10, 46, 10, 255].repeat(100_000)[..]].concat();
+    for body in [BINARY, &large] {
+        let between = Between::start(Script::smtp().extensions(&offered));
+        let id = send_chunk(&between.server, &binary_mail(), &["<b@example.com>"], body);
+        let message = &between.peer.wait_for(1)[0];
+        export::assert_body(&message.octets, body, &id);
+        assert_eq!(message.transfer, Transfer::Chunks(vec![message.octets.len()]));
+        let parameters = &message.reverse_path.parameters;
+        assert!(parameters.iter().any(|one| one == "BODY=BINARYMIME"), "{parameters:?}");
+        outcome(&between.server, &id, "b@example.com", "sent");
+    }
+}
+
+/// RFC 3030 §3: without BINARYMIME it is returned; nothing is coded anew. CHUNKING alone is not enough, nor is BINARYMIME alone.
+#[test]
+fn binary_mail_goes_nowhere_else() {
+    for offered in
+        [&["8BITMIME", "CHUNKING", "PIPELINING"][..], &["8BITMIME", "BINARYMIME"], &["8BITMIME"], &[]]
+    {
+        let between = Between::start(Script::smtp().extensions(offered));
+        let id = send_chunk(&between.server, &binary_mail(), &["<b@example.com>"], BINARY);
+        returned(&between, &id, "b@example.com", "5.6.1", "BINARYMIME is required");
+        // Of what cannot go as text only the header goes back.
+        let report = between.report();
+        let (kind, text) = report.returned();
+        assert_eq!(kind, "text/rfc822-headers");
+        assert!(text.contains("Subject: bits") && !text.contains('\0'), "{text}");
+    }
+}
+
+/// One host can, the other one cannot: each recipient by its own.
+#[test]
+fn binary_mail_for_two_hosts() {
+    let between = Between::start(Script::smtp().extensions(&["8BITMIME", "CHUNKING", "BINARYMIME"]));
+    // The way back has no BINARYMIME, and no CHUNKING.
+    between.reports.change(Script::smtp().extensions(&["8BITMIME"]));
+    let recipients = ["<b@example.com>", "<x@client.test.example>"];
+    let id = send_chunk(&between.server, &binary_mail(), &recipients, BINARY);
+    outcome(&between.server, &id, "b@example.com", "sent");
+    let line = outcome(&between.server, &id, "x@client.test.example", "bounced");
+    assert!(line.contains("dsn=5.6.1,"), "{line}");
+    export::assert_body(&between.peer.messages()[0].octets, BINARY, &id);
+    let report = between.report();
+    assert_eq!(report.recipients(), 1);
+    assert_eq!(report.of_recipient("x@client.test.example", "status"), "5.6.1");
+}
+
+/// Announced as binary, and plain text all the same: any host will do.
+#[test]
+fn mail_that_is_only_announced_as_binary() {
+    let between = Between::start(Script::smtp().extensions(&[]));
+    let id = send_chunk(&between.server, &binary_mail(), &["<b@example.com>"], &text("plain"));
+    let message = &between.peer.wait_for(1)[0];
+    assert!(message.reverse_path.parameters.is_empty(), "{message:?}");
+    export::assert_body(&message.octets, &text("plain"), &id);
+}
