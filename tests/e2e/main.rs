@@ -13,6 +13,7 @@ mod curl;
 mod delivery;
 mod delivery_config;
 mod delivery_crash;
+mod delivery_disk_full;
 mod delivery_evacuation;
 mod delivery_failures;
 mod delivery_hold;
