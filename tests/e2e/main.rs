@@ -16,6 +16,7 @@ mod delivery_crash;
 mod delivery_disk_full;
 mod delivery_evacuation;
 mod delivery_failures;
+mod delivery_hangs;
 mod delivery_hold;
 mod delivery_lmtp;
 mod delivery_maildir;
