@@ -361,3 +361,82 @@ fn mailboxes_survive_kills() {
     outcome(&mail.server, &id, "after@example.com", "sent");
     assert!(outcomes(&mail.server, &id, "after@example.com").iter().all(|line| !is(line, "deferred")));
 }
+
+/// The quota of a mailbox that stands in its own `maildirsize`, which another program has written; the route sets none.
+#[test]
+fn a_quota_of_the_mailbox_alone() {
+    let mail = Mailboxes::start("{user}", "");
+    let id = simple(&mail.server, "first", &["joe@example.com"]);
+    outcome(&mail.server, &id, "joe@example.com", "sent");
+    let file = mail.root.join("joe/maildirsize");
+    assert!(!file.exists(), "a mailbox without a quota has no such file");
+    let octets = mail.mail("joe")[0].len();
+    // As Maildir++ has it: the quota, then what is there.
+    fs::write(&file, format!("3000S,3C\n{octets} 1\n")).unwrap();
+
+    // Larger than the whole quota: never.
+    let large = [&text("large")[..], &Random::new(2).text(4000)].concat();
+    let id = send(&mail.server, &format!("<{SENDER}>"), &["<joe@example.com>", "<ann@example.com>"], &large);
+    let line = outcome(&mail.server, &id, "joe@example.com", "bounced");
+    assert!(line.contains("dsn=5.2.3,"), "{line}");
+    outcome(&mail.server, &id, "ann@example.com", "sent");
+    mail.reports.wait_for(1);
+
+    // By number of messages: two more fit, the fourth does not.
+    for _ in 0..2 {
+        let id = simple(&mail.server, "fits", &["joe@example.com"]);
+        outcome(&mail.server, &id, "joe@example.com", "sent");
+    }
+    let lines = fs::read_to_string(&file).unwrap();
+    assert!(lines.starts_with("3000S,3C\n"), "{lines}");
+    let messages = lines.lines().skip(1).map(|line| line.split(' ').nth(1).unwrap().parse::<i64>().unwrap());
+    assert_eq!(messages.sum::<i64>(), 3, "each delivery is noted: {lines}");
+    let id = simple(&mail.server, "fourth", &["joe@example.com"]);
+    let line = outcome(&mail.server, &id, "joe@example.com", "deferred");
+    assert!(line.contains("dsn=4.2.2,") && line.contains("mailbox full"), "{line}");
+
+    // A reader throws one away and notes it, as Maildir++ wants it.
+    let new = mail.root.join("joe/new");
+    let first = fs::read_dir(&new).unwrap().flatten().next().unwrap().path();
+    let octets = fs::metadata(&first).unwrap().len();
+    fs::remove_file(first).unwrap();
+    let mut noted = fs::OpenOptions::new().append(true).open(&file).unwrap();
+    std::io::Write::write_all(&mut noted, format!("-{octets} -1\n").as_bytes()).unwrap();
+    outcome(&mail.server, &id, "joe@example.com", "sent");
+    assert_eq!(mail.mail("joe").len(), 3);
+    assert!(
+        fs::read_to_string(&file).unwrap().starts_with("3000S,3C\n"),
+        "the quota is still that of the file"
+    );
+    assert_eq!(mail.reports.messages().len(), 1);
+}
+
+/// By octets, and what is in the trash does not count.
+#[test]
+fn a_quota_of_octets_of_the_mailbox_alone() {
+    let mail = Mailboxes::start("{user}", "");
+    let id = simple(&mail.server, "first", &["joe@example.com"]);
+    outcome(&mail.server, &id, "joe@example.com", "sent");
+    // Nothing but the quota: what is there has to be counted.
+    let octets =
+        fs::metadata(fs::read_dir(mail.root.join("joe/new")).unwrap().flatten().next().unwrap().path());
+    let octets = octets.unwrap().len();
+    let set = || {
+        fs::write(mail.root.join("joe/maildirsize"), format!("{}S\n", octets * 2 + octets / 2)).unwrap();
+    };
+    set();
+    let id = simple(&mail.server, "first", &["joe@example.com"]);
+    outcome(&mail.server, &id, "joe@example.com", "sent");
+    let id = simple(&mail.server, "third", &["joe@example.com"]);
+    let line = outcome(&mail.server, &id, "joe@example.com", "deferred");
+    assert!(line.contains("dsn=4.2.2,"), "{line}");
+    // Read, and marked as trash.
+    let (new, cur) = (mail.root.join("joe/new"), mail.root.join("joe/cur"));
+    let first = fs::read_dir(&new).unwrap().flatten().next().unwrap();
+    let trashed = format!("{}:2,ST", first.file_name().to_string_lossy());
+    fs::rename(first.path(), cur.join(trashed)).unwrap();
+    // Counted anew: a count of a moment ago would stand for a quarter of an hour.
+    set();
+    outcome(&mail.server, &id, "joe@example.com", "sent");
+    assert_eq!(mail.mail("joe").len(), 3);
+}
