@@ -202,3 +202,24 @@ fn a_host_that_falls_silent_in_the_middle_of_a_pipeline() {
         }
     }
 }
+
+/// The best host takes connections and greets, and never gets further; another one is well.
+#[test]
+fn the_next_host_when_one_falls_silent_after_its_greeting() {
+    for stage in [Stage::Mail, Stage::Recipient, Stage::Data, Stage::End] {
+        for extensions in [CLASSIC, PIPELINED] {
+            let first =
+                Peer::start(Script::smtp().extensions(extensions).on(stage.clone(), Answer::silence()));
+            let second = Peer::start(Script::smtp());
+            let lines = hosts(first.address(), second.address());
+            let server = Server::with(settings(&[
+                route("next", "smtp", &[], &lines),
+                domain("*", "next"),
+                IMPATIENT.to_owned(),
+            ]));
+            let id = simple(&server, "elsewhere", &["b@example.com"]);
+            outcome(&server, &id, "b@example.com", "sent");
+            assert_eq!(second.messages().len(), 1, "{stage:?}");
+        }
+    }
+}

@@ -27,6 +27,8 @@ pub(crate) struct Needs {
     pub(crate) header_unseen: u32,
     /// RFC 8689.
     pub(crate) require_tls: bool,
+    /// It goes without REQUIRETLS where that cannot be had: nobody could be told about it (RFC 8689 §4.2.1).
+    pub(crate) forgoes_tls: bool,
     /// A line may begin with a dot.
     pub(crate) dots: bool,
 }
@@ -71,6 +73,7 @@ impl Needs {
             utf8,
             header_unseen: if utf8 && all_ascii && chunked { findings.header_octets } else { 0 },
             require_tls: envelope.requiretls(),
+            forgoes_tls: envelope.reverse_path().is_empty(),
             // Dots behind what became a line end were not counted: unstuffed they would end the mail data (SMTP smuggling).
             dots: findings.dot_lines > 0 || envelope.bdat() || findings.normalized,
         }
@@ -90,7 +93,7 @@ impl Needs {
         if self.utf8 && !extensions.smtp_utf8 {
             return never((5, 6, 7), format!("SMTPUTF8 is required, but was not offered by host {host}"));
         }
-        if self.require_tls && !(extensions.require_tls && tls_verified) {
+        if self.require_tls && !self.forgoes_tls && !(extensions.require_tls && tls_verified) {
             return never(
                 (5, 7, 30),
                 format!(

@@ -347,6 +347,8 @@ impl Shared {
     /// What waits otherwise goes this way instead; what is being tried stays.
     fn owe_again(&self, index: usize, message: &Replayed) -> usize {
         let Some((busy, place)) = self.standing(message) else { return 0 };
+        // One time for all: recipients that wait together are tried together.
+        let now = now_us();
         // By destination: each has entries of its own.
         let mut groups: Vec<(Vec<u8>, Vec<ResultRef<'_>>)> = Vec::new();
         for (recipient, address) in
@@ -358,7 +360,7 @@ impl Shared {
                 status: Status::Deferred,
                 flags: 0,
                 attempts: 0,
-                next_attempt_us: now_us(),
+                next_attempt_us: now,
                 code: 0,
                 enhanced: [4, 3, 0],
                 address,

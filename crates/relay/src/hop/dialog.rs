@@ -149,7 +149,9 @@ impl Connection<'_> {
             let reader = &self.shared.reader;
             needs.utf8 = !is_ascii(&job.message, needs.header_unseen, job.place, reader).await;
         }
-        let refused = needs.refuse(&extensions, &self.relay, self.tls_verified).or_else(|| {
+        let refused = needs.refuse(&extensions, &self.relay, self.tls_verified);
+        needs.require_tls &= extensions.require_tls && self.tls_verified;
+        let refused = refused.or_else(|| {
             let written = lines.write_commands(&job, &envelope, &needs, &extensions);
             written.err().map(|error| Verdict::later((4, 3, 0), error.to_string()))
         });
