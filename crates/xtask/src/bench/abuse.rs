@@ -278,8 +278,8 @@ impl Abuse {
     }
 }
 
-/// Of this thread alone, as Linux has it.
-fn lower_priority() {
+/// Of this thread alone, as Linux has it, and of what it starts.
+pub(super) fn lower_priority() {
     let _ = rustix::process::setpriority_process(None, 19);
 }
 

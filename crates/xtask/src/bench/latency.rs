@@ -122,7 +122,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 /// Waits until no segment is being filled.
-fn wait_for_spares(server: &Server) {
+pub(super) fn wait_for_spares(server: &Server) {
     let ready = || Samples::scrape(server.admin()).sum("inrush_log_spares_ready", &[]);
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let wanted = (cores * SPARES) as f64;

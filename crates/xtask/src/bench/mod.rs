@@ -1,16 +1,22 @@
 //! Measurements, alone and against other servers. They want a quiet machine and are no part of the tests.
 
 mod abuse;
+mod backlog;
 mod beside;
 mod compare;
 mod cpu;
+mod dead_destination;
+mod dead_host;
 mod generator;
 mod idle;
 mod latency;
+mod live_load;
+mod next_hop;
 mod reading;
 mod relay;
 mod report;
 mod servers;
+mod stamp;
 mod tls;
 mod turnover;
 
@@ -23,6 +29,8 @@ pub(crate) enum Task {
     Beside(beside::Arguments),
     /// Postfix's smtp-sink and smtpd and inrush, side by side under the same load
     Compare(compare::Arguments),
+    /// Time to delivery of others while many messages wait for a dead destination
+    DeadDestination(dead_destination::Arguments),
     /// Memory of idle connections
     Idle(idle::Arguments),
     /// Time to the 250 at half of the maximum rate, against the disk's own
@@ -46,6 +54,7 @@ pub(crate) fn run(task: &Task) -> anyhow::Result<()> {
         Task::Abuse(arguments) => abuse::run(arguments),
         Task::Beside(arguments) => beside::run(arguments),
         Task::Compare(arguments) => compare::run(arguments),
+        Task::DeadDestination(arguments) => dead_destination::run(arguments),
         Task::Idle(arguments) => idle::run(arguments),
         Task::Latency(arguments) => latency::run(arguments),
         Task::Reading(arguments) => reading::run(arguments),

@@ -1,6 +1,6 @@
 //! Medians, spread and ratios of a comparison, as Markdown for people and JSON for programs.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use serde_json::{Value, json};
 
@@ -62,11 +62,8 @@ impl Series {
 
 /// The tables, one for each mode; ratios are of medians, each against the server that is `ours`.
 pub(crate) fn markdown(facts: &[(&str, String)], series: &[Series], ours: &str) -> String {
-    let mut text = String::from("| fact | value |\n| --- | --- |\n");
+    let mut text = self::facts(facts);
     // A String takes every write.
-    for (fact, value) in facts {
-        let _ = writeln!(text, "| {fact} | {value} |");
-    }
     for mode in modes(series) {
         let _ = writeln!(text, "\n### {mode}\n");
         let _ = writeln!(
@@ -111,6 +108,26 @@ pub(crate) fn json(facts: &[(&str, String)], series: &[Series]) -> Value {
         })
         .collect();
     json!({ "facts": facts, "series": series })
+}
+
+/// Under which conditions it was measured.
+pub(super) fn facts(facts: &[(&str, String)]) -> String {
+    let mut text = String::from("| fact | value |\n| --- | --- |\n");
+    // A String takes every write.
+    for (fact, value) in facts {
+        let _ = writeln!(text, "| {fact} | {value} |");
+    }
+    text
+}
+
+/// Figures that are no comparison of servers, each with its spread.
+pub(super) fn figures(rows: &[(impl Display, Summary)]) -> String {
+    let mut text = String::from("| figure | median | least | most |\n| --- | --- | --- | --- |\n");
+    // A String takes every write.
+    for (name, Summary { median, least, greatest }) in rows {
+        let _ = writeln!(text, "| {name} | {median:.2} | {least:.2} | {greatest:.2} |");
+    }
+    text
 }
 
 fn modes(series: &[Series]) -> Vec<&'static str> {
