@@ -7,6 +7,7 @@ mod compare;
 mod cpu;
 mod dead_destination;
 mod dead_host;
+mod deferred;
 mod generator;
 mod idle;
 mod latency;
@@ -31,6 +32,8 @@ pub(crate) enum Task {
     Compare(compare::Arguments),
     /// Time to delivery of others while many messages wait for a dead destination
     DeadDestination(dead_destination::Arguments),
+    /// Memory, start and accept rate with a million deferred messages
+    Deferred(deferred::Arguments),
     /// Memory of idle connections
     Idle(idle::Arguments),
     /// Time to the 250 at half of the maximum rate, against the disk's own
@@ -55,6 +58,7 @@ pub(crate) fn run(task: &Task) -> anyhow::Result<()> {
         Task::Beside(arguments) => beside::run(arguments),
         Task::Compare(arguments) => compare::run(arguments),
         Task::DeadDestination(arguments) => dead_destination::run(arguments),
+        Task::Deferred(arguments) => deferred::run(arguments),
         Task::Idle(arguments) => idle::run(arguments),
         Task::Latency(arguments) => latency::run(arguments),
         Task::Reading(arguments) => reading::run(arguments),
