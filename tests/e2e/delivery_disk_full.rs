@@ -139,3 +139,13 @@ fn killed_while_the_disk_is_full() {
     full.make_room();
     full.assert_reported();
 }
+
+/// Not an octet is left, and it starts all the same: only what it delivers makes room again.
+#[test]
+fn a_start_without_an_octet_of_room() {
+    let mut full = Full::start();
+    full.server.restart();
+    full.make_room();
+    queue(&full.server, &["flush", "--all"]);
+    full.assert_reported();
+}

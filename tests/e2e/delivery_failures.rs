@@ -174,6 +174,66 @@ fn a_host_that_takes_two_connections() {
     assert_eq!(peer.messages().len(), 30);
 }
 
+/// A connection that stands is no success: one that greets and then fails is tried ever more rarely, too.
+#[test]
+fn a_host_that_greets_and_then_fails() {
+    let busy = Answer::reply("421 4.3.2 busy").then(Answer::close());
+    let peer = Peer::start(Script::smtp().on(Stage::Mail, busy));
+    let server = smarthost(peer.address(), "[queue]\nretry_first = \"500ms\"\nretry_max = \"1h\"\n");
+    for number in 0..5 {
+        simple(&server, &number.to_string(), &["b@example.com"]);
+    }
+    let pauses = || {
+        let log = server.log();
+        let pauses = log.lines().filter_map(|line| line.split_once("next is left alone for "));
+        pauses.map(|(_, rest)| rest.split(' ').next().unwrap().parse::<f64>().unwrap()).collect::<Vec<_>>()
+    };
+    process::eventually("three pauses", || pauses().len() >= 3);
+    // Twice as long each time, and a quarter longer or shorter.
+    assert!(pauses().is_sorted_by(|one, next| one < next), "{:?}", pauses());
+}
+
+/// RFC 5321 §4.5.3.2: a reply has its time, and not each octet of it.
+#[test]
+fn a_host_that_replies_octet_by_octet() {
+    for stage in [Stage::Banner, Stage::Recipient, Stage::End] {
+        let octet = || Answer::hold().then(Answer::octets(b"x"));
+        let reply = (0..1000).fold(Answer::octets(b"250 "), |answer, _| answer.then(octet()));
+        let peer = Peer::start(Script::smtp().on(stage.clone(), reply.then(Answer::octets(b"\r\n"))));
+        let server = smarthost(peer.address(), &format!("{IMPATIENT}{SLOW}"));
+        let id = simple(&server, "x", &["b@example.com"]);
+        assert_put_off_meanwhile(&server, &id, &peer, "timed out while waiting for a reply");
+    }
+}
+
+/// Nor has each block of a message its whole time.
+#[test]
+fn a_host_that_reads_block_by_block() {
+    let body = [&text("slow")[..], &b"0123456789012345678901234567890123456789\r\n".repeat(700_000)].concat();
+    let marks = (1..1500).map(|number| When::at(Stage::Octets(number * (16 << 10))));
+    let script = marks.fold(Script::smtp(), |script, mark| script.on(mark, Answer::hold()));
+    let peer = Peer::start(script);
+    let relay = "[relay]\nblock_timeout = \"1s\"\nmin_data_rate = \"1GiB/s\"\n".to_owned();
+    let tables = [route("next", "smtp", &[peer.address()], ""), domain("*", "next"), SLOW.to_owned(), relay];
+    let mut settings = settings(&tables);
+    settings.limits.push("message_bytes_max = \"32MiB\"".to_owned());
+    let server = Server::with(settings.log(&["segment_bytes = \"64MiB\"", "free_bytes_min = \"16MiB\""]));
+    let id = send(&server, "<>", &["<b@example.com>"], &body);
+    assert_put_off_meanwhile(&server, &id, &peer, "less than min_data_rate");
+}
+
+/// It is put off in these words while the peer goes on step by step.
+#[track_caller]
+fn assert_put_off_meanwhile(server: &Server, id: &str, peer: &Peer, words: &str) {
+    let mut lines = Vec::new();
+    process::eventually("an outcome", || {
+        peer.release();
+        lines = outcomes(server, id, "b@example.com");
+        !lines.is_empty()
+    });
+    assert!(is(&lines[0], "deferred") && lines[0].contains(words), "{lines:#?}");
+}
+
 /// In the middle of mail data: half a message is none.
 #[test]
 fn a_host_that_leaves_in_the_middle_of_a_message() {

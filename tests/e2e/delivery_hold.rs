@@ -197,3 +197,22 @@ fn held_by_command_and_released() {
     outcome(&held.server, &id, "late@other.example", "sent");
     process::eventually("the queue is empty", || held.states().is_empty());
 }
+
+/// A replay of a message is one transaction for all of its recipients, not a copy for each.
+#[test]
+fn a_replay_for_several_recipients_is_one_transaction() {
+    let held = Held::start(QUICK);
+    let recipients = (0..20).map(|number| format!("r{number}@example.com")).collect::<Vec<_>>();
+    let recipients = recipients.iter().map(String::as_str).collect::<Vec<_>>();
+    let id = simple(&held.server, "together", &recipients);
+    for recipient in &recipients {
+        outcome(&held.server, &id, recipient, "hold");
+    }
+    assert_eq!(held.replay(&["--route", "next", "--id", &id]), 20);
+    for recipient in &recipients {
+        outcome(&held.server, &id, recipient, "sent");
+    }
+    let transactions =
+        held.peer.messages().iter().map(|message| message.accepted().len()).collect::<Vec<_>>();
+    assert_eq!(transactions, [20]);
+}

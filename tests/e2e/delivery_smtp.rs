@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 
 use inrush_tests::client::Client;
 use inrush_tests::exim::EximServer;
-use inrush_tests::peer::{Peer, Script, Transfer};
+use inrush_tests::http::Samples;
+use inrush_tests::peer::{Answer, Peer, Script, Stage, Transfer};
 use inrush_tests::postfix::{Postfix, Purpose, free_port};
 use inrush_tests::random::Random;
 use inrush_tests::server::Server;
 use inrush_tests::smtp_sink::SmtpSink;
 use inrush_tests::tls::Authority;
-use inrush_tests::{corpus, export, users};
+use inrush_tests::{corpus, export, process, users};
 
 use crate::delivery::{
     SENDER, domain, hand_over, outcome, route, send, settings, simple, smarthost, smarthost_by, subject, text,
@@ -177,6 +178,58 @@ fn twenty_mebibytes() {
     outcome(&server, &id, "c@other.example", "sent");
 }
 
+/// What a large message costs while it goes through memory counts, and is given back.
+#[test]
+fn large_messages_count_for_what_they_cost() {
+    let script = Script::smtp().on(Stage::Mail, Answer::hold().then(Answer::reply("250 2.1.0 ok")));
+    let peer = Peer::start(script);
+    let server = smarthost(peer.address(), "");
+    let memory = || Samples::scrape(server.admin()).sum("inrush_relay_memory_bytes", &[]);
+    let body = [&text("large")[..], &Random::new(13).text(600_000)].concat();
+    let ids = [0, 1].map(|_| send(&server, &format!("<{SENDER}>"), &["<b@example.com>"], &body));
+    peer.wait_for_held(2);
+    process::eventually("both count", || memory() >= f64::from(3 << 20));
+    peer.release_all();
+    for id in &ids {
+        outcome(&server, id, "b@example.com", "sent");
+    }
+    process::eventually("nothing counts any more", || memory() == 0.0);
+}
+
+/// Each recipient goes with what was asked for it, whichever of the many it is.
+#[test]
+fn recipients_with_their_own_parameters() {
+    let peers = [0, 1].map(|_| Peer::start(Script::smtp()));
+    let server = Server::with(settings(&[
+        route("even", "smtp", &[peers[0].address()], ""),
+        route("odd", "smtp", &[peers[1].address()], ""),
+        domain("d0.example", "even"),
+        domain("d1.example", "odd"),
+    ]));
+    let recipients = (0..300).map(|number| {
+        format!("<r{number}@d{}.example> NOTIFY=FAILURE ORCPT=rfc822;o{number}@x.example", number % 2)
+    });
+    let recipients = recipients.collect::<Vec<_>>();
+    let recipients = recipients.iter().map(String::as_str).collect::<Vec<_>>();
+    send(&server, &format!("<{SENDER}>"), &recipients, &text("many"));
+    for (place, peer) in peers.iter().enumerate() {
+        let record = peer.wait_until("its recipients", |record| {
+            record.messages.iter().map(|message| message.recipients.len()).sum::<usize>() == 150
+        });
+        let mut numbers = BTreeSet::new();
+        for path in record.messages.iter().flat_map(|message| &message.recipients).map(|one| &one.path) {
+            let number = path.address[1..].split('@').next().unwrap().parse::<usize>().unwrap();
+            assert_eq!(path.address, format!("r{number}@d{place}.example"));
+            assert_eq!(
+                path.parameters,
+                ["NOTIFY=FAILURE".to_owned(), format!("ORCPT=rfc822;o{number}@x.example")]
+            );
+            numbers.insert(number);
+        }
+        assert!(numbers.len() == 150 && numbers.iter().all(|number| number % 2 == place));
+    }
+}
+
 /// RFC 5321 §4.5.3.1.8: more than a hundred recipients are for no server; each gets it once.
 #[test]
 fn two_hundred_and_fifty_recipients() {
@@ -258,10 +311,7 @@ fn so_many_messages_a_connection() {
 
 #[test]
 fn no_more_connections_than_are_allowed() {
-    let script = Script::smtp().on(
-        inrush_tests::peer::Stage::Mail,
-        inrush_tests::peer::Answer::hold().then(inrush_tests::peer::Answer::reply("250 2.1.0 ok")),
-    );
+    let script = Script::smtp().on(Stage::Mail, Answer::hold().then(Answer::reply("250 2.1.0 ok")));
     let peer = Peer::start(script);
     let server = smarthost_by(peer.address(), "connections_max = 3\n", "");
     let mut client = Client::greeted(server.mx());

@@ -344,3 +344,23 @@ fn requiretls_goes_nowhere_else() {
         outcome(&chain.server, &id, RECIPIENT, "sent");
     }
 }
+
+/// RFC 8689 §5: what is said about such a message is as secret as the message: with REQUIRETLS on its way back, and the header at most, whatever RET
+/// says.
+#[test]
+fn a_report_on_requiretls_is_as_secret() {
+    let chain = Chain::start("required", NO_REQUIRETLS, REQUIRETLS);
+    let id = chain.send(&format!("<{SENDER}> REQUIRETLS RET=FULL"), &[&format!("<{RECIPIENT}>")]);
+    outcome(&chain.server, &id, RECIPIENT, "bounced");
+    let message = &chain.reports.wait_for(1)[0];
+    assert_eq!(Report::read(&message.octets).returned().0, "text/rfc822-headers");
+    assert!(message.reverse_path.parameters.iter().any(|one| one == "REQUIRETLS"), "{message:?}");
+}
+
+/// RFC 8689 §5: a message with the null reverse-path is not thrown away since a host does not offer REQUIRETLS: nobody would hear of it.
+#[test]
+fn requiretls_of_a_message_from_nobody() {
+    let chain = Chain::start("required", NO_REQUIRETLS, REQUIRETLS);
+    let id = chain.send("<> REQUIRETLS", &[&format!("<{RECIPIENT}>")]);
+    outcome(&chain.server, &id, RECIPIENT, "sent");
+}

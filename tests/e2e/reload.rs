@@ -3,9 +3,12 @@
 use std::fs;
 
 use inrush_tests::client::Client;
+use inrush_tests::peer::{Peer, Script};
 use inrush_tests::process;
 use inrush_tests::server::Server;
 use inrush_tests::settings::{Settings, recipients_file};
+
+use crate::delivery::{domain, outcome, route, settings, simple, subject};
 
 const BODY: &[u8] = b"Subject: x\r\n\r\nx\r\n";
 
@@ -51,4 +54,52 @@ fn recipients_are_taken_over() {
     server.wait_for_log("a changed setting waits for the next start");
     process::eventually("the recipients are taken over", || asked(&mut client, "good@example.com") == 250);
     client.deliver(&["good@example.com"], BODY);
+}
+
+/// The tables of domains and routes, one of which is new.
+fn routed(one: &Peer, other: &Peer, domains: &[(&str, &str)]) -> Vec<String> {
+    let routes = [("one", one), ("other", other)];
+    let routes = routes.map(|(name, peer)| route(name, "smtp", &[peer.address()], ""));
+    let domains = domains.iter().map(|(name, route)| domain(name, route));
+    routes.into_iter().chain(domains).collect()
+}
+
+#[test]
+fn domains_and_their_routes_are_taken_over() {
+    let (one, other) = (Peer::start(Script::smtp()), Peer::start(Script::smtp()));
+    let at_first = routed(&one, &other, &[("example.com", "one")]);
+    let server = Server::with(settings(&at_first));
+    let reload = |tables: &[String]| {
+        let file = server.config();
+        let text = fs::read_to_string(&file).unwrap();
+        let (before, behind) = text.split_once("\n[[route]]").unwrap();
+        let (_, behind) = behind.split_once("\n[admin]").unwrap();
+        fs::write(&file, format!("{before}\n{}\n[admin]{behind}", tables.concat())).unwrap();
+        server.hang_up();
+    };
+    let id = simple(&server, "before", &["a@example.com"]);
+    outcome(&server, &id, "a@example.com", "sent");
+    assert_eq!(one.wait_for(1).len(), 1);
+
+    // Another route for a domain, and another domain.
+    reload(&routed(&one, &other, &[("example.com", "other"), ("new.example", "one")]));
+    let mut client = Client::greeted(server.mx());
+    process::eventually("the new domain is taken", || asked(&mut client, "b@new.example") == 250);
+    let id = simple(&server, "changed", &["a@example.com"]);
+    outcome(&server, &id, "a@example.com", "sent");
+    assert_eq!(subject(&other.wait_for(1)[0].octets), "changed");
+    let id = simple(&server, "new", &["b@new.example"]);
+    outcome(&server, &id, "b@new.example", "sent");
+    assert_eq!(subject(&one.wait_for(2)[1].octets), "new");
+
+    // A route that is not there: nothing about domains changes, and the reason is said.
+    let third = route("third", "smtp", &[other.address()], "");
+    let domains = [("example.com", "one"), ("third.example", "third")];
+    reload(&[vec![third], routed(&one, &other, &domains)].concat());
+    server.wait_for_log("domains not reloaded, the old ones stay: \"third.example\" takes route \"third\"");
+    server.wait_for_log("reloaded: certificates, networks and users");
+    assert_eq!((asked(&mut client, "c@third.example"), asked(&mut client, "b@new.example")), (550, 250));
+    let id = simple(&server, "still", &["a@example.com"]);
+    outcome(&server, &id, "a@example.com", "sent");
+    assert_eq!(subject(&other.wait_for(2)[1].octets), "still");
 }

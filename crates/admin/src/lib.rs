@@ -8,8 +8,9 @@
 //! GET /api/v1/queue…   JSON: what waits for delivery; POST changes it
 //! ```
 //! [`Server`] runs on a thread of its own with its own runtime, away from the cores; it only reads their cells. Each connection carries
-//! one request and has a deadline, so that a slow client costs one of [`AdminSettings::connections_max`] places for a bounded time.
-//! Loopback by default; with a token every request but the two health checks must carry it.
+//! one request, and its client has a deadline, so that a slow one costs one of [`AdminSettings::connections_max`] places for a bounded time.
+//! Loopback by default; with a token every request but the two health checks must carry it, without one each must name the server by an address or as
+//! `localhost`: a page in a browser on this machine whose name leads here (DNS rebinding) is not answered.
 //!
 //! Standards: RFC 9110, RFC 9112 (HTTP/1.1); RFC 6750 §2.1 (bearer token).
 #![forbid(unsafe_code)]

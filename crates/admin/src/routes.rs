@@ -1,12 +1,15 @@
 //! From a request to its response.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{
-    ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE,
+    ACCEPT, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderName, HeaderValue,
+    WWW_AUTHENTICATE,
 };
+use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode};
 use inrush_metrics::Metrics;
 
@@ -35,6 +38,10 @@ impl State {
             let refusal = respond(StatusCode::UNAUTHORIZED, TEXT, "a bearer token is needed\n");
             // RFC 9110 §11.6.1, RFC 6750 §3.
             return with(refusal, WWW_AUTHENTICATE, "Bearer");
+        }
+        if !open && self.token.is_none() && !is_named_locally(request) {
+            let what = "this server has no token: name it by its address, or as localhost\n";
+            return respond(StatusCode::FORBIDDEN, TEXT, what);
         }
         if let Some(path) = path.strip_prefix("/api/v1/").filter(|path| is_of_queue(path)) {
             return self.queue(request, path).await;
@@ -83,7 +90,7 @@ impl State {
         } else {
             Answer::refused(StatusCode::NOT_FOUND, "there is no queue: no route is set")
         };
-        respond(answer.status, "application/json", format!("{:#}\n", answer.body))
+        respond(answer.status, "application/json", format!("{}\n", answer.body))
     }
 
     fn allows<B>(&self, request: &Request<B>) -> bool {
@@ -107,6 +114,25 @@ impl State {
         let format = negotiate::format(&accept.collect::<Vec<_>>().join(","));
         respond(StatusCode::OK, format.content_type(), self.metrics.render(format))
     }
+}
+
+/// Whether the client has meant this machine: a page whose own name leads here can send requests, but only with that name in `Host`.
+fn is_named_locally<B>(request: &Request<B>) -> bool {
+    let host = match (request.uri().authority(), request.headers().get(HOST)) {
+        // RFC 9112 §3.2.2: the authority in the request line goes before the field.
+        (Some(authority), _) => Some(authority.clone()),
+        (None, Some(field)) => match Authority::try_from(field.as_bytes()) {
+            Ok(authority) => Some(authority),
+            Err(_) => return false,
+        },
+        // HTTP/1.0: no browser.
+        (None, None) => None,
+    };
+    host.is_none_or(|host| {
+        let host = host.host();
+        let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        literal.parse::<IpAddr>().is_ok() || host.eq_ignore_ascii_case("localhost")
+    })
 }
 
 fn is_of_queue(path: &str) -> bool {

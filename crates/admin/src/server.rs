@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use inrush_metrics::Metrics;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::task::JoinSet;
 
 use crate::routes::State;
@@ -189,9 +189,18 @@ impl Service {
     /// One request and its answer.
     fn connection(&self, stream: TcpStream) -> impl Future<Output = ()> + Send + 'static {
         let state = Arc::clone(&self.state);
-        let service = service_fn(move |request| {
-            let state = Arc::clone(&state);
-            async move { Ok::<_, Infallible>(state.answer(&request).await) }
+        let progress = Arc::new(Progress::default());
+        let service = service_fn({
+            let progress = Arc::clone(&progress);
+            move |request| {
+                let (state, progress) = (Arc::clone(&state), Arc::clone(&progress));
+                async move {
+                    progress.begun.notify_one();
+                    let answer = state.answer(&request).await;
+                    progress.answered.notify_one();
+                    Ok::<_, Infallible>(answer)
+                }
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -200,12 +209,36 @@ impl Service {
             .max_headers(HEADERS_MAX)
             .header_read_timeout(self.request_timeout)
             .serve_connection(TokioIo::new(stream), service);
-        // The header has its own time; the whole gets the same again for an answer that is read slowly.
-        let deadline = self.request_timeout * 2;
+        let patience = self.request_timeout;
         async move {
-            if let Ok(Err(error)) = tokio::time::timeout(deadline, connection).await {
-                tracing::debug!(%error, "admin: connection ended");
+            tokio::select! {
+                result = connection => {
+                    if let Err(error) = result {
+                        tracing::debug!(%error, "admin: connection ended");
+                    }
+                }
+                () = progress.stalled(patience) => {}
             }
         }
+    }
+}
+
+/// How far a connection has come. Only the client is timed: a change of a long queue takes what it takes, and to cut it off in the middle would
+/// leave whoever asked without knowing what was done.
+#[derive(Default)]
+struct Progress {
+    begun: Notify,
+    answered: Notify,
+}
+
+impl Progress {
+    /// Returns when the client has not sent its request, or not read the answer, in its time.
+    async fn stalled(&self, patience: Duration) {
+        // The header has its own time within this.
+        if tokio::time::timeout(patience * 2, self.begun.notified()).await.is_err() {
+            return;
+        }
+        self.answered.notified().await;
+        tokio::time::sleep(patience).await;
     }
 }

@@ -59,7 +59,7 @@ pub struct AdminSettings {
     pub connections_max: usize,
     /// Octets of the header of a request, at least 8 KiB; then 431.
     pub request_octets_max: usize,
-    /// From the accept of a connection to the end of the header; as long again for the answer.
+    /// From the accept of a connection to the end of the header; as long again for the answer to be read. Making it is not timed.
     pub request_timeout: Duration,
 }
 

@@ -3,13 +3,15 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::pin::Pin;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use inrush_admin::{AdminSettings, Readiness, Server, StartError, Token};
+use inrush_admin::{AdminSettings, Answer, Bound, QueueApi, Readiness, Server, StartError, Token};
 use inrush_metrics::{Counter, Gauge, Histogram, Metrics, Names, Phase};
+use tokio::sync::oneshot;
 
 /// A server on a port that the kernel chose, and what it shows.
 struct Fixture {
@@ -56,7 +58,7 @@ impl Fixture {
 
     /// Status line with header, and body, of the answer to `method path` with more header lines.
     fn ask(&self, method: &str, path: &str, headers: &str) -> (String, String) {
-        let answer = self.raw(&format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n"));
+        let answer = self.raw(&format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n"));
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         (head.to_lowercase(), body.to_owned())
     }
@@ -206,6 +208,73 @@ fn silent_clients_are_closed_and_others_get_their_turn() {
         let mut rest = Vec::new();
         assert!(stream.read_to_end(&mut rest).is_ok(), "the server closes");
     }
+}
+
+/// A queue that answers when the test lets it.
+struct Slow(Mutex<Option<oneshot::Receiver<()>>>);
+
+impl QueueApi for Slow {
+    fn answer(
+        &self,
+        _changes: bool,
+        _path: &str,
+        _query: &str,
+    ) -> Pin<Box<dyn Future<Output = Answer> + Send + 'static>> {
+        let released = self.0.lock().unwrap().take().unwrap();
+        Box::pin(async move {
+            released.await.unwrap();
+            Answer::ok(serde_json::json!({ "done": 1 }))
+        })
+    }
+}
+
+#[test]
+fn the_queue_may_take_its_time() {
+    let (release, released) = oneshot::channel();
+    let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    let request_timeout = Duration::from_millis(50);
+    let bound = Bound::bind(AdminSettings { address, request_timeout, ..AdminSettings::default() }).unwrap();
+    let queue = Arc::new(Slow(Mutex::new(Some(released))));
+    let server = bound.serve(Metrics::new(Names::default(), 1), vec![], Some(queue)).unwrap();
+    let mut asking = TcpStream::connect(server.address()).unwrap();
+    asking
+        .write_all(b"POST /api/v1/queue/delete HTTP/1.1\r\nHost: localhost\r\nX-Inrush: 1\r\nContent-Length: 0\r\n\r\n")
+        .unwrap();
+    // Silent clients that are closed one after the other: more time has gone by than any of them is given.
+    for _ in 0..4 {
+        let mut silent = TcpStream::connect(server.address()).unwrap();
+        assert_eq!(silent.read_to_end(&mut Vec::new()).unwrap(), 0);
+    }
+    release.send(()).unwrap();
+    let mut answer = String::new();
+    asking.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("{\"done\":1}\n"), "{answer}");
+}
+
+#[test]
+fn without_a_token_the_server_is_named_as_what_it_is() {
+    let fixture = Fixture::start();
+    let asked = |host: &str| fixture.raw(&format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+    for host in ["127.0.0.1", "127.0.0.1:9925", "[::1]:9925", "localhost", "LOCALHOST:9925"] {
+        assert!(asked(host).starts_with("HTTP/1.1 200 "), "{host}");
+    }
+    // A page of that name whose address has become ours.
+    for host in ["rebound.example", "rebound.example:9925", "localhost.example", "127.0.0.1.example", "a b"] {
+        let answer = asked(host);
+        assert!(
+            answer.starts_with("HTTP/1.1 403 ") || answer.starts_with("HTTP/1.1 400 "),
+            "{host}: {answer}"
+        );
+        assert!(!answer.contains("inrush_"), "{host}");
+    }
+    let other = "GET http://rebound.example/metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    assert!(fixture.raw(other).starts_with("HTTP/1.1 403 "));
+    assert!(fixture.raw("GET /metrics HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 200 "));
+    // Who sends the token was told it by somebody.
+    let token = Some(Token::new("0123456789abcdef").unwrap());
+    let fixture = Fixture::with(AdminSettings { token, ..AdminSettings::default() });
+    let named = "GET /metrics HTTP/1.1\r\nHost: mx.example\r\nAuthorization: Bearer 0123456789abcdef\r\n\r\n";
+    assert!(fixture.raw(named).starts_with("HTTP/1.1 200 "));
 }
 
 #[test]

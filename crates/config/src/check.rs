@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use inrush_admin::Token;
+use inrush_admin::{AdminSettings, Token};
 use inrush_gateway::settings::ListenerSettings;
 use inrush_policy::{Networks, Users};
 use inrush_proto::{Kind, Path as MailPath, Tls};
@@ -34,6 +34,15 @@ pub(crate) fn finish(mut reader: Reader) -> Result<Config, ConfigErrors> {
     admin(&mut reader);
     let Reader { config, errors, .. } = reader;
     if errors.is_empty() { Ok(config) } else { Err(sorted(errors, &config.files)) }
+}
+
+/// Checks what the admin server is told, and nothing else.
+pub(crate) fn admin_alone(mut reader: Reader) -> Result<AdminSettings, ConfigErrors> {
+    // A file that is no TOML may hide anything.
+    reader.errors.retain(|error| error.key.is_empty() || error.key.starts_with("admin"));
+    admin(&mut reader);
+    let Reader { config, errors, .. } = reader;
+    if errors.is_empty() { Ok(config.admin) } else { Err(sorted(errors, &config.files)) }
 }
 
 fn listeners(reader: &mut Reader) {

@@ -132,26 +132,16 @@ impl Config {
     /// # Errors
     /// All mistakes of all files.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigErrors> {
-        let Some(path) = path else { return Ok(Self::default()) };
-        let mut reader = Reader::default();
-        let mut files = vec![path.to_owned()];
-        match beside(path) {
-            Ok(more) => files.extend(more),
-            Err((directory, error)) => {
-                reader.error(Place::file(directory), "", format!("cannot be read: {error}"));
-            }
-        }
-        for file in &files {
-            match fs::read_to_string(file) {
-                Ok(text) => reader.read(file, &text),
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    reader.error(Place::file(file), "", "is not valid UTF-8".to_owned());
-                }
-                Err(error) => reader.error(Place::file(file), "", format!("cannot be read: {error}")),
-            }
-        }
-        reader.config.files = files;
-        check::finish(reader)
+        path.map_or_else(|| Ok(Self::default()), |path| check::finish(files(path)))
+    }
+
+    /// The settings of the admin server in the same files, whatever else stands there: for a client of it, which may not be allowed to read
+    /// everything that the files name.
+    ///
+    /// # Errors
+    /// The files cannot be read, or what concerns the admin server is wrong.
+    pub fn load_admin(path: Option<&Path>) -> Result<AdminSettings, ConfigErrors> {
+        path.map_or_else(|| Ok(AdminSettings::default()), |path| check::admin_alone(files(path)))
     }
 
     /// Reads `text` as if it stood in `file`; nothing beside it is read.
@@ -164,6 +154,29 @@ impl Config {
         reader.config.files = vec![file.to_owned()];
         check::finish(reader)
     }
+}
+
+/// Reads `path` and the files beside it.
+fn files(path: &Path) -> Reader {
+    let mut reader = Reader::default();
+    let mut files = vec![path.to_owned()];
+    match beside(path) {
+        Ok(more) => files.extend(more),
+        Err((directory, error)) => {
+            reader.error(Place::file(directory), "", format!("cannot be read: {error}"));
+        }
+    }
+    for file in &files {
+        match fs::read_to_string(file) {
+            Ok(text) => reader.read(file, &text),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                reader.error(Place::file(file), "", "is not valid UTF-8".to_owned());
+            }
+            Err(error) => reader.error(Place::file(file), "", format!("cannot be read: {error}")),
+        }
+    }
+    reader.config.files = files;
+    reader
 }
 
 /// The files `conf.d/*.toml` beside `path`, sorted.

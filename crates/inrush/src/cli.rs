@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use inrush_log::{ConsumerKind, MessageId};
 
+use crate::age::Age;
 use crate::log::filter::Sender;
 use crate::log::time::Since;
-use crate::queue::Age;
+use crate::queue::IdArgument;
 
 /// SMTP ingress gateway: takes mail in on every core and makes it durable before it says 250.
 #[derive(Debug, Parser)]
@@ -77,8 +78,8 @@ pub(crate) enum ConfigCommand {
     Dump {
         #[command(flatten)]
         file: ConfigFile,
-        /// Print every key with its default, unit and meaning instead
-        #[arg(long, conflicts_with = "config")]
+        /// Print every key with its default, unit and meaning instead, whatever the config file says
+        #[arg(long)]
         defaults: bool,
     },
 }
@@ -91,7 +92,7 @@ pub(crate) enum QueueCommand {
         target: QueueTarget,
         #[command(flatten)]
         filter: QueueFilter,
-        /// So many messages at most
+        /// So many entries at most
         #[arg(long, value_name = "N", default_value_t = inrush_relay::LIMIT)]
         limit: usize,
         /// One JSON object for each group of recipients that waits together
@@ -146,17 +147,17 @@ pub(crate) struct QueueTarget {
     /// Address of the admin server, in place of the one that the config file names
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) admin: Option<SocketAddr>,
-    /// Data directory of a stopped gateway, to be read only
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "admin"])]
+    /// Data directory of a stopped gateway, to be read only; no config file is looked at then
+    #[arg(long, value_name = "DIR", conflicts_with = "admin")]
     pub(crate) data_dir: Option<PathBuf>,
 }
 
 #[derive(Args, Debug, Default)]
 pub(crate) struct QueueFilter {
-    /// Only these messages
+    /// Only these messages; - reads their ids from standard input
     #[arg(value_name = "ID")]
-    pub(crate) ids: Vec<MessageId>,
-    /// Only messages that wait for a recipient in this domain
+    pub(crate) ids: Vec<IdArgument>,
+    /// Only messages that wait for a recipient in this domain; a change is for these recipients alone
     #[arg(long, value_name = "DOMAIN")]
     pub(crate) domain: Option<String>,
     /// Only messages that wait for this route
@@ -165,7 +166,7 @@ pub(crate) struct QueueFilter {
     /// Only messages with this reverse-path: a@example.com, @example.com for everybody of a domain, or <>
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) sender: Option<Sender>,
-    /// Only messages accepted so long ago or longer (90s, 2h, 3d)
+    /// Only messages accepted, or replayed, so long ago or longer (90s, 2h, 3d)
     #[arg(long, value_name = "AGE")]
     pub(crate) older_than: Option<Age>,
 }
@@ -285,7 +286,8 @@ pub(crate) enum LogCommand {
     },
     /// Deliver messages once more that are still in the log, by a route of the running gateway
     ///
-    /// Delivered mail stays in the log for [queue] keep_delivered. What is under way or waits already is left alone.
+    /// Delivered mail stays in the log for [queue] keep_delivered. What waits takes this route instead; what is being tried is left alone, and so are
+    /// recipients that were deleted or are held, unless --id names their message.
     Replay {
         /// Config file of the gateway: says where its admin server is, and its token
         #[arg(short, long, value_name = "FILE", env = "INRUSH_CONFIG")]
@@ -298,6 +300,9 @@ pub(crate) enum LogCommand {
         route: String,
         #[command(flatten)]
         filter: Filter,
+        /// Recipients that are held, too
+        #[arg(long)]
+        held: bool,
         /// Do not ask before
         #[arg(long)]
         yes: bool,

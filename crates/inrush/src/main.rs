@@ -3,6 +3,7 @@
 //! Exit codes: 0 done; 1 something was found or went wrong (a bad config, a port in use, a damaged record, a user who is there already); 2 the command
 //! line is wrong, or `log verify` cannot read a log at all; 3 `serve` was ended by a second signal.
 
+mod age;
 mod cli;
 mod config;
 mod log;

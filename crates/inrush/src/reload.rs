@@ -4,14 +4,15 @@
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use inrush_config::{AccessSources, Config, RecipientSources};
 use inrush_gateway::tls::{Certificates, SharedCertificates, TlsSettings};
 use inrush_policy::{AccessList, Shared, SharedRecipients, Verifier};
+use inrush_relay::Api;
 
 /// How often the files are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -42,6 +43,8 @@ pub(crate) struct Running {
     pub(crate) certificates: SharedCertificates,
     /// Where there are users.
     pub(crate) verifier: Option<Arc<Verifier>>,
+    /// The relay, once it is known whether there is one.
+    pub(crate) relay: Arc<OnceLock<Option<Api>>>,
 }
 
 impl Reload {
@@ -95,6 +98,8 @@ impl Reload {
         for setting in changed(&self.dump, &config.dump()) {
             tracing::warn!(setting, "a changed setting waits for the next start");
         }
+        // Before the door takes mail for a domain, the relay knows its way.
+        let takes_domains = route_domains(running, &config);
         let Config { gateway, recipients, recipient_sources, access, access_sources, certificates, .. } =
             config;
         if self.tls.certificate.is_some() && gateway.tls.certificate.is_none() {
@@ -104,13 +109,20 @@ impl Reload {
             self.tls = gateway.tls;
             running.certificates.take_from(&certificates);
         }
-        self.sources = recipient_sources;
         self.networks = access_sources;
+        if takes_domains {
+            self.sources = recipient_sources;
+            running.recipients.replace(recipients);
+        }
         self.look();
         running.access.replace(access);
-        running.recipients.replace(recipients);
         self.read_users(running);
-        tracing::info!("reloaded: certificates, networks, recipients and users");
+        let what = if takes_domains {
+            "certificates, networks, recipients and users"
+        } else {
+            "certificates, networks and users"
+        };
+        tracing::info!("reloaded: {what}");
     }
 
     /// Reads again what has changed.
@@ -161,6 +173,25 @@ impl Reload {
         self.networks_seen = self.networks.files().map(state).collect();
         self.users_seen = self.users.iter().map(|path| state(path)).collect();
     }
+}
+
+/// Tells the relay which domain takes which route; false when it does not have such a route, and all domains have to stay as they are.
+fn route_domains(running: &Running, config: &Config) -> bool {
+    // A reload may be asked for while the gateway is still starting.
+    let Some(relay) = running.relay.wait() else { return true };
+    let routes = &config.relay.routes;
+    let domains = config.relay.domains.iter();
+    let domains: Vec<_> =
+        domains.map(|(domain, route)| (domain.clone(), routes[*route].name.clone())).collect();
+    let told = if routes.is_empty() {
+        Err("[[domain]] has no routes any more".to_owned())
+    } else {
+        relay.set_domains(&domains).map_err(|error| error.to_string())
+    };
+    if let Err(error) = &told {
+        tracing::error!("domains not reloaded, the old ones stay: {error}");
+    }
+    told.is_ok()
 }
 
 /// What was read, or `None` with a line for each mistake.

@@ -2,8 +2,8 @@
 
 use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use anyhow::Context as _;
@@ -68,11 +68,13 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
     let consumed = !relay.routes.is_empty();
     let recipients = Arc::new(SharedRecipients::new(recipients));
     let access = Arc::new(Shared::new(access));
+    let relay_api = Arc::new(OnceLock::new());
     let running = Running {
         recipients: Arc::clone(&recipients),
         access: Arc::clone(&access),
         certificates: certificates.clone(),
         verifier: logins.as_ref().map(|logins| Arc::clone(&logins.verifier)),
+        relay: Arc::clone(&relay_api),
     };
     let reload = reload.start(running).context("reload thread")?;
     forward_signals(ends.clone(), reload)?;
@@ -139,6 +141,8 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
             return Err(error.into());
         }
     };
+    // Set here alone.
+    let _ = relay_api.set(relay.as_ref().map(Relay::api));
     let queue = relay.as_ref().map(|relay| QueueRoutes::of(relay.api()));
     let admin = match admin.serve(gateway.metrics().clone(), gateway.accepting(), queue) {
         Ok(admin) => admin,

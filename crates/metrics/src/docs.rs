@@ -15,8 +15,8 @@ pub fn documentation() -> String {
     let labels = LABELS.map(|label| format!("`{label}`")).join(", ");
     let _ = writeln!(
         text,
-        "Labels are only {labels}; info metrics carry facts of the build besides. Their values are closed sets (`route` and `shard` name\n\
-         consumers and logs), so the number of series is bounded: no label ever holds an address or a domain. Values are added up over cores unless `core` is among the labels.\n\n\
+        "Labels are only {labels}; info metrics carry facts of the build besides. Their values are closed sets (`route` names\n\
+         routes and consumers, `shard` logs), so the number of series is bounded: no label ever holds an address or a domain. Values are added up over cores unless `core` is among the labels.\n\n\
          Durations are kept in cells of 1.6 % width from 1 µs to 35 min; `_sum` is computed from the cells (within 0.8 %), a bucket counts\n\
          only what surely was not above its bound, and `/api/v1/status` shows quantiles over the cells.\n"
     );

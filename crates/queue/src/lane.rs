@@ -48,6 +48,11 @@ impl Lane {
         self.open.keys().copied()
     }
 
+    /// The same with the recipients of each that are accounted for.
+    pub(crate) fn mentioned(&self) -> impl Iterator<Item = (Lsn, &RecipientSet)> {
+        self.open.iter().map(|(lsn, open)| (*lsn, &open.mentioned))
+    }
+
     pub(crate) fn open_count(&self) -> usize {
         self.open.len()
     }

@@ -120,3 +120,27 @@ fn nothing_expires_by_a_clock_that_is_not_trusted() {
     assert!(!ledger.is_expired(ACCEPTED, ACCEPTED + year) && !ledger.is_late(ACCEPTED, 0, ACCEPTED + year));
     assert!(ledger.is_expired(ACCEPTED, ACCEPTED + year + 5 * 24 * 3600));
 }
+
+/// Some recipients of an entry are an operator's; the others wait on as before.
+#[test]
+fn an_operator_takes_some_of_an_entry() {
+    let mut ledger = ledger();
+    defer(&mut ledger, 4096, 3, ACCEPTED + 300);
+    let (slot, _) = ledger.entries().next().unwrap();
+    assert!(ledger.seize(slot, &[1].into_iter().collect()));
+    let states = |ledger: &Ledger| {
+        let mut states: Vec<_> = ledger
+            .entries()
+            .map(|(_, entry)| (entry.recipients.iter().collect::<Vec<_>>(), entry.state))
+            .collect();
+        states.sort_by(|one, other| one.0.cmp(&other.0));
+        states
+    };
+    assert_eq!(states(&ledger), [(vec![0, 2], EntryState::Scheduled), (vec![1], EntryState::Busy)]);
+    let seized = ledger.entries().find(|(_, entry)| entry.state == EntryState::Busy).unwrap().0;
+    assert!(!ledger.seize(seized, &[1].into_iter().collect()), "busy already");
+    // Whatever the time, only what waits is due.
+    let slot = attempt(&mut ledger, ACCEPTED + 301);
+    assert_eq!(ledger.entry(slot).unwrap().recipients.iter().collect::<Vec<_>>(), [0, 2]);
+    assert_eq!(ledger.counts().deferred, 2);
+}

@@ -1,16 +1,19 @@
 //! The queue for other threads: questions and commands to the running relay, answered as JSON.
 //!
-//! The relay's thread only says what is in its ledger and changes it; the messages are read on threads that may wait for the disk.
+//! The relay's thread only says what is in its ledger and changes it; the messages are read on threads that may wait for the disk. Both go page by
+//! page, so that neither memory nor the relay's thread is taken by the length of the queue.
 
-use inrush_log::{DiskStorage, Entry, LogKind, MessageId, Reader, RecordKind, parse_log_directory};
-use inrush_queue::{Place, QUEUE_CONSUMER};
+use std::sync::Arc;
+
+use inrush_log::{DiskStorage, MessageId};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::commands::{Action, Replayed, Request};
+use crate::commands::{Action, Request};
+use crate::facts::{Key, PAGE, Page};
 use crate::query::{Query, QueryError};
 use crate::shared::now_us;
-use crate::view::{Item, add_reasons, items, life};
+use crate::view::{Item, Listed, items, life, listed};
 
 /// Why a request was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +28,14 @@ pub enum ApiError {
     /// A change of everything must say so.
     #[error("nothing says which messages are meant: give an id, a filter, or all=true")]
     Everything,
+    /// A domain is to take a route that the running relay does not have.
+    #[error("{domain:?} takes route {route:?}, which is there from the next start on only")]
+    Route {
+        /// The domain.
+        domain: String,
+        /// The route.
+        route: String,
+    },
     /// The replay cannot be done.
     #[error("{0}")]
     Replay(String),
@@ -41,19 +52,8 @@ pub enum ApiError {
 pub struct Api {
     pub(crate) requests: mpsc::UnboundedSender<Request>,
     pub(crate) storage: DiskStorage,
-}
-
-/// Which messages of the log are to be delivered once more.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Replay {
-    /// By which route.
-    pub route: String,
-    /// Accepted at or after, in µs since 1970.
-    pub since_us: Option<u64>,
-    /// Accepted before, in µs since 1970.
-    pub until_us: Option<u64>,
-    /// Who and what, as for the queue.
-    pub query: Query,
+    /// Names of the routes, which stay as they are while it runs.
+    pub(crate) routes: Arc<[String]>,
 }
 
 impl Api {
@@ -61,14 +61,40 @@ impl Api {
     ///
     /// # Errors
     /// The relay has ended, or the disk fails.
-    pub async fn list(&self, query: Query) -> Result<Vec<Value>, ApiError> {
-        let mut items = self.items(&query).await?;
+    pub async fn list(&self, query: Query) -> Result<Listed, ApiError> {
+        // One more, to know whether there are more.
+        let wanted = query.limit.saturating_add(1);
+        let mut page = Page::first(if query.needs_reading() { PAGE } else { wanted.min(PAGE) });
+        let mut found = Vec::new();
+        while found.len() < wanted {
+            let (items, last) = self.items(&query, page, false).await?;
+            found.extend(items);
+            let Some(last) = last else { break };
+            page.after = Some(last);
+        }
         let storage = self.storage.clone();
-        let listed = tokio::task::spawn_blocking(move || {
-            add_reasons(&storage, &mut items)?;
-            Ok(items.iter().map(Item::to_json).collect())
-        });
-        listed.await.map_err(|_| ApiError::Stopped)?
+        let list = tokio::task::spawn_blocking(move || listed(&storage, found, query.limit));
+        Ok(list.await.map_err(|_| ApiError::Stopped)??)
+    }
+
+    /// How many groups of recipients [`list`](Self::list) would show without a limit.
+    ///
+    /// # Errors
+    /// The relay has ended, or the disk fails.
+    pub async fn count(&self, query: Query) -> Result<Value, ApiError> {
+        let mut count = 0;
+        if query.needs_reading() {
+            let mut page = Page::first(PAGE);
+            loop {
+                let (items, last) = self.items(&query, page, false).await?;
+                count += items.len();
+                let Some(last) = last else { break };
+                page.after = Some(last);
+            }
+        } else {
+            count = self.ask(|answer| Request::Count(query, answer)).await?;
+        }
+        Ok(json!({ "count": count }))
     }
 
     /// The whole life of a message.
@@ -77,7 +103,8 @@ impl Api {
     /// Nothing is known of it; the relay has ended; the disk fails.
     pub async fn show(&self, id: MessageId) -> Result<Value, ApiError> {
         let query = Query { ids: vec![id], ..Query::default() };
-        let facts = self.ask(|answer| Request::Facts(query, answer)).await?;
+        let page = Page::first(PAGE);
+        let facts = self.ask(|answer| Request::Facts { query, page, parks: false, answer }).await?;
         let storage = self.storage.clone();
         let told = tokio::task::spawn_blocking(move || life(&storage, id, &facts, now_us()));
         told.await.map_err(|_| ApiError::Stopped)??.ok_or(ApiError::NotFound(id))
@@ -91,93 +118,62 @@ impl Api {
         if query.is_everything() && !all {
             return Err(ApiError::Everything);
         }
-        let query = Query { limit: usize::MAX, ..query };
-        let mut items = self.items(&query).await?;
-        items.retain(|item| item.fact.recipients.is_some());
-        for item in &mut items {
-            // Whoever waits beside them for the same destination is not meant.
-            item.recipients.retain(|(_, path)| query.means(path));
+        let mut page = Page::first(PAGE);
+        let (mut found, mut done) = (0, 0);
+        loop {
+            let parks = page.after.is_none() && action.parks();
+            let (mut items, last) = self.items(&query, page, parks).await?;
+            found += items.len();
+            items.retain(|item| item.fact.recipients.is_some());
+            for item in &mut items {
+                // Whoever waits beside them for the same destination is not meant.
+                item.recipients.retain(|(_, path)| query.means(path));
+            }
+            done += self.ask(|answer| Request::Act(action, items, answer)).await?;
+            let Some(last) = last else { break };
+            page.after = Some(last);
         }
-        let found = items.len();
-        let done = self.ask(|answer| Request::Act(action, items, answer)).await?;
         Ok(json!({ "action": action.name(), "found": found, "done": done }))
     }
 
-    /// Delivers messages once more that are still in the log.
+    /// Has each of these domains take the route of this name, and no other domain have one. Done when it returns. Waits: not for a thread with a runtime.
     ///
     /// # Errors
-    /// Nothing says which; there is no such route; the relay has ended; the disk fails.
-    pub async fn replay(&self, replay: Replay) -> Result<Value, ApiError> {
-        let everything = replay.query.is_everything();
-        if everything && replay.since_us.is_none() && replay.until_us.is_none() {
-            return Err(ApiError::Everything);
-        }
-        let storage = self.storage.clone();
-        let route = replay.route.clone();
-        let read = tokio::task::spawn_blocking(move || find(&storage, &replay));
-        let found = read.await.map_err(|_| ApiError::Stopped)??;
-        let messages = found.len();
-        let owed = self.ask(|answer| Request::Replay(route, found, answer)).await?;
-        let owed = owed.map_err(ApiError::Replay)?;
-        Ok(json!({ "action": "replay", "messages": messages, "recipients": owed }))
+    /// A route is not there: nothing has changed. Or the relay has ended.
+    pub fn set_domains(&self, domains: &[(String, String)]) -> Result<(), ApiError> {
+        let index = |(domain, route): &(String, String)| {
+            let index = self.routes.iter().position(|known| known == route);
+            index
+                .map(|index| (domain.clone(), index))
+                .ok_or_else(|| ApiError::Route { domain: domain.clone(), route: route.clone() })
+        };
+        let domains = domains.iter().map(index).collect::<Result<_, _>>()?;
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(Request::Domains(domains, answer)).map_err(|_| ApiError::Stopped)?;
+        answered.blocking_recv().map_err(|_| ApiError::Stopped)
     }
 
-    async fn items(&self, query: &Query) -> Result<Vec<Item>, ApiError> {
+    /// The items of a page that fit, and behind what the next page begins, where there may be one.
+    async fn items(
+        &self,
+        query: &Query,
+        page: Page,
+        parks: bool,
+    ) -> Result<(Vec<Item>, Option<Key>), ApiError> {
         let asked = query.clone();
-        let facts = self.ask(|answer| Request::Facts(asked, answer)).await?;
+        let facts = self.ask(|answer| Request::Facts { query: asked, page, parks, answer }).await?;
+        let last = facts.last().filter(|_| facts.len() >= page.max).map(crate::facts::Fact::key);
         let (storage, query) = (self.storage.clone(), query.clone());
         let read = tokio::task::spawn_blocking(move || items(&storage, facts, &query, now_us()));
-        read.await.map_err(|_| ApiError::Stopped)
+        Ok((read.await.map_err(|_| ApiError::Stopped)?, last))
     }
 
-    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, ApiError> {
+    pub(crate) async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> Request,
+    ) -> Result<T, ApiError> {
         let (answer, answered) = oneshot::channel();
         self.requests.send(request(answer)).map_err(|_| ApiError::Stopped)?;
         answered.await.map_err(|_| ApiError::Stopped)
     }
-}
-
-/// The messages that are still kept and fit.
-fn find(storage: &DiskStorage, replay: &Replay) -> std::io::Result<Vec<Replayed>> {
-    use inrush_log::Storage as _;
-    let (since, until) = (replay.since_us.unwrap_or(0), replay.until_us.unwrap_or(u64::MAX));
-    let mut found = Vec::new();
-    for dir in storage.list("")? {
-        let Some((LogKind::Arrival, log)) = parse_log_directory(&dir) else { continue };
-        let unreadable = |error: inrush_log::OpenError| std::io::Error::other(error.to_string());
-        let mut reader = Reader::on(storage.clone(), &dir).map_err(unreadable)?;
-        reader.limit_to_present()?;
-        reader.set_times(since..=until.saturating_sub(1));
-        let cursor = reader.consumers()?.into_iter().find(|cursor| cursor.name == QUEUE_CONSUMER);
-        // What is below may go at any time.
-        if let Some(state) = cursor.and_then(|cursor| cursor.state.ok()) {
-            reader.seek(state.position);
-        }
-        while let Some(entry) = reader.next()? {
-            let Entry::Record(record) = entry else { continue };
-            let at = record.header.accepted_at_us;
-            if record.header.kind != RecordKind::Message || at < since || at >= until {
-                continue;
-            }
-            let Ok(envelope) = record.read_envelope() else { continue };
-            let ids = &replay.query.ids;
-            let all: Vec<_> = envelope.recipients().map(|one| one.path).collect();
-            let age = now_us().saturating_sub(at) / 1_000_000;
-            let fits = replay.query.fits(envelope.reverse_path(), all.iter().copied(), age);
-            if !fits || !(ids.is_empty() || ids.contains(&record.id)) {
-                continue;
-            }
-            let chosen = (0_u32..).zip(&all).filter(|(_, path)| replay.query.means(path));
-            found.push(Replayed {
-                id: record.id,
-                place: Place { kind: LogKind::Arrival, log, lsn: record.header.lsn },
-                accepted_at_us: at,
-                octets: record.body.len() as u64,
-                sender: envelope.reverse_path().to_vec(),
-                total: u32::try_from(all.len()).unwrap_or(u32::MAX),
-                recipients: chosen.map(|(index, path)| (index, path.to_vec())).collect(),
-            });
-        }
-    }
-    Ok(found)
 }

@@ -1,19 +1,25 @@
 //! What an operator asks of the running queue: its part on the relay's thread.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use inrush_log::MessageId;
-use inrush_queue::{EntryState, OutcomeRef, Place, ResultRef, Slot, Status, outcome_flag};
+use inrush_queue::{EntryState, OutcomeRef, ResultRef, Slot, Status, outcome_flag};
 use tokio::sync::oneshot;
 
 use crate::destination::Job;
+use crate::facts::{Fact, Key, Known, Page};
 use crate::failure::Verdict;
 use crate::query::Query;
+use crate::replay::Replayed;
 use crate::settings::RouteKind;
 use crate::settle::{Attempt, Settled, kept};
-use crate::shared::{Shared, now_us};
-use crate::view::{Fact, Item, facts};
+use crate::shared::{Shared, busy, now_us};
+use crate::view::Item;
+
+/// How long a command that returns messages waits for reports to be written.
+const REPORTS_PAUSE: Duration = Duration::from_millis(10);
 
 /// What is to become of messages in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,41 +51,49 @@ impl Action {
             Self::Delete => "delete",
         }
     }
+
+    /// Whether it has to be done with what waits in memory, too. Trying that now is what happens already.
+    pub(crate) fn parks(self) -> bool {
+        matches!(self, Self::Hold | Self::Bounce | Self::Delete)
+    }
 }
 
 /// A request with the way back for its answer.
 pub(crate) enum Request {
-    /// What may fit a query.
-    Facts(Query, oneshot::Sender<Vec<Fact>>),
+    /// A page of what may fit a query; `parks`: what fits and waits in memory is put off before, so that something can be done with it.
+    Facts { query: Query, page: Page, parks: bool, answer: oneshot::Sender<Vec<Fact>> },
+    /// How much may fit.
+    Count(Query, oneshot::Sender<usize>),
     /// Do this with these; how many groups of recipients it was done with.
     Act(Action, Vec<Item>, oneshot::Sender<usize>),
+    /// From now on each of these domains takes the route with this index.
+    Domains(Vec<(String, usize)>, oneshot::Sender<()>),
     /// Deliver these once more by a route; how many recipients are owed again.
     Replay(String, Vec<Replayed>, oneshot::Sender<Result<usize, String>>),
-}
-
-/// A message that is to be delivered once more.
-pub(crate) struct Replayed {
-    pub(crate) id: MessageId,
-    pub(crate) place: Place,
-    pub(crate) accepted_at_us: u64,
-    pub(crate) octets: u64,
-    pub(crate) sender: Vec<u8>,
-    pub(crate) total: u32,
-    pub(crate) recipients: Vec<(u32, Vec<u8>)>,
 }
 
 impl Shared {
     pub(crate) fn answer(self: &Rc<Self>, request: Request) {
         // Whoever asked may have gone.
         match request {
-            Request::Facts(query, answer) => {
-                let _ = answer.send(self.facts(&query));
+            Request::Facts { query, page, parks, answer } => {
+                if parks {
+                    self.park(&query);
+                }
+                let _ = answer.send(self.facts(&query, page));
+            }
+            Request::Count(query, answer) => {
+                let _ = answer.send(self.known(&query, None, |known| known.count(&query)));
             }
             Request::Act(Action::Bounce, items, answer) => {
                 let shared = Rc::clone(self);
                 tokio::task::spawn_local(async move {
                     let mut done = 0;
                     for item in items {
+                        // Each has a report to write.
+                        while !shared.has_room() && !shared.stopping.get() {
+                            tokio::time::sleep(REPORTS_PAUSE).await;
+                        }
                         done += usize::from(shared.bounce(&item).await);
                     }
                     let _ = answer.send(done);
@@ -90,14 +104,18 @@ impl Shared {
                 self.attention.notify_one();
                 let _ = answer.send(done);
             }
+            Request::Domains(domains, answer) => {
+                self.routing.set_domains(&domains);
+                let _ = answer.send(());
+            }
             Request::Replay(route, messages, answer) => {
                 let _ = answer.send(self.replay(&route, &messages));
             }
         }
     }
 
-    fn facts(&self, query: &Query) -> Vec<Fact> {
-        let mut facts = facts(self.node, &self.ledger.borrow(), query, now_us() / 1_000_000);
+    fn facts(&self, query: &Query, page: Page) -> Vec<Fact> {
+        let mut facts = self.known(query, page.after, |known| known.page(query, page));
         for fact in &mut facts {
             let target = self.routing.parse(&fact.destination);
             let destination = target.and_then(|target| self.destinations.borrow().get(&target).cloned());
@@ -107,6 +125,46 @@ impl Shared {
             });
         }
         facts
+    }
+
+    /// Has a look at what is known, with those messages in memory that may fit and come behind `after`.
+    fn known<T>(&self, query: &Query, after: Option<Key>, look: impl FnOnce(&Known<'_>) -> T) -> T {
+        let ledger = self.ledger.borrow();
+        let now = now_us() / 1_000_000;
+        let mut queued = BTreeMap::new();
+        for destination in self.destinations.borrow().values() {
+            destination.each_queued(|job| {
+                if !may_fit(query, job, &destination.name, now) {
+                    return;
+                }
+                let fact = queued_fact(job, &destination.name);
+                let key = fact.key();
+                // One that was deferred before has an entry that tells of it.
+                let has_entry = || {
+                    let slots = ledger.entries_of(job.message.id.packed());
+                    let mut entries = slots.into_iter().filter_map(|slot| ledger.entry(slot));
+                    entries.any(|entry| entry.recipients.contains(key.1))
+                };
+                if after.is_none_or(|after| key > after) && !has_entry() {
+                    queued.insert(key, fact);
+                }
+            });
+        }
+        look(&Known { node: self.node, ledger: &ledger, queued, now })
+    }
+
+    /// Puts off what fits and waits in memory for its first attempt: it has entries then.
+    fn park(&self, query: &Query) {
+        let now = now_us() / 1_000_000;
+        let destinations: Vec<_> = self.destinations.borrow().values().cloned().collect();
+        for destination in destinations {
+            let jobs = destination.take_queued(|job| fits(query, job, &destination.name, now));
+            if jobs.is_empty() {
+                continue;
+            }
+            let trouble = destination.trouble.borrow().clone().unwrap_or_else(busy);
+            jobs.iter().for_each(|job| self.put_off(job, &destination.name, &trouble));
+        }
     }
 
     /// The entry that an item was made of, unless it has changed or is being tried.
@@ -122,7 +180,7 @@ impl Shared {
 
     fn act(self: &Rc<Self>, action: Action, item: &Item) -> bool {
         if action == Action::Delete && self.ledger.borrow().is_unreadable(item.fact.place) {
-            self.record_for(item, Status::Deleted, 0, "deleted by the operator");
+            self.record_for(item, None, Status::Deleted, 0, "deleted by the operator");
             return true;
         }
         let Some(slot) = self.entry_of(item) else { return false };
@@ -142,7 +200,7 @@ impl Shared {
             Action::Delete => (Status::Deleted, 0, "deleted by the operator"),
             Action::Bounce => return false,
         };
-        self.record_for(item, status, next_attempt_us, words);
+        self.record_for(item, Some(slot), status, next_attempt_us, words);
         true
     }
 
@@ -159,8 +217,15 @@ impl Shared {
         true
     }
 
-    /// Writes down what a command has made of an item.
-    fn record_for(&self, item: &Item, status: Status, next_attempt_us: u64, words: &str) {
+    /// Writes down what a command has made of an item. Where it stands and whose it is says its entry, which may have been moved since it was listed; one
+    /// that cannot be read may have none.
+    fn record_for(&self, item: &Item, slot: Option<Slot>, status: Status, next_attempt_us: u64, words: &str) {
+        let entry = {
+            let ledger = self.ledger.borrow();
+            let entry = slot.and_then(|slot| ledger.entry(slot));
+            entry.map(|entry| (entry.place(), entry.recipients_total))
+        };
+        let (place, recipients_total) = entry.unwrap_or((item.fact.place, item.total));
         let verdict = Verdict::later((4, 3, 0), words);
         let results: Vec<_> = item
             .recipients
@@ -177,47 +242,45 @@ impl Shared {
                 reply: words.as_bytes(),
             })
             .collect();
-        let entry = self.entry_of(item);
-        let known = entry.and_then(|slot| Some(self.ledger.borrow().entry(slot)?.recipients_total));
         let outcome = OutcomeRef {
-            accepted_at_us: item.accepted_at_us,
+            accepted_at_us: item.lifetime_began_us(),
             octets: item.octets,
-            // A message that cannot be read does not tell; its entry does.
-            recipients_total: known.unwrap_or(item.total),
+            recipients_total,
             flags: outcome_flag::COMMAND,
             sender: &item.sender,
             destination: &item.fact.destination,
             results: &results,
-            ..OutcomeRef::without_attempt(item.fact.id, item.fact.place, now_us())
+            ..OutcomeRef::without_attempt(item.fact.id, place, now_us())
         };
         tracing::info!("{}: {words} ({} recipients)", item.fact.id, results.len());
         self.recorder.borrow_mut().record(&mut self.ledger.borrow_mut(), &outcome);
         self.count(&item.fact.destination, status, results.len() as u64);
     }
 
-    /// Returns a message to its sender.
+    /// Returns a message to its sender. It is out of reach of the schedule until the report is durable; a crash before that leaves it as it was.
     async fn bounce(self: &Rc<Self>, item: &Item) -> bool {
-        if self.entry_of(item).is_none() {
+        let place_of = |slot| self.ledger.borrow().entry(slot).map(inrush_queue::Entry::place);
+        let Some(place) = self.entry_of(item).and_then(place_of) else { return false };
+        let Ok(Some(message)) = self.reader.message(place).await else { return false };
+        // It may have been tried or moved meanwhile.
+        let slot = self.entry_of(item).filter(|slot| place_of(*slot) == Some(place));
+        let Some(slot) = slot.filter(|_| message.id == item.fact.id) else { return false };
+        let recipients = item.recipients.iter().map(|(index, _)| *index).collect();
+        if !self.ledger.borrow_mut().seize(slot, &recipients) {
             return false;
         }
-        let Ok(Some(message)) = self.reader.message(item.fact.place).await else { return false };
-        // It may have been tried meanwhile.
-        if message.id != item.fact.id || self.entry_of(item).is_none() {
-            return false;
-        }
+        let message = Arc::new(message);
         let job = Job {
-            message: Arc::new(message),
-            place: item.fact.place,
-            recipients: item.recipients.iter().map(|(index, _)| *index).collect(),
+            place,
+            recipients: recipients.iter().collect(),
             attempts: item.fact.attempts,
             flags: item.fact.flags,
-            accepted_at_us: item.accepted_at_us,
+            accepted_at_us: item.lifetime_began_us(),
             taken_at_us: now_us(),
             since: std::time::Instant::now(),
-            charge: self.memory.waits(0),
+            charge: self.charge(&message),
+            message,
         };
-        // Out of reach of the schedule until the report is written.
-        self.record_for(item, Status::Held, 0, "is being returned to its sender");
         let settled = job.recipients.iter().map(|&recipient| Settled {
             recipient,
             verdict: Verdict::never((5, 0, 0), "returned by the operator"),
@@ -228,72 +291,32 @@ impl Shared {
         });
         let settled: Vec<_> = settled.collect();
         let attempt = Attempt { destination: item.fact.destination.clone(), ..Attempt::default() };
+        tracing::info!("{}: returned by the operator ({} recipients)", item.fact.id, settled.len());
         self.record_command(job, attempt, settled);
         true
     }
+}
 
-    fn replay(&self, route: &str, messages: &[Replayed]) -> Result<usize, String> {
-        let index = self.routing.named(route).ok_or_else(|| format!("there is no route {route:?}"))?;
-        let mut owed = 0;
-        for message in messages {
-            // What waits otherwise goes this way instead; what is being tried stays.
-            let busy = {
-                let ledger = self.ledger.borrow();
-                let slots = ledger.entries_of(message.id.packed());
-                let entries = slots.into_iter().filter_map(|slot| ledger.entry(slot));
-                let entries = entries.filter(|entry| entry.state == EntryState::Busy);
-                entries.flat_map(|entry| entry.recipients.iter().collect::<Vec<_>>()).collect::<Vec<_>>()
-            };
-            let under_way = self.ledger.borrow().under_way().any(|place| place == message.place);
-            if under_way {
-                continue;
-            }
-            // By destination: each has entries of its own.
-            let mut groups: Vec<(Vec<u8>, Vec<ResultRef<'_>>)> = Vec::new();
-            for (recipient, address) in &message.recipients {
-                if busy.contains(recipient) {
-                    continue;
-                }
-                let name = self.routing.name(&self.routing.by(index, address));
-                let result = ResultRef {
-                    recipient: *recipient,
-                    status: Status::Deferred,
-                    flags: 0,
-                    attempts: 0,
-                    next_attempt_us: now_us(),
-                    code: 0,
-                    enhanced: [4, 3, 0],
-                    address,
-                    reply: b"to be delivered again by the operator",
-                };
-                match groups.iter_mut().find(|(known, _)| *known == name) {
-                    Some((_, group)) => group.push(result),
-                    None => groups.push((name, vec![result])),
-                }
-            }
-            for (destination, results) in groups {
-                owed += results.len();
-                let outcome = OutcomeRef {
-                    // Its lifetime begins anew.
-                    accepted_at_us: now_us(),
-                    octets: message.octets,
-                    recipients_total: message.total,
-                    flags: outcome_flag::COMMAND | outcome_flag::REPLAY,
-                    sender: &message.sender,
-                    destination: &destination,
-                    results: &results,
-                    ..OutcomeRef::without_attempt(message.id, message.place, now_us())
-                };
-                self.recorder.borrow_mut().record(&mut self.ledger.borrow_mut(), &outcome);
-            }
-            tracing::info!(
-                id = %message.id,
-                accepted_at_us = message.accepted_at_us,
-                route,
-                "delivered again by the operator"
-            );
-        }
-        self.attention.notify_one();
-        Ok(owed)
+/// What is known of a message in memory.
+fn queued_fact(job: &Job, destination: &[u8]) -> Fact {
+    Fact {
+        recipients: Some(job.recipients.iter().copied().collect()),
+        destination: destination.to_vec(),
+        attempts: job.attempts,
+        flags: job.flags,
+        accepted_at: job.accepted_at_us.div_ceil(1_000_000),
+        ..Fact::active(job.message.id, job.place)
     }
+}
+
+fn may_fit(query: &Query, job: &Job, destination: &[u8], now: u64) -> bool {
+    query.may_fit(job.message.id, destination, Some(now.saturating_sub(job.accepted_at_us / 1_000_000)))
+}
+
+fn fits(query: &Query, job: &Job, destination: &[u8], now: u64) -> bool {
+    let Ok(envelope) = job.message.envelope() else { return false };
+    let concerned = (0_u32..).zip(envelope.recipients()).filter(|(index, _)| job.recipients.contains(index));
+    let age = now.saturating_sub(job.accepted_at_us / 1_000_000);
+    may_fit(query, job, destination, now)
+        && query.fits(envelope.reverse_path(), concerned.map(|(_, recipient)| recipient.path), age)
 }

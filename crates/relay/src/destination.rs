@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use crate::failure::Verdict;
 use crate::memory::Charge;
 use crate::routing::Target;
+use crate::settle::shown;
 
 /// Connections to a destination of which nothing is known.
 const LIMIT_AT_FIRST: f64 = 4.0;
@@ -193,6 +194,18 @@ impl Destination {
         queue.split_off(at).into()
     }
 
+    /// Looks at each message in memory.
+    pub(crate) fn each_queued(&self, look: impl FnMut(&Job)) {
+        self.queue.borrow().iter().for_each(look);
+    }
+
+    /// Takes those messages out of memory that are meant.
+    pub(crate) fn take_queued(&self, is_meant: impl Fn(&Job) -> bool) -> Vec<Job> {
+        let (taken, kept): (Vec<_>, Vec<_>) = self.queue.take().into_iter().partition(is_meant);
+        self.queue.replace(kept.into());
+        taken
+    }
+
     /// Whether one more worker would have something to do and may have it.
     pub(crate) fn wants_worker(&self) -> bool {
         let work = self.queued() + self.waiting();
@@ -251,7 +264,10 @@ impl Destination {
         let pause = first.saturating_mul(1 << failures.min(10)).min(max);
         // A quarter up or down, as for single messages.
         let spread = pause.mul_f64((random % 1000) as f64 / 2000.0);
-        self.down_until.set(Some(Instant::now() + pause - pause / 4 + spread));
+        let pause = pause - pause / 4 + spread;
+        let (name, text) = (shown(&self.name), shown(&verdict.text));
+        tracing::info!("{name} is left alone for {:.3} s: {text}", pause.as_secs_f64());
+        self.down_until.set(Some(Instant::now() + pause));
         *self.trouble.borrow_mut() = Some(verdict.clone());
     }
 

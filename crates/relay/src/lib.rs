@@ -23,6 +23,7 @@ pub mod dsn;
 mod due;
 mod engine;
 mod evacuate;
+mod facts;
 mod failure;
 mod hop;
 mod intake;
@@ -32,6 +33,7 @@ mod memory;
 mod places;
 mod query;
 mod reader;
+mod replay;
 mod routing;
 pub mod settings;
 mod settle;
@@ -51,10 +53,11 @@ use inrush_metrics::Metrics;
 use inrush_queue::{FoldError, Keeper, KeeperError, QueueSettings, Recorder, Stores, fold};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-pub use crate::api::{Api, ApiError, Replay};
+pub use crate::api::{Api, ApiError};
 pub use crate::commands::Action;
 pub use crate::query::{LIMIT, Query, QueryError};
-pub use crate::view::Stopped;
+pub use crate::replay::Replay;
+pub use crate::view::{Listed, Stopped};
 
 use crate::committer::Committer;
 use crate::engine::{Engine, Writing};
@@ -62,6 +65,9 @@ use crate::intake::Intake;
 use crate::reader::ReaderHandle;
 use crate::settings::{RelaySettings, Surroundings};
 use crate::shared::{Parts, Shared};
+
+/// Threads for work that blocks, besides one for each connection.
+const OTHER_THREADS: usize = 64;
 
 /// Why the relay did not start. Nothing was delivered.
 #[derive(Debug, thiserror::Error)]
@@ -152,7 +158,8 @@ impl Relay {
         let (committer, written) = Committer::start(keeper)?;
         let (stop, stopped) = oneshot::channel();
         let (asked, requests) = mpsc::unbounded_channel();
-        let api = Api { requests: asked, storage: storage.clone() };
+        let routes = relay.routes.iter().map(|route| route.name.clone()).collect();
+        let api = Api { requests: asked, storage: storage.clone(), routes };
         arrivals.push(inrush_queue::ArrivalStore::of(inrush_log::INTERNAL_LOG, &internal));
         for store in &arrivals {
             let (begin, taken) = (store.begin, folded.ledger.taken(store.log));
@@ -165,7 +172,12 @@ impl Relay {
             }
         }
         let clock = AgeClock::start(shared::now_us(), storage.boot_us(), folded.newest_us);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // Each connection may stream a body, or be a delivery into mailboxes: none waits for the thread of another.
+        let threads_max = relay.connections_max as usize + OTHER_THREADS;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(threads_max)
+            .build()?;
         let thread = thread::Builder::new().name("inrush-relay".to_owned()).spawn(move || {
             let attention = Arc::new(Notify::new());
             let intake = Intake::new(arrivals, &folded.ledger, reader.clone());

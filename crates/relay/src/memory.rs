@@ -46,16 +46,10 @@ impl Memory {
         self.waiting.get() + self.under_way.get()
     }
 
-    /// Charges a message that waits.
-    pub(crate) fn waits(self: &Rc<Self>, octets: u64) -> Charge {
+    /// Charges a message that waits with these octets, and with `stream` more while it is on its way.
+    pub(crate) fn waits(self: &Rc<Self>, octets: u64, stream: u64) -> Charge {
         self.add(octets);
-        Charge { memory: Rc::clone(self), octets, under_way: false }
-    }
-
-    /// Charges a message that is on its way at once.
-    pub(crate) fn leaves(self: &Rc<Self>, octets: u64) -> Charge {
-        self.under_way.set(self.under_way.get() + octets);
-        Charge { memory: Rc::clone(self), octets, under_way: true }
+        Charge { memory: Rc::clone(self), octets, stream, under_way: false }
     }
 
     fn add(&self, octets: u64) {
@@ -78,6 +72,7 @@ impl Memory {
 pub(crate) struct Charge {
     memory: Rc<Memory>,
     octets: u64,
+    stream: u64,
     under_way: bool,
 }
 
@@ -87,7 +82,7 @@ impl Charge {
         if !self.under_way {
             self.under_way = true;
             self.memory.subtract(self.octets);
-            self.memory.under_way.set(self.memory.under_way.get() + self.octets);
+            self.memory.under_way.set(self.memory.under_way.get() + self.octets + self.stream);
         }
     }
 
@@ -95,7 +90,7 @@ impl Charge {
     pub(crate) fn wait(&mut self) {
         if self.under_way {
             self.under_way = false;
-            self.memory.under_way.set(self.memory.under_way.get() - self.octets);
+            self.memory.under_way.set(self.memory.under_way.get() - self.octets - self.stream);
             self.memory.add(self.octets);
         }
     }
@@ -104,7 +99,7 @@ impl Charge {
 impl Drop for Charge {
     fn drop(&mut self) {
         if self.under_way {
-            self.memory.under_way.set(self.memory.under_way.get() - self.octets);
+            self.memory.under_way.set(self.memory.under_way.get() - self.octets - self.stream);
         } else {
             self.memory.subtract(self.octets);
         }
@@ -118,8 +113,8 @@ mod tests {
     #[test]
     fn what_is_on_its_way_leaves_room_for_others() {
         let memory = Memory::new(800, Arc::new(Notify::new()));
-        let mut first = memory.waits(500);
-        let second = memory.waits(300);
+        let mut first = memory.waits(500, 0);
+        let second = memory.waits(300, 0);
         assert!(!memory.has_room(), "800 of 800 wait");
         first.leave();
         assert!(memory.has_room());
@@ -135,9 +130,9 @@ mod tests {
     #[test]
     fn room_comes_back_in_pieces_worth_a_look() {
         let memory = Memory::new(800, Arc::new(Notify::new()));
-        let _most = memory.waits(650);
-        let one = memory.waits(100);
-        let two = memory.waits(50);
+        let _most = memory.waits(650, 0);
+        let one = memory.waits(100, 0);
+        let two = memory.waits(50, 0);
         assert!(!memory.has_room());
         drop(two);
         assert!(!memory.has_room(), "750 of 800 wait: less than an eighth is free");
@@ -148,9 +143,12 @@ mod tests {
     #[test]
     fn nothing_runs_ahead_while_much_is_on_its_way() {
         let memory = Memory::new(800, Arc::new(Notify::new()));
-        let charge = memory.leaves(800);
+        let mut charge = memory.waits(100, 700);
+        assert!(memory.lets_run_ahead());
+        charge.leave();
         assert!(memory.has_room());
         assert!(!memory.lets_run_ahead());
+        assert_eq!(memory.octets(), 800);
         drop(charge);
         assert!(memory.lets_run_ahead());
     }

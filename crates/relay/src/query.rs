@@ -9,6 +9,8 @@ use crate::view::split;
 
 /// Messages that one answer lists when nothing else is said.
 pub const LIMIT: usize = 10_000;
+/// The most that may be asked for: an answer is a document in memory.
+const LIMIT_MAX: usize = 100_000;
 
 /// A choice of messages; everything that is given has to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +21,7 @@ pub struct Query {
     pub route: Option<String>,
     /// A recipient that waits is in this domain.
     pub domain: Option<String>,
-    /// This reverse-path; `@example.com` for everybody of a domain, `<>` or nothing for the null one.
+    /// This reverse-path; `@example.com` for everybody of a domain, `<>` for the null one.
     pub sender: Option<String>,
     /// Accepted so long ago or longer.
     pub older_than: Option<Duration>,
@@ -57,15 +59,28 @@ impl Query {
     pub fn set(&mut self, name: &str, value: &str) -> Result<bool, QueryError> {
         let wrong = |name, what: &dyn std::fmt::Display| QueryError::Value { name, what: what.to_string() };
         match name {
-            "id" => self.ids.push(value.parse().map_err(|error| wrong("id", &error))?),
+            "id" => {
+                let id = value.parse().map_err(|error| wrong("id", &error))?;
+                if !self.ids.contains(&id) {
+                    self.ids.push(id);
+                }
+            }
             "route" => self.route = Some(value.to_owned()),
             "domain" => self.domain = Some(value.to_owned()),
+            // What becomes of a variable that is not set is no choice of anybody.
+            "sender" if value.is_empty() => {
+                return Err(wrong("sender", &"is empty; the null reverse-path is <>"));
+            }
             "sender" => self.sender = Some(value.to_owned()),
             "older_than" => {
                 let seconds = value.parse().map_err(|_| wrong("older_than", &"not a number of seconds"))?;
                 self.older_than = Some(Duration::from_secs(seconds));
             }
-            "limit" => self.limit = value.parse().map_err(|_| wrong("limit", &"not a number"))?,
+            "limit" => {
+                let limit = value.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
+                self.limit =
+                    limit.ok_or_else(|| wrong("limit", &format!("not a number from 1 to {LIMIT_MAX}")))?;
+            }
             _ => return Ok(false),
         }
         Ok(true)
@@ -77,13 +92,18 @@ impl Query {
         *self == Self { limit: self.limit, ..Self::default() }
     }
 
-    /// Whether a message may fit, by what is known without reading it.
-    pub(crate) fn may_fit(&self, id: MessageId, destination: &[u8], age: u64) -> bool {
+    /// Whether a message may fit, by what is known without reading it; an age that is not known is that of [`fits`](Self::fits).
+    pub(crate) fn may_fit(&self, id: MessageId, destination: &[u8], age: Option<u64>) -> bool {
         let (route, domain) = split(destination);
         (self.ids.is_empty() || self.ids.contains(&id))
             && self.route.as_ref().is_none_or(|wanted| *wanted == route)
             && (domain.is_empty() || self.domain.as_ref().is_none_or(|wanted| domain_eq(wanted, &domain)))
-            && self.older_than.is_none_or(|older| age >= older.as_secs())
+            && age.is_none_or(|age| self.is_old_enough(age))
+    }
+
+    /// Whether messages have to be read to tell whether they fit.
+    pub(crate) fn needs_reading(&self) -> bool {
+        self.sender.is_some() || self.domain.is_some()
     }
 
     /// Whether this recipient is meant, of a message that fits.
@@ -91,16 +111,20 @@ impl Query {
         self.domain.as_ref().is_none_or(|wanted| is_in(wanted, path))
     }
 
-    /// Whether it fits.
+    /// Whether it fits, of an age in seconds.
     pub(crate) fn fits<'a>(
         &self,
         sender: &[u8],
         mut recipients: impl Iterator<Item = &'a [u8]>,
         age: u64,
     ) -> bool {
-        self.older_than.is_none_or(|older| age >= older.as_secs())
+        self.is_old_enough(age)
             && self.sender.as_ref().is_none_or(|wanted| is_sender(wanted, sender))
             && (self.domain.is_none() || recipients.any(|path| self.means(path)))
+    }
+
+    fn is_old_enough(&self, age: u64) -> bool {
+        self.older_than.is_none_or(|older| age >= older.as_secs())
     }
 }
 
@@ -142,6 +166,10 @@ mod tests {
         assert_eq!(query.set("route", "out"), Ok(true));
         assert_eq!(query.set("nonsense", "out"), Ok(false));
         assert!(query.set("older_than", "1h").is_err() && query.set("id", "x").is_err());
+        assert!(query.set("sender", "").is_err() && query.set("limit", "0").is_err());
+        assert_eq!(query.set("sender", "<>"), Ok(true));
+        let id = "00000000000000101000";
+        assert!(query.set("id", id).is_ok() && query.set("id", id).is_ok() && query.ids.len() == 1);
         assert!(!query.is_everything() && Query::default().is_everything());
     }
 }

@@ -22,6 +22,8 @@ const ANSWER_OCTETS: usize = 1 << 20;
 const ANSWER_MESSAGES: usize = 256;
 /// Pieces of a body that wait for the next hop.
 const PIECES: usize = 2;
+/// What a body costs that is streamed: those pieces, one at either end of their way, and the window through which they are read.
+pub(crate) const STREAM_OCTETS: u64 = (PIECES as u64 + 4) * (256 << 10);
 
 /// The next messages of an arrival log.
 #[derive(Debug)]

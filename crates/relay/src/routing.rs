@@ -1,5 +1,6 @@
 //! Which way a recipient's mail goes.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 
 use inrush_proto::normalise_domain;
@@ -15,27 +16,46 @@ pub(crate) struct Target {
     pub(crate) domain: Option<Box<str>>,
 }
 
-/// The table of routes.
+/// The table of routes. They stay as they are while the relay runs; which domain takes which may change.
 #[derive(Debug)]
 pub(crate) struct Routing {
     routes: Vec<Route>,
-    domains: HashMap<Box<str>, usize>,
-    every: Option<usize>,
+    domains: RefCell<Domains>,
     submission: Option<usize>,
+}
+
+/// Which domain takes which route, by index.
+#[derive(Debug)]
+struct Domains {
+    named: HashMap<Box<str>, usize>,
+    every: Option<usize>,
     /// For `postmaster` without a domain.
     first: Option<usize>,
 }
 
+impl Domains {
+    fn new(domains: &[(String, usize)]) -> Self {
+        let named = domains.iter().filter(|(name, _)| name != "*");
+        Self {
+            named: named.map(|(name, route)| (name.clone().into_boxed_str(), *route)).collect(),
+            every: domains.iter().find(|(name, _)| name == "*").map(|(_, route)| *route),
+            first: domains.first().map(|(_, route)| *route),
+        }
+    }
+}
+
 impl Routing {
     pub(crate) fn new(settings: &RelaySettings) -> Self {
-        let domains = settings.domains.iter().filter(|(name, _)| name != "*");
         Self {
             routes: settings.routes.clone(),
-            domains: domains.map(|(name, route)| (name.clone().into_boxed_str(), *route)).collect(),
-            every: settings.domains.iter().find(|(name, _)| name == "*").map(|(_, route)| *route),
+            domains: RefCell::new(Domains::new(&settings.domains)),
             submission: settings.submission,
-            first: settings.domains.first().map(|(_, route)| *route),
         }
+    }
+
+    /// From now on each of these domains takes the route with this index, and no other domain has one.
+    pub(crate) fn set_domains(&self, domains: &[(String, usize)]) {
+        self.domains.replace(Domains::new(domains));
     }
 
     pub(crate) fn route(&self, index: usize) -> &Route {
@@ -50,14 +70,16 @@ impl Routing {
     /// The way to the recipient `path`; `None` when no route takes it.
     pub(crate) fn find(&self, path: &[u8]) -> Option<Target> {
         let path = std::str::from_utf8(path).ok()?;
+        let domains = self.domains.borrow();
         // The local part may hold an `@` between quotes, the domain cannot.
         let Some((_, domain)) = path.rsplit_once('@') else {
             // RFC 5321 §4.5.1: postmaster without a domain is ours, whatever that is.
-            return self.every.or(self.first).map(|route| Target { route, domain: None });
+            return domains.every.or(domains.first).map(|route| Target { route, domain: None });
         };
         let mut name = String::with_capacity(domain.len());
         normalise_domain(domain, &mut name);
-        let route = self.domains.get(name.as_str()).copied().or(self.every).or(self.submission)?;
+        let named = domains.named.get(name.as_str()).copied();
+        let route = named.or(domains.every).or(self.submission)?;
         Some(self.target(route, name))
     }
 

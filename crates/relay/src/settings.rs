@@ -62,6 +62,8 @@ pub struct RelayTimeouts {
     pub block: Duration,
     /// The reply to the end of mail data (§4.5.3.2.6).
     pub end: Duration,
+    /// Octets a second that a host has to take of a large message, over all of it; 0 = no check.
+    pub min_data_rate: u32,
 }
 
 impl Default for RelayTimeouts {
@@ -74,6 +76,7 @@ impl Default for RelayTimeouts {
             data: Duration::from_mins(2),
             block: Duration::from_mins(3),
             end: Duration::from_mins(10),
+            min_data_rate: 4 << 10,
         }
     }
 }

@@ -12,13 +12,14 @@ use inrush_metrics::Metrics;
 use inrush_queue::{Ledger, Place, QueueSettings, RecipientSet, Recorder, Slot};
 use tokio::sync::Notify;
 
+use crate::content::is_chunked;
 use crate::destination::{Destination, Job};
 use crate::dns::Resolver;
 use crate::due::Aside;
 use crate::failure::Verdict;
 use crate::memory::{Charge, Memory};
 use crate::places::Places;
-use crate::reader::ReaderHandle;
+use crate::reader::{ReaderHandle, STREAM_OCTETS};
 use crate::routing::{Routing, Target};
 use crate::settings::{RECIPIENTS_PER_TRANSACTION, RelaySettings, RouteKind, Surroundings};
 use crate::tls::ClientTls;
@@ -241,8 +242,9 @@ impl Shared {
             }
         };
         let message = Arc::new(message);
+        let mut charge = self.charge(&message);
         // Whoever has it read is about to send it.
-        let charge = self.memory.leaves(octets(&message));
+        charge.leave();
         Some(Job {
             message,
             place,
@@ -256,9 +258,11 @@ impl Shared {
         })
     }
 
-    /// Charges one more job that waits for a message.
     pub(crate) fn charge(&self, message: &Message) -> Charge {
-        self.memory.waits(octets(message))
+        let header = &message.header;
+        let octets = u64::from(header.envelope_octets) + u64::from(header.body_octets) + MESSAGE_OVERHEAD;
+        let stream = if is_chunked(message) { STREAM_OCTETS } else { 0 };
+        self.memory.waits(octets, stream)
     }
 
     /// Whether an address is worth an attempt while there are others.
@@ -289,14 +293,9 @@ pub(crate) fn no_route() -> Verdict {
     Verdict::later((4, 3, 5), "no route for this recipient")
 }
 
-fn busy() -> Verdict {
+/// More waits for the destination than it takes at the moment.
+pub(crate) fn busy() -> Verdict {
     Verdict::later((4, 4, 5), "the destination has a backlog")
-}
-
-/// What a message costs in memory.
-fn octets(message: &Message) -> u64 {
-    let header = &message.header;
-    u64::from(header.envelope_octets) + u64::from(header.body_octets) + MESSAGE_OVERHEAD
 }
 
 /// The wall clock in µs since 1970.

@@ -3,37 +3,21 @@
 //! Reads logs only, and waits for the disk: for a thread that may. The same for a running gateway, whose relay says what is in its ledger, and for a
 //! stopped data directory, whose ledger is folded anew.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 
 use inrush_log::{
     DiskStorage, Envelope, LogKind, Message, MessageId, OpenError, Protocol, Reader, log_directory, notify,
 };
 use inrush_queue::{
-    EntryState, FoldError, Ledger, OutcomeRef, Place, QueueSettings, RecipientSet, fold, history,
-    outcome_flag, result_flag,
+    FoldError, Ledger, OutcomeRef, Place, QueueSettings, RecipientSet, fold, history, outcome_flag,
+    result_flag,
 };
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use crate::facts::{Fact, Known, PAGE, Page};
 use crate::query::Query;
-
-/// A message in the queue, as the ledger has it.
-#[derive(Clone, Debug)]
-pub(crate) struct Fact {
-    pub(crate) id: MessageId,
-    pub(crate) place: Place,
-    /// `None` = all that are not accounted for.
-    pub(crate) recipients: Option<RecipientSet>,
-    pub(crate) state: &'static str,
-    pub(crate) destination: Vec<u8>,
-    pub(crate) attempts: u32,
-    pub(crate) flags: u8,
-    /// In seconds since 1970; 0 = now.
-    pub(crate) next_attempt: u64,
-    /// What its destination suffers from.
-    pub(crate) trouble: Option<String>,
-}
 
 /// A fact with what the message itself says.
 #[derive(Clone, Debug)]
@@ -48,67 +32,18 @@ pub(crate) struct Item {
     pub(crate) reason: String,
 }
 
-/// What a ledger holds that may fit a query.
-pub(crate) fn facts(node: u16, ledger: &Ledger, query: &Query, now: u64) -> Vec<Fact> {
-    let mut facts = Vec::new();
-    for (_, entry) in ledger.entries() {
-        let id = MessageId::unpack(node, entry.message_id);
-        let destination = ledger.destination(entry.destination);
-        let age = now.saturating_sub(entry.accepted_at());
-        if !query.may_fit(id, destination, age) {
-            continue;
-        }
-        let state = match entry.state {
-            EntryState::Held => "hold",
-            EntryState::Busy => "active",
-            EntryState::Scheduled | EntryState::Ready => "deferred",
-        };
-        facts.push(Fact {
-            id,
-            place: entry.place(),
-            recipients: Some(entry.recipients.clone()),
-            state,
-            destination: destination.to_vec(),
-            attempts: entry.attempts(),
-            flags: entry.flags,
-            next_attempt: entry.next_attempt(),
-            trouble: None,
-        });
-    }
-    for place in ledger.under_way() {
-        let id = MessageId { node, log: place.log, lsn: place.lsn };
-        if query.route.is_none() && query.may_fit(id, b"", u64::MAX) {
-            // What cannot be read is not being tried: it waits for another look.
-            let unreadable = ledger.is_unreadable(place);
-            facts.push(Fact {
-                id,
-                place,
-                recipients: None,
-                state: if unreadable { "deferred" } else { "active" },
-                destination: Vec::new(),
-                attempts: 0,
-                flags: 0,
-                next_attempt: if unreadable { now } else { 0 },
-                trouble: None,
-            });
-        }
-    }
-    facts.sort_by_key(|fact| (fact.id, fact.next_attempt));
-    facts
-}
-
 /// Reads messages of several logs.
-struct Logs<'a> {
+pub(crate) struct Logs<'a> {
     storage: &'a DiskStorage,
     open: HashMap<(LogKind, u8), Reader>,
 }
 
 impl<'a> Logs<'a> {
-    fn new(storage: &'a DiskStorage) -> Self {
+    pub(crate) fn new(storage: &'a DiskStorage) -> Self {
         Self { storage, open: HashMap::new() }
     }
 
-    fn message(&mut self, place: Place) -> Option<Message> {
+    pub(crate) fn message(&mut self, place: Place) -> Option<Message> {
         use std::collections::hash_map::Entry;
         let reader = match self.open.entry((place.kind, place.log)) {
             Entry::Occupied(open) => open.into_mut(),
@@ -121,26 +56,31 @@ impl<'a> Logs<'a> {
     }
 }
 
-/// Adds what the messages say; drops what does not fit the query or is there no more, and stops at its limit.
+/// Adds what the messages say; drops what does not fit the query or is there no more.
 pub(crate) fn items(storage: &DiskStorage, facts: Vec<Fact>, query: &Query, now_us: u64) -> Vec<Item> {
     let mut logs = Logs::new(storage);
     let mut items = Vec::new();
     for fact in facts {
-        if items.len() >= query.limit {
-            break;
-        }
         let message = logs.message(fact.place).filter(|message| message.id == fact.id);
         let read = message.as_ref().and_then(|message| Some((message, message.envelope().ok()?)));
         let Some((message, envelope)) = read else {
             items.extend(unreadable(fact, query));
             continue;
         };
-        let all = (0_u32..).zip(envelope.recipients());
-        let concerned =
-            all.filter(|(index, _)| fact.recipients.as_ref().is_none_or(|set| set.contains(*index)));
-        let recipients: Vec<_> = concerned.map(|(index, one)| (index, one.path.to_vec())).collect();
-        let age = now_us.saturating_sub(message.header.accepted_at_us) / 1_000_000;
-        if !query.fits(envelope.reverse_path(), recipients.iter().map(|(_, path)| path.as_slice()), age) {
+        let is_concerned = |index: u32| match &fact.recipients {
+            Some(recipients) => recipients.contains(index),
+            None => !fact.settled.contains(index),
+        };
+        let all = (0_u32..).zip(envelope.recipients()).filter(|(index, _)| is_concerned(*index));
+        let recipients: Vec<_> = all.map(|(index, one)| (index, one.path.to_vec())).collect();
+        let accepted_at = match fact.accepted_at {
+            0 => message.header.accepted_at_us / 1_000_000,
+            known => known,
+        };
+        let age = (now_us / 1_000_000).saturating_sub(accepted_at);
+        let paths = recipients.iter().map(|(_, path)| path.as_slice());
+        // Without anybody it has come to its end meanwhile.
+        if recipients.is_empty() || !query.fits(envelope.reverse_path(), paths, age) {
             continue;
         }
         items.push(Item {
@@ -158,7 +98,7 @@ pub(crate) fn items(storage: &DiskStorage, facts: Vec<Fact>, query: &Query, now_
 
 /// An item of a message that cannot be read: so that it can be seen, and deleted.
 fn unreadable(fact: Fact, query: &Query) -> Option<Item> {
-    if query.sender.is_some() || query.domain.is_some() {
+    if query.needs_reading() {
         return None;
     }
     // How many recipients it had when none was tried yet, nobody knows.
@@ -166,8 +106,9 @@ fn unreadable(fact: Fact, query: &Query) -> Option<Item> {
     let recipients = set.iter().map(|index| (index, Vec::new())).collect();
     let trouble = Some("the message cannot be read in its log".to_owned());
     Some(Item {
+        // The best that is known.
+        accepted_at_us: fact.accepted_at * 1_000_000,
         fact: Fact { trouble, recipients: Some(set), ..fact },
-        accepted_at_us: 0,
         octets: 0,
         total: 0,
         sender: Vec::new(),
@@ -204,7 +145,29 @@ fn reply(code: u16, words: &[u8]) -> Vec<u8> {
     reply
 }
 
+/// A listing.
+#[derive(Debug)]
+pub struct Listed {
+    /// One object for each group of recipients that waits together.
+    pub entries: Vec<Value>,
+    /// There are more that fit.
+    pub more: bool,
+}
+
+/// The listing of these, `limit` of them at most.
+pub(crate) fn listed(storage: &DiskStorage, mut items: Vec<Item>, limit: usize) -> io::Result<Listed> {
+    let more = items.len() > limit;
+    items.truncate(limit);
+    add_reasons(storage, &mut items)?;
+    Ok(Listed { entries: items.iter().map(Item::to_json).collect(), more })
+}
+
 impl Item {
+    /// When its lifetime began, in µs since 1970: a command changes nothing about that.
+    pub(crate) fn lifetime_began_us(&self) -> u64 {
+        self.fact.accepted_at * 1_000_000
+    }
+
     /// For listings.
     pub(crate) fn to_json(&self) -> Value {
         let fact = &self.fact;
@@ -260,8 +223,7 @@ pub(crate) fn life(
     if message.is_none() && attempts.is_empty() {
         return Ok(None);
     }
-    let query = Query { limit: usize::MAX, ..Query::default() };
-    let mut queued = items(storage, facts.to_vec(), &query, now_us);
+    let mut queued = items(storage, facts.to_vec(), &Query::default(), now_us);
     add_reasons(storage, &mut queued)?;
     let envelope = message.as_ref().and_then(|message| Some((message, message.envelope().ok()?)));
     let mut life = Map::new();
@@ -429,12 +391,19 @@ impl Stopped {
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn list(&self, query: &Query) -> io::Result<Vec<Value>> {
-        let now_us = crate::shared::now_us();
-        let facts = facts(self.node, &self.ledger, query, now_us / 1_000_000);
-        let mut items = items(&self.storage, facts, query, now_us);
-        add_reasons(&self.storage, &mut items)?;
-        Ok(items.iter().map(Item::to_json).collect())
+    pub fn list(&self, query: &Query) -> io::Result<Listed> {
+        let (wanted, now_us) = (query.limit.saturating_add(1), crate::shared::now_us());
+        let mut page = Page::first(PAGE);
+        let mut found = Vec::new();
+        while found.len() < wanted {
+            let facts = self.known(now_us).page(query, page);
+            page.after = facts.last().map(Fact::key);
+            if facts.is_empty() {
+                break;
+            }
+            found.extend(items(&self.storage, facts, query, now_us));
+        }
+        listed(&self.storage, found, query.limit)
     }
 
     /// The whole life of a message.
@@ -444,7 +413,11 @@ impl Stopped {
     pub fn show(&self, id: MessageId) -> io::Result<Option<Value>> {
         let query = Query { ids: vec![id], ..Query::default() };
         let now_us = crate::shared::now_us();
-        let facts = facts(self.node, &self.ledger, &query, now_us / 1_000_000);
+        let facts = self.known(now_us).page(&query, Page::first(PAGE));
         life(&self.storage, id, &facts, now_us)
+    }
+
+    fn known(&self, now_us: u64) -> Known<'_> {
+        Known { node: self.node, ledger: &self.ledger, queued: BTreeMap::new(), now: now_us / 1_000_000 }
     }
 }

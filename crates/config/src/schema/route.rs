@@ -106,7 +106,7 @@ pub(super) const QUEUE: Table = Table {
             |config| Field::Number(&mut config.queue.retry_first, Unit::Duration, 1_000..=DAY);
         "retry_max" "The longest pause."
             |config| Field::Number(&mut config.queue.retry_max, Unit::Duration, 1_000..=7 * DAY);
-        "history_age" "How long inrush queue show can tell what became of a message; 0 = only of mail in the queue."
+        "history_age" "How long inrush queue show can tell what became of a message; 0 = back to the last checkpoint of the queue, also of mail in it."
             |config| Field::Number(&mut config.queue.history_age, Unit::Duration, 0..=3650 * DAY);
         "history_bytes" "Octets of outcomes that are kept for that at most."
             |config| Field::Number(&mut config.queue.history_bytes, Unit::Bytes, 0..=1024 * GIB);
@@ -123,7 +123,7 @@ pub(super) const RELAY: Table = Table {
     rows: rows! {
         "route" "Name of the [[route]] for mail to other domains: that of users, and reports to senders."
             |config| Field::Text(&mut config.foreign_route);
-        "connections_max" "Connections to next hops and deliveries into mailboxes at a time, over all destinations; so many file descriptors are kept for them."
+        "connections_max" "Connections to next hops and deliveries into mailboxes at a time, over all destinations; twice as many file descriptors are kept for them."
             |config| Field::Number(&mut config.relay.connections_max, Unit::Count, 1..=100_000);
         "memory_max" "Octets of messages in memory while they are delivered; a backlog waits on the disk."
             |config| Field::Number(&mut config.relay.memory_max, Unit::Bytes, MIB..=1024 * GIB);
@@ -141,6 +141,8 @@ pub(super) const RELAY: Table = Table {
             |config| Field::Number(&mut config.relay.timeouts.block, Unit::Duration, 10_000..=3600 * SECOND);
         "end_timeout" "The reply to the end of mail data (RFC 5321 §4.5.3.2.6)."
             |config| Field::Number(&mut config.relay.timeouts.end, Unit::Duration, 10_000..=3600 * SECOND);
+        "min_data_rate" "A host that takes a message of more than 64KiB slower than this, over all of it and block_timeout besides, is left; 0 = no check."
+            |config| Field::Number(&mut config.relay.timeouts.min_data_rate, Unit::BytesPerSecond, 0..=GIB);
         "resolver" "Name servers that resolve for us, the best first; [] = those of /etc/resolv.conf."
             |config| Field::Addresses(&mut config.relay.dns.servers);
         "resolver_timeout" "One attempt at one question to a name server."

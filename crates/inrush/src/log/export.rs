@@ -21,23 +21,22 @@ use crate::output;
 
 /// Writes one message to standard output.
 pub(super) fn cat(data: &DataDir, id: MessageId, trace: bool) -> anyhow::Result<ExitCode> {
-    let mut readers = open(data)?.readers;
-    let mine = |reader: &&mut inrush_log::Reader| {
-        (reader.identity().node, reader.identity().log) == (id.node, id.log)
-    };
-    let Some(reader) = readers.iter_mut().find(mine) else {
-        bail!("{id}: no log of this data directory has this id");
-    };
-    let message = reader.message(id)?;
-    let mut mail = Mail::new(reader, &message)?;
-    mail.check_body()?;
-    let mut out = standard_output()?;
-    if trace {
-        write_trace(&mail, &mut out)?;
-    }
-    mail.read_body(|part| out.write_all(part))?;
-    out.flush()?;
-    Ok(ExitCode::SUCCESS)
+    let mut opened = open(data)?;
+    let filter = Filter { id: vec![id], ..Filter::default() };
+    let mut messages = Messages::new(&mut opened.readers, &filter).and(opened.copies.as_mut());
+    messages.each(
+        |_| {},
+        |mail| {
+            mail.check_body()?;
+            let mut out = standard_output()?;
+            if trace {
+                write_trace(mail, &mut out)?;
+            }
+            mail.read_body(|part| out.write_all(part))?;
+            Ok(out.flush()?)
+        },
+    )?;
+    Ok(code(messages.bad()))
 }
 
 /// Writes all messages that the filter lets through, or those that a consumer has not had.
@@ -55,7 +54,7 @@ pub(super) fn run(
         ));
         return Ok(ExitCode::from(2));
     }
-    let Opened { mut readers, left_out } = open(data)?;
+    let Opened { mut readers, mut copies, left_out } = open(data)?;
     let mut target = Target::open(format, to)?;
     if let (Some(_), Some(to), false) = (&consumer, to, target.is_durable()) {
         bail!("{}: --cursor needs a file: nobody knows whether anything else is durable", to.display());
@@ -64,6 +63,13 @@ pub(super) fn run(
         .as_ref()
         .map(|consumer| Increment::open(&data.data_dir, &mut readers, consumer))
         .transpose()?;
+    if increment.is_some() {
+        if readers.is_empty() {
+            bail!("--cursor: the retry log holds copies of what has been in an arrival log before");
+        }
+        // They came with the arrival log that they are of.
+        copies = None;
+    }
     let interrupted = Arc::new(AtomicBool::new(false));
     // What is half written is removed before the end.
     for signal in [SIGINT, SIGTERM] {
@@ -72,10 +78,12 @@ pub(super) fn run(
     let octets = increment.as_ref().map_or_else(|| logs_octets(&readers), |one| one.octets(&readers));
     let bar = output::progress(octets);
     let stops_at_damage = increment.is_some() && !cursor.skip_damaged;
-    let mut messages =
-        Messages::new(&mut readers, filter).until(interrupted).stopping_at_damage(stops_at_damage);
+    let mut messages = Messages::new(&mut readers, filter)
+        .and(copies.as_mut())
+        .until(interrupted)
+        .stopping_at_damage(stops_at_damage);
     messages.each(|octets| bar.inc(octets), |mail| target.write(mail))?;
-    let (bad, reached) = (messages.bad, messages.reached);
+    let (bad, reached) = (messages.bad(), messages.reached);
     // Only what is durable at the target may go from the log.
     target.finish()?;
     if let Some(increment) = increment {

@@ -27,6 +27,10 @@ impl FromStr for Sender {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        // What a shell makes of a variable that is not set is no choice of anybody.
+        if text.is_empty() {
+            return Err("an empty address; the null reverse-path is <>".to_owned());
+        }
         let text = text.strip_prefix('<').and_then(|text| text.strip_suffix('>')).unwrap_or(text);
         if text.is_empty() {
             return Ok(Self::Null);
@@ -115,7 +119,7 @@ mod tests {
 
     #[test]
     fn what_is_no_sender_is_refused() {
-        for text in ["ann", "ann@", "@"] {
+        for text in ["ann", "ann@", "@", ""] {
             assert!(text.parse::<Sender>().is_err(), "{text}");
         }
     }

@@ -57,7 +57,7 @@ impl Line {
 pub(super) fn run(data: &DataDir, filter: &Filter, json: bool) -> anyhow::Result<ExitCode> {
     let mut opened = open(data)?;
     let mut out = standard_output()?;
-    let mut messages = Messages::new(&mut opened.readers, filter);
+    let mut messages = Messages::new(&mut opened.readers, filter).and(opened.copies.as_mut());
     messages.each(
         |_| {},
         |mail| {
@@ -72,5 +72,5 @@ pub(super) fn run(data: &DataDir, filter: &Filter, json: bool) -> anyhow::Result
         },
     )?;
     out.flush()?;
-    Ok(code(messages.bad + opened.left_out))
+    Ok(code(messages.bad() + opened.left_out))
 }

@@ -10,6 +10,7 @@ use inrush_log::{
     RecordKind,
 };
 
+use super::copies::{self, Copies};
 use crate::cli::Filter;
 use crate::output;
 
@@ -85,32 +86,39 @@ impl<E: Into<anyhow::Error>> From<E> for Refused {
 /// A command that goes through messages.
 pub(super) struct Messages<'a> {
     readers: &'a mut [Reader],
-    filter: &'a Filter,
-    /// Set when somebody wants the command to end.
-    interrupted: Option<Arc<AtomicBool>>,
-    /// Whether a log is left at the first thing in it that does not hold.
-    stops_at_damage: bool,
-    /// What could not be handed out.
-    pub(super) bad: u64,
+    copies: Option<&'a mut Copies>,
+    walker: Walker<'a>,
     /// How far each log was gone through; empty when messages were looked up by their ids.
     pub(super) reached: Vec<Lsn>,
 }
 
 impl<'a> Messages<'a> {
     pub(super) fn new(readers: &'a mut [Reader], filter: &'a Filter) -> Self {
-        Self { readers, filter, interrupted: None, stops_at_damage: false, bad: 0, reached: Vec::new() }
+        let walker = Walker { filter, interrupted: None, stops_at_damage: false, bad: 0 };
+        Self { readers, copies: None, walker, reached: Vec::new() }
+    }
+
+    /// Also those that only have a copy.
+    pub(super) fn and(mut self, copies: Option<&'a mut Copies>) -> Self {
+        self.copies = copies;
+        self
     }
 
     /// Ends with an error once the flag is set.
     pub(super) fn until(mut self, interrupted: Arc<AtomicBool>) -> Self {
-        self.interrupted = Some(interrupted);
+        self.walker.interrupted = Some(interrupted);
         self
     }
 
     /// Goes on with the next log when something does not hold, so that what was reached is below it.
     pub(super) fn stopping_at_damage(mut self, stops: bool) -> Self {
-        self.stops_at_damage = stops;
+        self.walker.stops_at_damage = stops;
         self
+    }
+
+    /// What could not be handed out.
+    pub(super) fn bad(&self) -> u64 {
+        self.walker.bad
     }
 
     /// Calls `take` for each message, in the order of each log; `passed` hears how many octets of the log were gone through. Damage is said on standard
@@ -120,53 +128,88 @@ impl<'a> Messages<'a> {
         mut passed: impl FnMut(u64),
         mut take: impl FnMut(&mut Mail<'_>) -> Taken,
     ) -> anyhow::Result<()> {
-        if self.filter.id.is_empty() {
-            for index in 0..self.readers.len() {
-                let reached = self.walk(index, &mut passed, &mut take)?;
-                self.reached.push(reached);
-            }
-            return Ok(());
+        if !self.walker.filter.id.is_empty() {
+            return self.walker.filter.id.iter().try_for_each(|&id| self.look_up(id, &mut take));
         }
-        self.filter.id.iter().try_for_each(|&id| {
-            self.check_interrupted()?;
-            let mine =
-                |reader: &&mut Reader| (reader.identity().node, reader.identity().log) == (id.node, id.log);
-            let Some(reader) = self.readers.iter_mut().find(mine) else {
-                bail!("{id}: no log that is looked at has this id");
-            };
-            let log = reader.name().to_owned();
-            let taken = match reader.message(id) {
-                Ok(message) => {
-                    look(self.filter, reader, &message, &mut take).map_err(|refused| match refused {
-                        // It was asked for by name.
-                        Refused::Gone(error) => Refused::Damaged(error),
-                        refused => refused,
-                    })
-                }
-                Err(ReadError::Io(error)) => return Err(error).with_context(|| format!("log {log}")),
-                Err(error) => Err(Refused::Damaged(error)),
-            };
-            note(&mut self.bad, &log, taken).map(drop)
-        })
+        for reader in self.readers.iter_mut() {
+            let reached = self.walker.walk(reader, |_, _| true, &mut passed, &mut take)?;
+            self.reached.push(reached);
+        }
+        if let Some(copies) = &mut self.copies {
+            copies.look().context("the retry log cannot be read")?;
+            let (reader, last) = copies.parts();
+            let counts = |header: &RecordHeader, id| copies::counts(header, id, last, self.readers);
+            self.walker.walk(reader, counts, &mut passed, &mut take)?;
+        }
+        Ok(())
     }
 
-    /// Goes through one log, to the position that is returned.
+    /// One message, where it was accepted or as a copy.
+    fn look_up(
+        &mut self,
+        id: MessageId,
+        take: &mut impl FnMut(&mut Mail<'_>) -> Taken,
+    ) -> anyhow::Result<()> {
+        self.walker.check_interrupted()?;
+        let mut arrival = self.readers.iter_mut().find(|reader| copies::is_of(reader, id));
+        let mut found = arrival.as_mut().map(|reader| reader.message(id));
+        if !matches!(found, Some(Ok(_)))
+            && let Some(copies) = &mut self.copies
+        {
+            match copies.message(id) {
+                // Nothing better than what its own log says.
+                Err(ReadError::NotFound(_)) if found.is_some() => {}
+                copy => {
+                    found = Some(copy);
+                    arrival = Some(&mut copies.reader);
+                }
+            }
+        }
+        let (Some(reader), Some(found)) = (arrival, found) else {
+            bail!("{id}: no log that is looked at has this id");
+        };
+        let log = reader.name().to_owned();
+        let taken = match found {
+            Ok(message) => {
+                look(self.walker.filter, reader, &message, take).map_err(|refused| match refused {
+                    // It was asked for by name.
+                    Refused::Gone(error) => Refused::Damaged(error),
+                    refused => refused,
+                })
+            }
+            Err(ReadError::Io(error)) => return Err(error).with_context(|| format!("log {log}")),
+            Err(error) => Err(Refused::Damaged(error)),
+        };
+        note(&mut self.walker.bad, &log, taken).map(drop)
+    }
+}
+
+/// Goes through logs.
+struct Walker<'a> {
+    filter: &'a Filter,
+    /// Set when somebody wants the command to end.
+    interrupted: Option<Arc<AtomicBool>>,
+    /// Whether a log is left at the first thing in it that does not hold.
+    stops_at_damage: bool,
+    /// What could not be handed out.
+    bad: u64,
+}
+
+impl Walker<'_> {
+    /// Goes through one log, of whose messages those are looked at that `counts`, to the position that is returned.
     fn walk(
         &mut self,
-        index: usize,
+        reader: &mut Reader,
+        mut counts: impl FnMut(&RecordHeader, MessageId) -> bool,
         passed: &mut impl FnMut(u64),
         take: &mut impl FnMut(&mut Mail<'_>) -> Taken,
     ) -> anyhow::Result<Lsn> {
-        let interrupted = self.interrupted.clone();
-        let reader = &mut self.readers[index];
         let times = self.filter.times();
         reader.set_times(times.clone());
         let log = reader.name().to_owned();
         let node = reader.identity().node;
         loop {
-            if interrupted.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
-                bail!("interrupted");
-            }
+            self.check_interrupted()?;
             let before = reader.position();
             let entry = reader.next().with_context(|| format!("log {log} cannot be read"))?;
             let record = match entry {
@@ -184,7 +227,8 @@ impl<'a> Messages<'a> {
             };
             let header = record.header;
             passed(header.octets());
-            if header.kind != RecordKind::Message || !times.contains(&header.accepted_at_us) {
+            let wanted = header.kind == RecordKind::Message && times.contains(&header.accepted_at_us);
+            if !wanted || !counts(&header, MessageId::unpack(node, header.message_id)) {
                 continue;
             }
             let taken = match record.read_envelope() {

@@ -1,5 +1,6 @@
 //! `inrush log`: what is in the log of accepted mail. Reads without the lock, beside a running gateway or without one.
 
+mod copies;
 mod export;
 mod files;
 pub(crate) mod filter;
@@ -20,8 +21,10 @@ use std::process::ExitCode;
 use anyhow::{Context as _, anyhow, bail};
 use inrush_log::{LogKind, OpenError, Reader, parse_log_directory};
 
+use self::copies::Copies;
 use crate::cli::{DataDir, LogCommand};
 use crate::output;
+use crate::queue::Replay;
 
 /// How much processor time the tools leave to others: all of it, as `nice` has it.
 const NICE: i32 = 19;
@@ -37,8 +40,9 @@ pub(crate) fn run(command: &LogCommand) -> anyhow::Result<ExitCode> {
         LogCommand::Export { data, format, to, filter, cursor } => {
             export::run(data, *format, to.as_deref(), filter, cursor)
         }
-        LogCommand::Replay { config, admin, route, filter, yes, json } => {
-            crate::queue::replay((config.as_deref(), *admin), route, filter, *yes, *json)
+        LogCommand::Replay { config, admin, route, filter, held, yes, json } => {
+            let replay = Replay { route, filter, held: *held };
+            crate::queue::replay((config.as_deref(), *admin), &replay, *yes, *json)
         }
         LogCommand::Verify { data, json } => verify::run(data, *json),
     }
@@ -53,13 +57,7 @@ fn find(data: &DataDir) -> anyhow::Result<Vec<Found>> {
     if !path.is_dir() {
         bail!("{}: no such directory; name the data directory with --data-dir", path.display());
     }
-    let mut names = Vec::new();
-    for entry in path.read_dir().with_context(|| path.display().to_string())? {
-        // Names of ours are ASCII; others are nobody's business here.
-        names.extend(entry.with_context(|| path.display().to_string())?.file_name().into_string());
-    }
-    names.retain(|name| parse_log_directory(name).is_some() && files::holds_a_log(&path.join(name)));
-    names.sort_unstable();
+    let mut names = log_names(path)?;
     if let Some(only) = &data.log {
         names.retain(|name| name == only);
         if names.is_empty() {
@@ -81,9 +79,28 @@ fn find(data: &DataDir) -> anyhow::Result<Vec<Found>> {
     Ok(names.into_iter().map(open).collect())
 }
 
+/// Names of the logs in a data directory, sorted.
+fn log_names(path: &Path) -> anyhow::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in path.read_dir().with_context(|| path.display().to_string())? {
+        // Names of ours are ASCII; others are nobody's business here.
+        names.extend(entry.with_context(|| path.display().to_string())?.file_name().into_string());
+    }
+    names.retain(|name| parse_log_directory(name).is_some() && files::holds_a_log(&path.join(name)));
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Whether there is any log in a directory.
+pub(crate) fn has_logs(path: &Path) -> anyhow::Result<bool> {
+    Ok(!log_names(path)?.is_empty())
+}
+
 /// Logs that can be read.
 struct Opened {
     readers: Vec<Reader>,
+    /// The retry log, for commands about mail.
+    copies: Option<Copies>,
     /// Logs that were named and left out, since their `log.meta` is damaged or missing.
     left_out: u64,
 }
@@ -93,16 +110,17 @@ fn open(data: &DataDir) -> anyhow::Result<Opened> {
     open_of(data, false)
 }
 
-/// The same of all kinds, or only those with mail.
+/// The same of all kinds alike, or those with mail.
 fn open_of(data: &DataDir, all: bool) -> anyhow::Result<Opened> {
-    let mut opened = Opened { readers: Vec::new(), left_out: 0 };
+    let mut opened = Opened { readers: Vec::new(), copies: None, left_out: 0 };
     for (log, reader) in find(data)? {
-        // Outcomes are no mail, and what waits in a retry log is a copy: it is looked at when it is asked for by name.
-        let of_mail = matches!(parse_log_directory(&log), Some((LogKind::Arrival, _)));
-        if !(of_mail || all) && data.log.is_none() {
+        let kind = parse_log_directory(&log).map(|(kind, _)| kind);
+        // Outcomes are no mail.
+        if kind == Some(LogKind::Outcome) && !all && data.log.is_none() {
             continue;
         }
         match reader {
+            Ok(reader) if kind == Some(LogKind::Retry) && !all => opened.copies = Some(Copies::of(reader)),
             Ok(reader) => opened.readers.push(reader),
             Err(error) if is_meta_gone(&error) => {
                 opened.left_out += 1;
@@ -111,7 +129,7 @@ fn open_of(data: &DataDir, all: bool) -> anyhow::Result<Opened> {
             Err(error) => return Err(error.into()),
         }
     }
-    if opened.readers.is_empty() {
+    if opened.readers.is_empty() && opened.copies.is_none() {
         bail!("{}: no log in it that can be read", data.data_dir.display());
     }
     Ok(opened)

@@ -2,7 +2,9 @@
 
 use std::str::FromStr;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
+
+use crate::age::Age;
 
 /// A point in time in µs since 1970, given as RFC 3339 or as an age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +17,7 @@ impl FromStr for Since {
         let at = match text.parse::<Timestamp>() {
             Ok(at) => at,
             Err(_) => {
-                let age: SignedDuration = text.parse().map_err(|_| {
+                let Age(age) = text.parse().map_err(|_| {
                     "not RFC 3339 (2026-03-01T12:00:00Z) and not an age (25s, 2h, 3d)".to_owned()
                 })?;
                 Timestamp::now().checked_sub(age).map_err(|error| error.to_string())?
@@ -81,6 +83,8 @@ mod tests {
         let now = u64::try_from(Timestamp::now().as_microsecond()).unwrap_or(0);
         let Ok(Since(since)) = "2h".parse() else { panic!("an age") };
         assert!((now - 3 * hour..=now - hour).contains(&since));
+        let Ok(Since(since)) = "3d".parse() else { panic!("an age in days") };
+        assert!((now - 73 * hour..=now - 71 * hour).contains(&since));
         assert!("yesterday".parse::<Since>().is_err());
     }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use http_body_util::{BodyExt as _, Empty};
@@ -11,67 +12,152 @@ use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use inrush_config::Config;
 use serde_json::Value;
+use tokio::net::TcpStream;
+
+/// How long a connection may take: the gateway is on this machine, or not far.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long an answer may take. A change of a long queue, or a look through a large log, takes minutes.
+const ANSWER_PATIENCE: Duration = Duration::from_mins(30);
 
 /// Where the admin server is, and how to get in.
 pub(crate) struct Client {
     address: SocketAddr,
     token: Option<String>,
+    answer_patience: Duration,
 }
 
 impl Client {
-    /// As the config file says; with the built-in defaults where there is none.
+    /// As the config file says; with the built-in defaults where there is none. Of the settings only those of the admin server are looked at.
     pub(crate) fn of(config: Option<&Path>, address: Option<SocketAddr>) -> anyhow::Result<Self> {
-        let admin = Config::load(config)?.admin;
+        let admin = Config::load_admin(config)?;
         Ok(Self {
             address: address.unwrap_or(admin.address),
             token: admin.token.map(|token| token.expose().to_owned()),
+            answer_patience: ANSWER_PATIENCE,
         })
     }
 
     pub(crate) fn get(&self, path: &str, parameters: &[(&str, String)]) -> anyhow::Result<Value> {
-        self.request(Method::GET, path, parameters)
+        self.request(Method::GET, path, parameters).map_err(|(_, error)| error)
     }
 
+    /// A change. Where the answer does not come, nobody knows whether it was done.
     pub(crate) fn post(&self, path: &str, parameters: &[(&str, String)]) -> anyhow::Result<Value> {
-        self.request(Method::POST, path, parameters)
+        self.request(Method::POST, path, parameters).map_err(|(was_sent, error)| match was_sent {
+            true => error.context("it may have been done, or a part of it"),
+            false => error,
+        })
     }
 
-    fn request(&self, method: Method, path: &str, parameters: &[(&str, String)]) -> anyhow::Result<Value> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    /// The answer; with an error, whether the gateway may be at work on the request.
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        parameters: &[(&str, String)],
+    ) -> Result<Value, (bool, anyhow::Error)> {
+        let not_sent = |error: anyhow::Error| (false, error);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| not_sent(error.into()))?;
+        let request = self.head(method, path, parameters).map_err(|error| not_sent(error.into()))?;
+        let answered = runtime.block_on(async {
+            let stream = self.connect().await.map_err(not_sent)?;
+            let answer = tokio::time::timeout(self.answer_patience, exchange(stream, request)).await;
+            let late = || anyhow!("{} has not answered within {:?}", self.address, self.answer_patience);
+            answer.unwrap_or_else(|_| Err(late())).map_err(|error| (true, error))
+        });
+        let (status, body) = answered?;
+        read(self.address, status, &body).map_err(not_sent)
+    }
+
+    fn head(
+        &self,
+        method: Method,
+        path: &str,
+        parameters: &[(&str, String)],
+    ) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
         let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
-        let uri = format!("/api/v1/{path}?{query}");
         let mut request = Request::builder()
             .method(method)
-            .uri(uri)
+            .uri(format!("/api/v1/{path}?{query}"))
             .header(HOST, self.address.to_string())
             .header("X-Inrush", "1");
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
-        let request = request.body(Empty::<Bytes>::new())?;
-        let (status, body) = runtime.block_on(self.exchange(request))?;
-        let answer: Value = serde_json::from_slice(&body)
-            .map_err(|_| anyhow!("{}: {status}: {}", self.address, String::from_utf8_lossy(&body).trim()))?;
-        if status != StatusCode::OK {
-            bail!("{}", answer["error"].as_str().unwrap_or(status.as_str()));
-        }
-        Ok(answer)
+        request.body(Empty::new())
     }
 
-    async fn exchange(&self, request: Request<Empty<Bytes>>) -> anyhow::Result<(StatusCode, Bytes)> {
-        let address = self.address;
-        let stream = tokio::net::TcpStream::connect(address).await.with_context(|| {
+    async fn connect(&self) -> anyhow::Result<TcpStream> {
+        let connected = tokio::time::timeout(CONNECT_PATIENCE, TcpStream::connect(self.address)).await;
+        connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())).with_context(|| {
             format!(
-                "no gateway answers on {address}; name its config file with --config, or the data directory of a stopped one with --data-dir"
+                "no gateway answers on {}; name its config file with --config, or the data directory of a stopped one with --data-dir",
+                self.address
             )
-        })?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let connection = tokio::spawn(connection);
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
-        drop(sender);
-        connection.abort();
-        Ok((status, body))
+        })
+    }
+}
+
+async fn exchange(stream: TcpStream, request: Request<Empty<Bytes>>) -> anyhow::Result<(StatusCode, Bytes)> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let cut_off = "the answer was cut off";
+    let response = sender.send_request(request).await.context(cut_off)?;
+    let status = response.status();
+    let body = response.into_body().collect().await.context(cut_off)?.to_bytes();
+    drop(sender);
+    connection.abort();
+    Ok((status, body))
+}
+
+fn read(address: SocketAddr, status: StatusCode, body: &[u8]) -> anyhow::Result<Value> {
+    let answer: Value = serde_json::from_slice(body)
+        .map_err(|_| anyhow!("{address}: {status}: {}", String::from_utf8_lossy(body).trim()))?;
+    if status != StatusCode::OK {
+        bail!("{}", answer["error"].as_str().unwrap_or(status.as_str()));
+    }
+    Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::thread;
+
+    use super::*;
+
+    /// What a client says of a server that takes the request, and then does this.
+    fn refused(
+        answer_patience: Duration,
+        then: impl FnOnce(std::net::TcpStream) + Send + 'static,
+    ) -> anyhow::Result<String> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let client = Client { address: listener.local_addr()?, token: None, answer_patience };
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept()?;
+            stream.read_exact(&mut [0; 16])?;
+            then(stream);
+            std::io::Result::Ok(())
+        });
+        let Err(error) = client.post("queue/delete", &[]) else { bail!("there was an answer") };
+        assert!(server.join().is_ok_and(|served| served.is_ok()));
+        Ok(format!("{error:#}"))
+    }
+
+    #[test]
+    fn a_gateway_that_is_stuck_is_given_up() -> anyhow::Result<()> {
+        let until_closed = |mut stream: std::net::TcpStream| _ = stream.read_to_end(&mut Vec::new());
+        let told = refused(Duration::from_millis(50), until_closed)?;
+        assert!(told.contains("may have been done") && told.contains("has not answered"), "{told}");
+        Ok(())
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_off_leaves_it_open_what_was_done() -> anyhow::Result<()> {
+        let told = refused(Duration::from_mins(1), drop)?;
+        assert!(told.contains("may have been done") && told.contains("cut off"), "{told}");
+        Ok(())
     }
 }

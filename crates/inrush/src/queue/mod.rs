@@ -1,6 +1,7 @@
 //! `inrush queue`: what waits for delivery, of a running gateway through its admin server, or of a stopped one from its data directory.
 
 mod client;
+mod meant;
 mod routes;
 mod show;
 
@@ -8,38 +9,19 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
-use std::str::FromStr;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use inrush_log::MessageId;
-use inrush_relay::{Action, Query, Stopped};
-use jiff::SignedDuration;
+use inrush_relay::{Action, Listed, Stopped};
 use serde_json::Value;
 
+pub(crate) use self::meant::IdArgument;
 pub(crate) use self::routes::QueueRoutes;
 
 use self::client::Client;
+use self::meant::Meant;
 use crate::cli::{Filter, QueueChange, QueueCommand, QueueFilter, QueueTarget};
 use crate::output;
-
-/// An age on the command line: `90s`, `2h`, `3d`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Age(Duration);
-
-impl FromStr for Age {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || "not an age (90s, 2h, 3d)".to_owned();
-        // Days have no place in a signed duration.
-        if let Some(days) = text.strip_suffix('d').and_then(|days| days.parse::<u64>().ok()) {
-            return Ok(Self(Duration::from_secs(days.saturating_mul(86_400))));
-        }
-        let age: SignedDuration = text.parse().map_err(|_| wrong())?;
-        Duration::try_from(age).map(Self).map_err(|_| wrong())
-    }
-}
 
 /// Runs a command of `inrush queue`.
 pub(crate) fn run(command: &QueueCommand) -> anyhow::Result<ExitCode> {
@@ -55,21 +37,34 @@ pub(crate) fn run(command: &QueueCommand) -> anyhow::Result<ExitCode> {
 }
 
 fn list(target: &QueueTarget, filter: &QueueFilter, limit: usize, json: bool) -> anyhow::Result<ExitCode> {
-    let items = match stopped(target)? {
-        Some(stopped) => stopped.list(&query(filter, limit)?)?,
-        None => {
-            let mut parameters = parameters(filter);
-            parameters.push(("limit", limit.to_string()));
-            let listed = Client::of(target.config.as_deref(), target.admin)?.get("queue", &parameters)?;
-            listed["entries"].as_array().cloned().unwrap_or_default()
-        }
+    let meant = Meant::of(filter)?;
+    let listed = match stopped(target)? {
+        Some(_) if meant.is_nothing() => Listed { entries: Vec::new(), more: false },
+        Some(stopped) => stopped.list(&meant.query(limit)?)?,
+        None => list_running(&Client::of(target.config.as_deref(), target.admin)?, &meant, limit)?,
     };
     if json {
-        items.iter().try_for_each(output::json)?;
+        listed.entries.iter().try_for_each(output::json)?;
+        if listed.more {
+            output::complain(&anyhow::anyhow!("there are more entries than these: --limit shows more"));
+        }
     } else {
-        show::list(&items)?;
+        show::list(&listed.entries, listed.more, meant.is_everything())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn list_running(client: &Client, meant: &Meant, limit: usize) -> anyhow::Result<Listed> {
+    let mut listed = Listed { entries: Vec::new(), more: false };
+    for mut parameters in meant.requests() {
+        parameters.push(("limit", limit.to_string()));
+        let answer = client.get("queue", &parameters)?;
+        listed.entries.extend(answer["entries"].as_array().cloned().unwrap_or_default());
+        listed.more |= answer["more"] == true;
+    }
+    listed.more |= listed.entries.len() > limit;
+    listed.entries.truncate(limit);
+    Ok(listed)
 }
 
 fn show_one(target: &QueueTarget, id: MessageId, json: bool) -> anyhow::Result<ExitCode> {
@@ -87,66 +82,99 @@ fn show_one(target: &QueueTarget, id: MessageId, json: bool) -> anyhow::Result<E
 
 fn act(action: Action, change: &QueueChange) -> anyhow::Result<ExitCode> {
     if change.target.data_dir.is_some() {
-        bail!("a stopped data directory can only be read: start the gateway to change its queue");
+        return wrong("a stopped data directory can only be read: start the gateway to change its queue");
     }
-    let mut parameters = parameters(&change.filter);
-    if parameters.is_empty() && !change.all {
-        bail!("say which messages are meant: an id, a filter, or --all");
-    }
-    if change.all {
-        parameters.push(("all", "true".to_owned()));
+    let meant = Meant::of(&change.filter)?;
+    if meant.is_everything() && !change.all {
+        return wrong("say which messages are meant: an id, a filter, or --all");
     }
     let client = Client::of(change.target.config.as_deref(), change.target.admin)?;
     if matches!(action, Action::Bounce | Action::Delete) && !change.yes {
-        let meant = client.get("queue", &parameters_of_list(&parameters))?;
-        let entries = meant["entries"].as_array().map_or(0, Vec::len);
-        confirm(&format!("{} {entries} entries of the queue?", action.name()))?;
+        let counts = |mut parameters: Vec<_>| {
+            parameters.push(("count", "true".to_owned()));
+            client.get("queue", &parameters)
+        };
+        let count = sum(meant.requests().map(counts), ["count"])?[0];
+        confirm(&format!("{} {count} entries of the queue?", action.name()))?;
     }
-    let done = client.post(&format!("queue/{}", action.name()), &parameters)?;
-    tell(&done, change.json)
+    let change_one = |mut parameters: Vec<_>| {
+        if change.all {
+            parameters.push(("all", "true".to_owned()));
+        }
+        client.post(&format!("queue/{}", action.name()), &parameters)
+    };
+    let [found, done] = sum(meant.requests().map(change_one), ["found", "done"])?;
+    if change.json {
+        output::json(&serde_json::json!({ "action": action.name(), "found": found, "done": done }))?;
+    } else {
+        output::line(&format!("{}: {done} of {found} entries", action.name()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is to be delivered once more.
+pub(crate) struct Replay<'a> {
+    pub(crate) route: &'a str,
+    pub(crate) filter: &'a Filter,
+    /// What is held, too.
+    pub(crate) held: bool,
 }
 
 /// `inrush log replay`.
 pub(crate) fn replay(
     (config, admin): (Option<&Path>, Option<SocketAddr>),
-    route: &str,
-    filter: &Filter,
+    replay: &Replay<'_>,
     yes: bool,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
-    let mut parameters = vec![("route", route.to_owned())];
-    parameters.extend(filter.since.map(|since| ("since", since.0.to_string())));
-    parameters.extend(filter.until.map(|until| ("until", until.0.to_string())));
-    parameters.extend(filter.rcpt_domain.clone().map(|domain| ("domain", domain)));
-    parameters.extend(filter.sender.as_ref().map(|sender| ("sender", sender.to_string())));
-    parameters.extend(filter.id.iter().map(|id| ("id", id.to_string())));
-    if parameters.len() == 1 {
-        bail!("say which messages are meant: --since, --until, --rcpt-domain, --sender or --id");
+    let Replay { route, filter, held } = *replay;
+    let meant = Meant::of_replay(filter);
+    if meant.is_everything() {
+        return wrong("say which messages are meant: --since, --until, --rcpt-domain, --sender or --id");
     }
     let client = Client::of(config, admin)?;
+    let parameters = |mut parameters: Vec<(&'static str, String)>| {
+        parameters.push(("route", route.to_owned()));
+        parameters.extend(held.then(|| ("held", "true".to_owned())));
+        parameters
+    };
     if !yes {
-        confirm(&format!("deliver all of them once more by route {route}?"))?;
-    }
-    let done = client.post("replay", &parameters)?;
-    tell(&done, json)
-}
-
-fn tell(done: &Value, json: bool) -> anyhow::Result<ExitCode> {
-    if json {
-        output::json(done)?;
-    } else if let Some(recipients) = done.get("recipients") {
-        output::line(&format!(
-            "{} messages found, {recipients} recipients are owed again",
-            done["messages"]
+        let counts = meant.requests().map(|one| client.get("replay", &parameters(one)));
+        let [messages, recipients] = sum(counts, ["messages", "recipients"])?;
+        confirm(&format!(
+            "deliver {messages} messages once more, to {recipients} recipients, by route {route}?"
         ))?;
+    }
+    let done = meant.requests().map(|one| client.post("replay", &parameters(one)));
+    let [messages, recipients] = sum(done, ["messages", "recipients"])?;
+    if json {
+        let done = serde_json::json!({ "action": "replay", "messages": messages, "recipients": recipients });
+        output::json(&done)?;
     } else {
-        output::line(&format!("{}: {} of {} entries", word(&done["action"]), done["done"], done["found"]))?;
+        output::line(&format!("{messages} messages found, {recipients} recipients are owed again"))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn word(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
+/// The command line is wrong.
+fn wrong(what: &'static str) -> anyhow::Result<ExitCode> {
+    output::complain(&anyhow::anyhow!(what));
+    Ok(ExitCode::from(2))
+}
+
+/// The sums of these fields over the answers.
+fn sum<const N: usize>(
+    answers: impl Iterator<Item = anyhow::Result<Value>>,
+    fields: [&str; N],
+) -> anyhow::Result<[u64; N]> {
+    let mut sums = [0; N];
+    for answer in answers {
+        let answer = answer?;
+        for (sum, field) in sums.iter_mut().zip(fields) {
+            *sum += answer[field].as_u64().unwrap_or(0);
+        }
+    }
+    Ok(sums)
 }
 
 /// The queue of a data directory that was named.
@@ -155,30 +183,10 @@ fn stopped(target: &QueueTarget) -> anyhow::Result<Option<Stopped>> {
     if !data_dir.is_dir() {
         bail!("{}: no such directory", data_dir.display());
     }
-    Ok(Some(Stopped::open(data_dir)?))
-}
-
-fn parameters(filter: &QueueFilter) -> Vec<(&'static str, String)> {
-    let mut parameters: Vec<_> = filter.ids.iter().map(|id| ("id", id.to_string())).collect();
-    parameters.extend(filter.domain.clone().map(|domain| ("domain", domain)));
-    parameters.extend(filter.route.clone().map(|route| ("route", route)));
-    parameters.extend(filter.sender.as_ref().map(|sender| ("sender", sender.to_string())));
-    parameters.extend(filter.older_than.map(|age| ("older_than", age.0.as_secs().to_string())));
-    parameters
-}
-
-/// The same without what only a change has.
-fn parameters_of_list(parameters: &[(&'static str, String)]) -> Vec<(&'static str, String)> {
-    let list = parameters.iter().filter(|(name, _)| *name != "all").cloned();
-    list.chain([("limit", usize::MAX.to_string())]).collect()
-}
-
-fn query(filter: &QueueFilter, limit: usize) -> anyhow::Result<Query> {
-    let mut query = Query { limit, ..Query::default() };
-    for (name, value) in parameters(filter) {
-        query.set(name, &value)?;
+    if !crate::log::has_logs(data_dir)? {
+        bail!("{}: no log in it", data_dir.display());
     }
-    Ok(query)
+    Ok(Some(Stopped::open(data_dir)?))
 }
 
 /// Asks on the terminal; without one, the answer has to be on the command line.
@@ -193,19 +201,4 @@ fn confirm(question: &str) -> anyhow::Result<()> {
         bail!("nothing was changed");
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ages_are_read() {
-        assert_eq!("90s".parse(), Ok(Age(Duration::from_secs(90))));
-        assert_eq!("2h".parse(), Ok(Age(Duration::from_hours(2))));
-        assert_eq!("3d".parse(), Ok(Age(Duration::from_hours(72))));
-        for wrong in ["", "5", "-2h", "x"] {
-            assert!(wrong.parse::<Age>().is_err(), "{wrong}");
-        }
-    }
 }

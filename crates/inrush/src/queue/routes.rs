@@ -54,14 +54,18 @@ async fn route(
     parameters: &[(String, String)],
 ) -> Result<Option<Value>, ApiError> {
     if path == "replay" {
-        return if changes { api.replay(replay(parameters)?).await.map(Some) } else { Ok(None) };
+        return api.replay(replay(parameters)?, !changes).await.map(Some);
     }
     if path == "queue" {
         if changes {
             return Ok(None);
         }
-        let entries = api.list(query(parameters, &["limit"])?).await?;
-        return Ok(Some(json!({ "entries": entries })));
+        let query = query(parameters, &["limit", "count"])?;
+        if is_set(parameters, "count") {
+            return api.count(query).await.map(Some);
+        }
+        let listed = api.list(query).await?;
+        return Ok(Some(json!({ "entries": listed.entries, "more": listed.more })));
     }
     let Some(rest) = path.strip_prefix("queue/") else { return Ok(None) };
     if !changes {
@@ -69,8 +73,12 @@ async fn route(
         return api.show(id).await.map(Some);
     }
     let Some(action) = Action::ALL.into_iter().find(|action| action.name() == rest) else { return Ok(None) };
-    let all = parameters.iter().any(|(name, value)| name == "all" && value == "true");
+    let all = is_set(parameters, "all");
     api.act(action, query(parameters, &["all"])?, all).await.map(Some)
+}
+
+fn is_set(parameters: &[(String, String)], name: &str) -> bool {
+    parameters.iter().any(|(known, value)| known == name && value == "true")
 }
 
 /// The parameters that say which messages are meant, beside those of the request itself: `known`.
@@ -92,12 +100,13 @@ fn replay(parameters: &[(String, String)]) -> Result<Replay, QueryError> {
             |_| QueryError::Value { name, what: "not a number of microseconds since 1970".to_owned() };
         value.parse().map(Some).map_err(wrong)
     };
-    let mut replay = Replay::default();
+    let mut replay = Replay { held: is_set(parameters, "held"), ..Replay::default() };
     for (name, value) in parameters {
         match name.as_str() {
             // Not the route that something waits for, but the one to take.
             "route" => replay.route.clone_from(value),
             "since" => replay.since_us = time("since", value)?,
+            "held" => {}
             "until" => replay.until_us = time("until", value)?,
             other => {
                 if other == "limit" || !replay.query.set(other, value)? {

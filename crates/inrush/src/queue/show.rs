@@ -6,10 +6,11 @@ use serde_json::Value;
 
 use crate::output::{line, printable};
 
-/// As `mailq` has it: a `*` behind an id means that it is being tried, a `!` that it is held.
-pub(super) fn list(items: &[Value]) -> io::Result<()> {
+/// As `mailq` has it: a `*` behind an id means that it is being tried, a `!` that it is held. `more`: there are more than these; `everything`: they were
+/// chosen by nothing.
+pub(super) fn list(items: &[Value], more: bool, everything: bool) -> io::Result<()> {
     if items.is_empty() {
-        return line("Mail queue is empty");
+        return line(if everything { "Mail queue is empty" } else { "Nothing in the mail queue fits" });
     }
     line("-Queue ID-----------  --Size--  ----Arrival Time----  -Sender/Recipients-------")?;
     let mut octets = 0;
@@ -38,7 +39,11 @@ pub(super) fn list(items: &[Value]) -> io::Result<()> {
         }
         line("")?;
     }
-    line(&format!("-- {} Kbytes in {} requests.", octets.div_ceil(1024), items.len()))
+    line(&format!("-- {} Kbytes in {} requests.", octets.div_ceil(1024), items.len()))?;
+    if more {
+        line("-- There are more: --limit shows more, filters show fewer.")?;
+    }
+    Ok(())
 }
 
 /// The life of a message, in the order in which it happened.
@@ -72,6 +77,7 @@ pub(super) fn life(life: &Value) -> io::Result<()> {
             some(" relay=", &attempt["relay"]),
             some(" tls=", &attempt["tls"]),
         ))?;
+        times(attempt)?;
         for result in array(&attempt["results"]) {
             line(&format!(
                 "  <{}> {} {} ({}){}{}",
@@ -95,15 +101,24 @@ pub(super) fn life(life: &Value) -> io::Result<()> {
     Ok(())
 }
 
+/// When the steps of an attempt were, those that it came to.
+fn times(attempt: &Value) -> io::Result<()> {
+    let steps = [("taken up", "taken_up_at"), ("connected", "connected_at"), ("sent", "sent_at")];
+    let came = steps.into_iter().filter(|(_, field)| !attempt[field].is_null());
+    let came: Vec<_> = came.map(|(step, field)| format!("{step} {}", text(&attempt[field]))).collect();
+    if came.is_empty() { Ok(()) } else { line(&format!("  {}", came.join(", "))) }
+}
+
 fn came_in(life: &Value) -> io::Result<()> {
     let session = &life["session"];
     line(&format!(
-        "came in   {} from {}{} helo={}{}{}",
+        "came in   {} from {}{} helo={}{}{}{}",
         text(&session["listener"]),
         some("", &session["client"]),
         some(" ", &session["client_name"]),
         text(&session["helo"]),
         some(" tls=", &session["tls_version"]),
+        some(" ", &session["tls_cipher"]),
         some(" user=", &session["user"]),
     ))?;
     let mut phases: Vec<_> = life["phases"].as_object().into_iter().flatten().collect();
@@ -122,7 +137,18 @@ fn some(before: &str, value: &Value) -> String {
     if value.is_null() { String::new() } else { format!("{before}{}", text(value)) }
 }
 
-/// A text as a person may see it: what is in it came from others.
+/// A text as a person may see it: what is in it came from others. A reply of several lines stands on one.
 fn text(value: &Value) -> String {
-    printable(value.as_str().unwrap_or_default().as_bytes())
+    printable(value.as_str().unwrap_or_default().replace('\n', " ").as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_others_stay_on_their_line() {
+        assert_eq!(text(&Value::from("no\nsuch user")), "no such user");
+        assert_eq!(text(&Value::from("\u{1b}[2J\rx")), "\\u{1b}[2J\\u{d}x");
+    }
 }

@@ -36,6 +36,11 @@ pub struct DiskFile {
     pace: Option<Arc<Pace>>,
 }
 
+/// Whether there was no room, or a quota has been reached.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 impl DiskStorage {
     /// Works below `root`, which need not exist yet. `direct`: try O_DIRECT.
     pub fn new(root: impl Into<PathBuf>, direct: bool) -> Self {
@@ -63,28 +68,34 @@ impl DiskStorage {
     /// Writes and reads one block with O_DIRECT and O_DSYNC in a file of its own and goes without them when that fails: some file
     /// systems refuse the flags at the open, others at the first write.
     ///
+    /// A full disk says nothing about either: there is mail to be delivered, which makes room.
+    ///
     /// # Errors
     /// The directory cannot be written to at all.
     pub fn probe(&self) -> io::Result<()> {
         let path = self.root.join(PROBE);
-        if self.direct() && !self.probe_direct(&path) {
+        let refused = self.direct() && self.probe_direct(&path).is_err_and(|error| !is_full(&error));
+        if refused {
             self.direct.store(false, Ordering::Relaxed);
         }
         let written = std::fs::write(&path, b"inrush");
         let _ = std::fs::remove_file(&path);
         // Without a journal, a name that outlives its inode can come to stand for a directory that is made next.
         self.sync_dir("")?;
-        written
+        written.or_else(|error| if is_full(&error) { Ok(()) } else { Err(error) })
     }
 
-    fn probe_direct(&self, path: &Path) -> bool {
+    fn probe_direct(&self, path: &Path) -> io::Result<()> {
         let flags = OFlags::DIRECT | OFlags::DSYNC;
-        let Ok(file) = options(flags).write(true).create(true).truncate(true).open(path) else {
-            return false;
-        };
+        let file = options(flags).write(true).create(true).truncate(true).open(path)?;
         let mut block = AlignedBuffer::new(BLOCK_OCTETS);
-        file.write_at(&block, 0).is_ok_and(|octets| octets == BLOCK_OCTETS)
-            && file.read_at(&mut block, 0).is_ok_and(|octets| octets == BLOCK_OCTETS)
+        let written = file.write_at(&block, 0)?;
+        let read = file.read_at(&mut block, 0)?;
+        if (written, read) == (BLOCK_OCTETS, BLOCK_OCTETS) {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::Other.into())
+        }
     }
 }
 

@@ -244,11 +244,11 @@ impl Ledger {
         self.lanes.get(&log).map(|state| state.lane.open().collect()).unwrap_or_default()
     }
 
-    /// Messages that are under way: their places in the arrival logs.
-    pub fn under_way(&self) -> impl Iterator<Item = Place> + '_ {
+    /// Messages that are under way: their places in the arrival logs, and the recipients that outcomes have named.
+    pub fn under_way(&self) -> impl Iterator<Item = (Place, &RecipientSet)> {
         self.lanes.iter().flat_map(|(log, state)| {
             let place = |lsn| Place { kind: LogKind::Arrival, log: *log, lsn };
-            state.lane.open().map(place)
+            state.lane.mentioned().map(move |(lsn, mentioned)| (place(lsn), mentioned))
         })
     }
 
@@ -498,6 +498,28 @@ impl Ledger {
     /// Says how many seconds the wall clock is ahead of a time that is trusted: what has jumped does not make mail old.
     pub fn set_clock_lead(&mut self, lead: u64) {
         self.clock_lead = clamp(lead);
+    }
+
+    /// Takes some recipients of an entry for an operator, whatever it waits for: they are busy until an outcome says more, the others wait on. False
+    /// when it has changed or is busy already.
+    pub fn seize(&mut self, slot: Slot, recipients: &RecipientSet) -> bool {
+        let Some(entry) = self.entry(slot).filter(|entry| entry.state != EntryState::Busy) else {
+            return false;
+        };
+        let seized = Entry {
+            recipients: entry.recipients.iter().filter(|one| recipients.contains(*one)).collect(),
+            sibling: NONE,
+            wake: 0,
+            state: EntryState::Busy,
+            ..*entry
+        };
+        self.destinations.acquire_again(seized.destination);
+        for recipient in seized.recipients.iter().collect::<Vec<_>>() {
+            self.strike(slot.index, recipient);
+        }
+        let index = self.insert(seized);
+        self.set_wake(index, 0);
+        true
     }
 
     /// Whether a message has to be given up.

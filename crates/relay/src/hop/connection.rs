@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use inrush_proto::client::{Answer, Command, Event, Pipelining, Protocol, Session, Severity};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::flight::{Flight, Left};
 use crate::connect::Candidate;
@@ -46,6 +46,8 @@ pub(super) struct Connection<'a> {
     pub(super) tls: Rc<str>,
     pub(super) tls_verified: bool,
     pub(super) connected_at_us: u64,
+    /// The last reply came, or what asks for the next one left.
+    pub(super) since: Instant,
     pub(super) begun: u32,
     /// The server has named itself.
     pub(super) greeted: bool,
@@ -54,7 +56,7 @@ pub(super) struct Connection<'a> {
     /// A message has got its verdict.
     pub(super) was_of_use: bool,
     /// When it was made.
-    pub(super) since: Instant,
+    pub(super) made_at: std::time::Instant,
     /// Domains of recipients, where the host takes mail for so many only (RFC 9422 §4.3).
     pub(super) domains: Vec<Box<[u8]>>,
     /// It has taken as many as it may.
@@ -107,6 +109,7 @@ impl<'a> Connection<'a> {
             tls: Rc::default(),
             tls_verified: false,
             connected_at_us: now_us(),
+            made_at: std::time::Instant::now(),
             begun: 0,
             greeted: false,
             awaits_data: false,
@@ -218,7 +221,10 @@ impl<'a> Connection<'a> {
             };
             self.input.drain(..consumed);
             match answer {
-                Some(answer) => return answer,
+                Some(answer) => {
+                    self.since = Instant::now();
+                    return answer;
+                }
                 None => self.receive(limit).await?,
             }
         }

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use inrush_proto::client::{Command, Event, Severity, Transfer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::connection::{Connection, Lost, broken, refusal};
-use super::flight::{Flight, Left};
-use crate::content::{Needs, head};
+use super::flight::{Flight, Left, Lines};
+use crate::content::{Needs, is_ascii};
 use crate::destination::{Job, Next};
 use crate::failure::Verdict;
 use crate::settle::{Attempt, shown};
@@ -93,7 +93,7 @@ impl Connection<'_> {
                 },
             };
             match self.within_limits(job) {
-                Some(job) => self.begin(job),
+                Some(job) => self.begin(job).await,
                 None => return Ok(()),
             }
         }
@@ -128,36 +128,49 @@ impl Connection<'_> {
         let own = Some(self.hops.messages_per_connection).filter(|max| *max > 0);
         let most = own.into_iter().chain(self.session.extensions().mail_max).min();
         !self.shared.may_begin()
-            || self.shared.places.give_way(self.destination, self.since)
+            || self.shared.places.give_way(self.destination, self.made_at)
             || self.left.is_some()
             || self.is_full
             || most.is_some_and(|most| self.begun >= most)
     }
 
-    fn begin(&mut self, job: Job) {
-        let head = head(&job.message);
-        let needs = match job.message.envelope() {
-            Ok(envelope) => Needs::of(&job.message, &envelope, &job.recipients, &head),
+    async fn begin(&mut self, job: Job) {
+        let extensions = *self.session.extensions();
+        let envelope = match job.message.envelope() {
+            Ok(envelope) => envelope,
             Err(error) => {
                 tracing::error!(id = %job.message.id, %error, "a message that is owed cannot be read");
                 return;
             }
         };
+        let mut lines = Lines::new(&job, &envelope);
+        let mut needs = Needs::of(&job.message, &envelope, &job.recipients, lines.head().len());
+        if needs.header_unseen > 0 && !extensions.smtp_utf8 {
+            let reader = &self.shared.reader;
+            needs.utf8 = !is_ascii(&job.message, needs.header_unseen, job.place, reader).await;
+        }
+        let refused = needs.refuse(&extensions, &self.relay, self.tls_verified);
+        needs.require_tls &= extensions.require_tls && self.tls_verified;
+        let refused = refused.or_else(|| {
+            let written = lines.write_commands(&job, &envelope, &needs, &extensions);
+            written.err().map(|error| Verdict::later((4, 3, 0), error.to_string()))
+        });
         let mut flight = Flight {
             goes_on: std::mem::take(&mut self.goes_on),
             verdicts: vec![None; job.recipients.len()],
             number: 0,
             needs,
-            head,
+            lines,
             sent_at_us: now_us(),
             accepted: 0,
             whole: false,
             job,
         };
-        if let Some(verdict) = needs.refuse(self.session.extensions(), &self.relay, self.tls_verified) {
+        if let Some(verdict) = refused {
+            flight.goes_on = false;
             return self.land(flight, Some(&verdict));
         }
-        let transfer = if self.session.extensions().chunking { Transfer::Chunks } else { Transfer::Data };
+        let transfer = if extensions.chunking { Transfer::Chunks } else { Transfer::Data };
         let recipients = u32::try_from(flight.job.recipients.len()).unwrap_or(u32::MAX);
         flight.number = self.session.begin(recipients, transfer);
         self.begun += 1;
@@ -170,7 +183,7 @@ impl Connection<'_> {
             return None;
         }
         let _idle = self.destination.idle();
-        let until = tokio::time::Instant::now() + self.hops.keep_connection;
+        let until = Instant::now() + self.hops.keep_connection;
         loop {
             match self.destination.next() {
                 Next::Job(job) => return Some(*job),
@@ -243,6 +256,9 @@ impl Connection<'_> {
         }
         self.input = input;
         self.input.drain(..consumed);
+        if !seen.is_empty() {
+            self.since = Instant::now();
+        }
         for (command, transaction, verdict, end) in seen {
             self.answer(command, transaction, verdict, end);
         }
@@ -303,7 +319,7 @@ impl Connection<'_> {
         let verdicts = verdicts.into_iter().map(Option::unwrap_or_default);
         let verdicts: Vec<_> = job.recipients.iter().copied().zip(verdicts).collect();
         if goes_on && !delivered {
-            self.leave(job, attempt, verdicts);
+            self.leave(job, &attempt, verdicts);
         } else if delivered && verdicts.iter().any(|(_, verdict)| verdict.is_too_many()) {
             self.divide(job, &attempt, verdicts);
         } else {
@@ -321,10 +337,10 @@ impl Connection<'_> {
     }
 
     /// The host has nothing of the message: those for whom that is not its last word are for the next host.
-    fn leave(&mut self, job: Job, attempt: Attempt, verdicts: Vec<(u32, Verdict)>) {
+    fn leave(&mut self, job: Job, attempt: &Attempt, verdicts: Vec<(u32, Verdict)>) {
         let (left, settled): (Vec<_>, Vec<_>) =
             verdicts.into_iter().partition(|(_, verdict)| verdict.severity == Severity::Transient);
-        let Some((_, verdict)) = left.first() else { return self.shared.settle(job, &attempt, settled) };
+        let Some((_, verdict)) = left.first() else { return self.shared.settle(job, attempt, settled) };
         let id = job.message.id;
         tracing::info!(
             "{id}: host {}: {} {}; the next host is tried",
@@ -338,7 +354,7 @@ impl Connection<'_> {
         self.left =
             Some(Left { job: job.part(recipients, charge), attempt: attempt.clone(), verdicts: left });
         if !settled.is_empty() {
-            self.shared.settle(job, &attempt, settled);
+            self.shared.settle(job, attempt, settled);
         }
     }
 }

@@ -4,17 +4,13 @@ use std::io;
 use std::time::Duration;
 
 use inrush_log::ReadError;
-use inrush_proto::client::{
-    DotStuffing, MailParameters, Step, UnsafeArgument, write_chunk, write_hello, write_mail, write_recipient,
-    write_verb,
-};
+use inrush_proto::client::{DotStuffing, Step, UnsafeArgument, write_chunk, write_hello, write_verb};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::connection::{Connection, Lost};
 use super::flight::Flight;
 use crate::content::Body;
-use crate::dsn::{Notify, Return, write_mail_parameters, write_rcpt_parameters};
 use crate::failure::Verdict;
 use crate::shared::now_us;
 
@@ -34,20 +30,19 @@ impl Connection<'_> {
     }
 
     async fn write_step(&mut self, step: Step) -> Result<(), Lost> {
-        let written = match step {
+        match step {
             Step::Hello(hello) => {
-                write_hello(&mut self.out, hello, self.shared.surroundings.hostname.as_bytes())
+                let name = self.shared.surroundings.hostname.as_bytes();
+                // Such a name was refused when the gateway started.
+                let unsafe_name = |error: UnsafeArgument| Verdict::later((4, 3, 0), error.to_string());
+                write_hello(&mut self.out, hello, name).map_err(|error| Lost::Broken(unsafe_name(error)))?;
             }
-            Step::StartTls => {
-                write_verb(&mut self.out, "STARTTLS");
-                Ok(())
-            }
-            Step::Mail(number) => self.write_mail(number),
-            Step::Recipient(number, index) => self.write_recipient(number, index),
+            Step::StartTls => write_verb(&mut self.out, "STARTTLS"),
+            // Each is asked for once, in their order.
+            Step::Mail(number) | Step::Recipient(number, _) => self.write_command(number),
             Step::Data => {
                 write_verb(&mut self.out, "DATA");
                 self.awaits_data = true;
-                Ok(())
             }
             Step::Body { transaction, empty } => {
                 return self.write_body(transaction, empty, true).await;
@@ -58,62 +53,42 @@ impl Connection<'_> {
                 self.session.chunk_sent(true);
                 return self.write_body(number, false, false).await;
             }
-            Step::Reset => {
-                write_verb(&mut self.out, "RSET");
-                Ok(())
-            }
-            Step::Quit => {
-                write_verb(&mut self.out, "QUIT");
-                Ok(())
-            }
-        };
-        // Paths were checked when they came in: such an address would be ours.
-        written.map_err(|error: UnsafeArgument| Lost::Broken(Verdict::later((4, 3, 0), error.to_string())))
+            Step::Reset => write_verb(&mut self.out, "RSET"),
+            Step::Quit => write_verb(&mut self.out, "QUIT"),
+        }
+        Ok(())
     }
 
     fn flight(&mut self, number: u64) -> Option<&mut Flight> {
         self.flights.iter_mut().find(|flight| flight.number == number)
     }
 
-    fn write_mail(&mut self, number: u64) -> Result<(), UnsafeArgument> {
-        let extensions = *self.session.extensions();
-        let Some(flight) = self.flights.iter().find(|flight| flight.number == number) else { return Ok(()) };
-        let Ok(envelope) = flight.job.message.envelope() else { return Ok(()) };
-        let mut more = Vec::new();
-        if extensions.dsn && envelope.protocol() != inrush_log::Protocol::Internal {
-            let ret = match envelope.ret() {
-                inrush_log::Ret::Unspecified => Return::Unspecified,
-                inrush_log::Ret::Full => Return::Full,
-                inrush_log::Ret::Headers => Return::Headers,
-            };
-            write_mail_parameters(&mut more, ret, envelope.envid());
+    fn write_command(&mut self, number: u64) {
+        if let Some(flight) = self.flights.iter_mut().find(|flight| flight.number == number) {
+            self.out.extend_from_slice(flight.lines.next_command());
         }
-        let parameters = MailParameters {
-            size: extensions.size.then_some(flight.needs.octets),
-            body: flight.needs.body_parameter(),
-            smtp_utf8: flight.needs.utf8,
-            require_tls: flight.needs.require_tls,
-            more: &more,
-        };
-        write_mail(&mut self.out, envelope.reverse_path(), &parameters)
     }
 
-    fn write_recipient(&mut self, number: u64, index: u32) -> Result<(), UnsafeArgument> {
-        let extensions = *self.session.extensions();
-        let Some(flight) = self.flights.iter().find(|flight| flight.number == number) else { return Ok(()) };
-        let Ok(envelope) = flight.job.message.envelope() else { return Ok(()) };
-        let place = flight.job.recipients.get(index as usize).copied().unwrap_or(0);
-        let Some(recipient) = envelope.recipients().nth(place as usize) else { return Ok(()) };
-        let mut parameters = Vec::new();
-        if extensions.dsn {
-            let notify = Notify::from_bits(recipient.notify);
-            write_rcpt_parameters(&mut parameters, notify, recipient.orcpt, flight.needs.utf8);
-        }
-        write_recipient(&mut self.out, recipient.path, &parameters)
-    }
-
-    /// Mail data: `dots` for DATA with its end, without for BDAT.
+    /// Mail data, in its time: `dots` for DATA with its end, without for BDAT.
     async fn write_body(&mut self, number: u64, empty: bool, dots: bool) -> Result<(), Lost> {
+        let octets = self.flight(number).map_or(0, |flight| flight.needs.octets);
+        let timeouts = &self.shared.settings.timeouts;
+        let rate = u64::from(timeouts.min_data_rate);
+        if rate == 0 || octets <= DIRECT_OCTETS as u64 {
+            return self.write_content(number, empty, dots).await;
+        }
+        // A block at a time, each just in time, 50 MiB would hold the connection for 40 hours.
+        let limit = timeouts.block.saturating_add(Duration::from_secs(octets / rate));
+        match timeout(limit, self.write_content(number, empty, dots)).await {
+            Ok(written) => written,
+            Err(_) => {
+                let lost = self.timed_out("sending, at less than min_data_rate");
+                Err(self.last_words().await.unwrap_or(lost))
+            }
+        }
+    }
+
+    async fn write_content(&mut self, number: u64, empty: bool, dots: bool) -> Result<(), Lost> {
         let Some(flight) = self.flights.iter_mut().find(|flight| flight.number == number) else {
             return Ok(());
         };
@@ -122,11 +97,9 @@ impl Connection<'_> {
             self.out.extend_from_slice(b".\r\n");
             return Ok(());
         }
-        let head = std::mem::take(&mut flight.head);
         let stuffs = dots && flight.needs.dots;
         let body = Body::of(&flight.job.message, flight.job.place, &self.shared.reader);
-        // The head ends in a line end, and none of its lines begins with a dot.
-        self.out.extend_from_slice(&head);
+        self.out.extend_from_slice(flight.lines.head());
         let mut stuffing = DotStuffing::new();
         let mut end = Tail::new();
         match body {
@@ -201,7 +174,10 @@ impl Connection<'_> {
 
     async fn send(&mut self, octets: &[u8]) -> Result<(), Lost> {
         match self.put(octets).await {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.since = Instant::now();
+                Ok(())
+            }
             Err(lost) => Err(self.last_words().await.unwrap_or(lost)),
         }
     }
@@ -234,11 +210,12 @@ impl Connection<'_> {
         self.answers().err()
     }
 
+    /// Some octets of the next reply, all of which has so long to come (RFC 5321 §4.5.3.2).
     pub(super) async fn receive(&mut self, limit: Duration) -> Result<(), Lost> {
         // Whoever waits for a reply has sent what it answers.
         self.flush().await?;
         self.input.reserve(RECEIVE_OCTETS);
-        match timeout(limit, self.stream.read_buf(&mut self.input)).await {
+        match timeout_at(self.since + limit, self.stream.read_buf(&mut self.input)).await {
             Ok(Ok(0)) => Err(self.lost(&io::ErrorKind::UnexpectedEof.into())),
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(self.lost(&error)),

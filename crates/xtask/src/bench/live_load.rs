@@ -13,6 +13,8 @@ use super::stamp::Stamp;
 
 /// The domain that the mail is for.
 pub(super) const DOMAIN: &str = "live.example";
+/// Messages of one connection: fewer than a gateway takes by default. The next one is made between two messages, so that none waits for it.
+const PER_CONNECTION: u32 = 500;
 /// Until all connections stand.
 const LEAD: Duration = Duration::from_millis(200);
 /// Payload goes in lines of so many octets.
@@ -45,7 +47,12 @@ impl LiveLoad {
         let payload = payload(self.length);
         let session = || {
             let mut client = greeted(to)?;
+            let mut sent = 0;
             loop {
+                if sent == PER_CONNECTION {
+                    (client, sent) = (greeted(to)?, 0);
+                }
+                sent += 1;
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 if number >= self.messages() {
                     return Ok(());
