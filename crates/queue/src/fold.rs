@@ -70,6 +70,8 @@ pub fn fold<S: Storage>(storage: &S, settings: &QueueSettings, suspect: bool) ->
         folded = Fold::new(storage, settings)?;
         folded.read(storage, settings, Trust::Nothing)?;
         folded.read_copies(storage)?;
+        // The outcome that ended it is one of those that cannot be read.
+        folded.done.iter().for_each(|(kind, log, lsn)| folded.ledger.forget_below(*kind, *log, *lsn));
         folded.damaged.extend(damaged.into_iter().filter(|_| suspect));
     }
     let replaced = folded.ledger.finish_reading();
@@ -88,6 +90,8 @@ enum Trust {
 
 struct Fold {
     ledger: Ledger,
+    /// Nothing in these logs below these positions is needed.
+    done: Vec<(LogKind, u8, Lsn)>,
     /// Recipients whose last outcome was the end, where only single outcomes are believed.
     ended: HashMap<u64, RecipientSet>,
     outcomes: u64,
@@ -99,6 +103,7 @@ impl Fold {
     /// The lanes as the cursors leave them.
     fn new<S: Storage>(storage: &S, settings: &QueueSettings) -> Result<Self, FoldError> {
         let mut ledger = Ledger::new(settings);
+        let mut done = Vec::new();
         let io = |log: &str, error| FoldError::Io { log: log.to_owned(), error };
         for dir in storage.list("").map_err(|error| io("data directory", error))? {
             let Some((kind, log)) = parse_log_directory(&dir) else { continue };
@@ -107,19 +112,20 @@ impl Fold {
             }
             let reader = Reader::on(storage.clone(), &dir)?;
             let &LogIdentity { uuid, segment_bytes, .. } = reader.identity();
-            if kind == LogKind::Retry {
-                ledger.set_retry_segment_bytes(segment_bytes);
-                continue;
-            }
             let cursors = reader.consumers().map_err(|error| io(&dir, error))?;
             let cursor = cursors.into_iter().find(|cursor| cursor.name == QUEUE_CONSUMER);
             // One that cannot be read keeps every segment, and says nothing.
             let from = cursor.and_then(|cursor| cursor.state.ok()).map_or(Lsn::ZERO, |state| state.position);
+            done.push((kind, log, from));
+            if kind == LogKind::Retry {
+                ledger.set_retry_segment_bytes(segment_bytes);
+                continue;
+            }
             let first = reader.segments().first().map_or(0, |segment| segment.number);
             let begin = from.max(Lsn::new(first * segment_bytes));
             ledger.add_lane(ArrivalLog { log, uuid, segment_bytes, begin });
         }
-        Ok(Self { ledger, ended: HashMap::new(), outcomes: 0, newest_us: None, damaged: Vec::new() })
+        Ok(Self { ledger, done, ended: HashMap::new(), outcomes: 0, newest_us: None, damaged: Vec::new() })
     }
 
     fn read<S: Storage>(
@@ -210,6 +216,9 @@ impl Fold {
             reader => reader?,
         };
         let io = |error| FoldError::Io { log: dir.clone(), error };
+        if let Some((.., done)) = self.done.iter().find(|(kind, ..)| *kind == LogKind::Retry) {
+            reader.seek(*done);
+        }
         while let Some(entry) = reader.next().map_err(io)? {
             let Entry::Record(record) = entry else { continue };
             if record.header.kind != RecordKind::Message {

@@ -23,6 +23,8 @@ struct Open {
 /// One arrival log.
 #[derive(Debug, Default)]
 pub(crate) struct Lane {
+    /// Everything below is accounted for, whatever outcomes and notes say.
+    begin: Lsn,
     taken: Lsn,
     open: BTreeMap<Lsn, Open>,
     /// Those of them that cannot be read.
@@ -34,9 +36,9 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    /// Everything below `taken` is accounted for.
-    pub(crate) fn starting_at(taken: Lsn) -> Self {
-        Self { taken, ..Self::default() }
+    /// Everything below `begin` is accounted for.
+    pub(crate) fn starting_at(begin: Lsn) -> Self {
+        Self { begin, taken: begin, ..Self::default() }
     }
 
     pub(crate) fn taken(&self) -> Lsn {
@@ -138,7 +140,8 @@ impl Lane {
             }
         }
         self.open = open;
-        self.taken = self.taken.max(told.taken);
+        // Also back: a life that did not believe what it found has taken everything once more, and its note tells of nothing that it had not taken.
+        self.taken = self.begin.max(told.taken);
         self.ahead.retain(|lsn, _| *lsn >= told.taken);
     }
 
@@ -173,6 +176,25 @@ impl Lane {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_note_of_a_life_that_begins_further_back_holds() {
+        let note = |taken, open: &[(u64, &[u32])]| LaneRef {
+            taken: Lsn::new(taken),
+            open: open
+                .iter()
+                .map(|(lsn, mentioned)| OpenRef { lsn: Lsn::new(*lsn), mentioned: mentioned.to_vec() })
+                .collect(),
+            ..LaneRef::default()
+        };
+        let mut lane = Lane::starting_at(Lsn::new(16));
+        lane.progress(&note(64, &[(32, &[])]));
+        // The outcome log was damaged: the next life takes all from 16 on, and knows of one outcome of the message at 48.
+        lane.progress(&note(8, &[(48, &[0])]));
+        assert_eq!((lane.taken(), lane.open_count()), (Lsn::new(16), 0));
+        assert_eq!(lane.take(Lsn::new(32), Lsn::new(48), 1).len(), 1);
+        assert_eq!(lane.take(Lsn::new(48), Lsn::new(64), 2), [1].into_iter().collect());
+    }
 
     #[test]
     fn what_cannot_be_read_stays_until_it_can_or_is_deleted() {

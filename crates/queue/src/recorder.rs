@@ -124,6 +124,10 @@ impl<S: Storage> Recorder<S> {
         if self.waiting.is_empty() {
             self.note_progress(ledger, now_us);
         }
+        // After a second without a record: what rots from here on is not taken for a torn write. Without room it is said another time.
+        if self.appender.is_idle() {
+            let _ = self.appender.append_mark(now_us);
+        }
         if self.under_way.is_none() && self.ended.is_none() && self.is_checkpoint_due() {
             self.generation += 1;
             self.under_way = Some(Checkpoint {

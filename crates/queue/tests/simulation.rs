@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use inrush_log::sim::{Fault, Random, SimStorage};
 use inrush_log::{
     Appender, DataDirectory, Entry, EnvelopeRef, LogKind, LogSettings, Lsn, MessageId, Reader, Recipient,
-    RecordKind, Span, Storage, log_directory,
+    RecordKind, Span, Storage, log_directory, segment_name,
 };
 use inrush_queue::{
     Due, EntryState, Keeper, Ledger, OutcomeRef, Place, QueueSettings, RecipientSet, Recorder, ResultRef,
@@ -171,17 +171,26 @@ impl World {
         }
     }
 
-    /// An octet of the outcome log is another one, in the part that is likely to be in use.
+    /// An octet of the outcome log is another one. Only where a later record proves that it was durable: else it cannot be told from a torn write.
     fn rot(&mut self) {
-        let files = self.storage.files().into_iter().map(|(name, _)| name);
-        let segments: Vec<_> =
-            files.filter(|name| name.starts_with("outcome-00/0") && name.ends_with(".seg")).collect();
-        if segments.is_empty() {
+        let Ok(mut reader) = Reader::on(self.storage.clone(), "outcome-00") else { return };
+        let (mut places, mut proven) = (Vec::new(), Lsn::ZERO);
+        while let Ok(Some(entry)) = reader.next() {
+            if let Entry::Record(record) = entry {
+                proven = proven.max(record.header.durable);
+                places.push((record.header.lsn, record.header.octets()));
+            }
+        }
+        places.retain(|(lsn, _)| *lsn < proven);
+        if places.is_empty() {
             return;
         }
-        let segment = &segments[usize::try_from(self.random.below(segments.len() as u64)).unwrap()];
-        let offset = 4096 + usize::try_from(self.random.below(40_000)).unwrap();
-        self.storage.rot(segment, offset, 1 << self.random.below(8));
+        let (lsn, octets) = places[usize::try_from(self.random.below(places.len() as u64)).unwrap()];
+        let segment_bytes = log_settings().segment_bytes;
+        let segment = segment_name(lsn.segment(segment_bytes));
+        let offset = lsn.offset(segment_bytes) + self.random.below(octets);
+        let offset = usize::try_from(offset).unwrap();
+        self.storage.rot(&format!("outcome-00/{segment}"), offset, 1 << self.random.below(8));
         self.damaged = true;
     }
 

@@ -229,6 +229,13 @@ impl Engine {
         let stuck = recorder.stuck();
         drop(recorder);
         self.tell_whether_stuck(stuck);
+        // As the recorder does: mail that rots in them is not taken for a torn write.
+        for log in [&self.shared.internal, &self.shared.retry] {
+            let mut log = log.borrow_mut();
+            if log.is_idle() {
+                let _ = log.append_mark(now);
+            }
+        }
     }
 
     /// Says once that outcomes find no room, and once that they do again: nothing is tried meanwhile, since it would be tried again by the next life.

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use inrush_log::{LogKind, MessageId};
+use inrush_log::{LogKind, Lsn, MessageId};
 
 use super::{ArrivalLog, Entry, EntryState, LaneState, Ledger, NONE, micros, whole_seconds};
 use crate::QueueSettings;
@@ -137,16 +137,27 @@ impl Ledger {
         replaced.into_iter().map(|log| (log.log, self.begin_anew(log))).collect()
     }
 
-    /// Forgets what is known of an arrival log; how many recipients are owed messages that stand there.
-    fn begin_anew(&mut self, log: ArrivalLog) -> u64 {
+    /// Forgets entries that stand below a position of a log.
+    pub(crate) fn forget_below(&mut self, kind: LogKind, log: u8, below: Lsn) {
+        self.forget(|place| (place.kind, place.log) == (kind, log) && place.lsn < below);
+    }
+
+    /// Forgets entries by where they stand; how many recipients they had.
+    fn forget(&mut self, is_one: impl Fn(Place) -> bool) -> u64 {
         let mut recipients = 0;
         for index in 0..u32::try_from(self.slots.len()).unwrap_or(NONE) {
             let entry = self.slots[index as usize].as_ref();
-            if let Some(entry) = entry.filter(|entry| !entry.in_retry && entry.log == log.log) {
+            if let Some(entry) = entry.filter(|entry| is_one(entry.place())) {
                 recipients += u64::from(entry.recipients.len());
                 self.remove(index);
             }
         }
+        recipients
+    }
+
+    /// Forgets what is known of an arrival log; how many recipients are owed messages that stand there.
+    fn begin_anew(&mut self, log: ArrivalLog) -> u64 {
+        let recipients = self.forget(|place| (place.kind, place.log) == (LogKind::Arrival, log.log));
         self.add_lane(log);
         recipients
     }
@@ -268,8 +279,6 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-    use inrush_log::Lsn;
-
     use super::*;
     use crate::outcome::OpenRef;
 
