@@ -45,20 +45,36 @@ pub(crate) async fn run(shared: Rc<Shared>) {
         stay.retain(|_, until| Instant::now() < *until);
         let logs: Vec<_> = shared.ledger.borrow().lanes().map(|log| (LogKind::Arrival, log)).collect();
         for (kind, log) in logs.into_iter().chain([(LogKind::Retry, 0)]) {
-            match shared.segment_to_empty(kind, log, after, &stay).await {
-                Ok(None) => {}
-                Ok(Some((segment, segment_bytes))) => {
-                    if !shared.empty(kind, log, segment, segment_bytes).await {
-                        stay.insert((kind, log, segment), Instant::now() + shared.queue.retry_max);
+            // One after the other, as long as that is of use: a log may fill more than one segment in an interval.
+            loop {
+                match shared.segment_to_empty(kind, log, after, &stay).await {
+                    Ok(None) => break,
+                    Ok(Some((segment, segment_bytes))) => {
+                        let emptied = shared.empty(kind, log, segment, segment_bytes).await;
+                        if !emptied.all_readable {
+                            stay.insert((kind, log, segment), Instant::now() + shared.queue.retry_max);
+                        }
+                        if emptied.moved == 0 || shared.stopping.get() {
+                            break;
+                        }
                     }
-                }
-                Err(error) => {
-                    let log = log_directory(kind, log);
-                    tracing::warn!(%error, log, "its segments cannot be looked at now");
+                    Err(error) => {
+                        let log = log_directory(kind, log);
+                        tracing::warn!(%error, log, "its segments cannot be looked at now");
+                        break;
+                    }
                 }
             }
         }
     }
+}
+
+/// What became of the messages of a segment.
+struct Emptied {
+    /// So many are in the retry log now.
+    moved: usize,
+    /// None stays because it cannot be read.
+    all_readable: bool,
 }
 
 /// Segments that hold what cannot be read, so that it cannot be moved, and when they are looked at again.
@@ -123,8 +139,8 @@ impl Shared {
         Ok(choose_segment(&loads, before, share).map(|segment| (segment, segment_bytes)))
     }
 
-    /// Moves the messages that wait with a segment; false: some stay, since they cannot be read.
-    async fn empty(&self, kind: LogKind, log: u8, segment: u64, segment_bytes: u64) -> bool {
+    /// Moves the messages that wait with a segment.
+    async fn empty(&self, kind: LogKind, log: u8, segment: u64, segment_bytes: u64) -> Emptied {
         let messages = self.ledger.borrow().messages_in(kind, log, segment_bytes, segment);
         tracing::info!(
             log = log_directory(kind, log),
@@ -132,7 +148,7 @@ impl Shared {
             messages = messages.len(),
             "moving what waits out of a segment"
         );
-        let mut all_readable = true;
+        let mut emptied = Emptied { moved: 0, all_readable: true };
         for group in messages.chunks(GROUP) {
             // What is appended from here on is not known to anybody until it is recorded.
             self.retry_floor.set(Some(self.retry.borrow().durable()));
@@ -144,7 +160,7 @@ impl Shared {
                 match self.copy(message_id, from).await {
                     Ok(Moving::Copied(copy)) => copied.push(copy),
                     Ok(Moving::Busy) => {}
-                    Ok(Moving::Stays) => all_readable = false,
+                    Ok(Moving::Stays) => emptied.all_readable = false,
                     Err(error) => {
                         tracing::warn!(%error, "the retry log takes nothing now");
                         break;
@@ -153,6 +169,7 @@ impl Shared {
             }
             self.attention.notify_one();
             self.until_retry_durable().await;
+            emptied.moved += copied.len();
             for copy in copied {
                 self.record_move(&copy);
             }
@@ -161,7 +178,7 @@ impl Shared {
                 break;
             }
         }
-        all_readable
+        emptied
     }
 
     async fn copy(&self, message_id: u64, from: Place) -> Result<Moving, AppendError> {
