@@ -230,6 +230,10 @@ impl Fold {
             let place = Place { kind: LogKind::Retry, log: 0, lsn: record.header.lsn };
             // The note of the move may be what was lost, and the segment that was left be gone.
             self.ledger.relocate(message_id, place);
+            // Where its log still has it, whoever is not named is owed it from there.
+            if self.ledger.is_to_come(record.id) {
+                continue;
+            }
             let waiting: RecipientSet = self
                 .ledger
                 .entries_of(message_id)

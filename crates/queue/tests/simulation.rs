@@ -77,6 +77,8 @@ struct World {
     mishap: Mishap,
     /// Something in the outcome log has rotted.
     damaged: bool,
+    /// Appended, and not acknowledged when the life ended.
+    unheard: Vec<(MessageId, u32)>,
     /// Logs that were moved away.
     moves: u32,
 }
@@ -118,6 +120,7 @@ impl World {
             random,
             mishap,
             damaged: false,
+            unheard: Vec::new(),
             moves: 0,
             storage: SimStorage::new(seed),
             messages: BTreeMap::new(),
@@ -233,6 +236,7 @@ impl World {
         if self.storage.is_dead() {
             return None;
         }
+        self.find_unheard();
         assert!(self.damaged || outcomes.damage.is_empty());
         let folded = fold(&self.storage, &settings, !outcomes.damage.is_empty()).ok()?;
         assert!(self.damaged || folded.damaged.is_empty(), "{:?}", folded.damaged);
@@ -528,10 +532,14 @@ impl World {
         for (id, recipient) in &life.unproven {
             *self.messages.get_mut(id).unwrap().cut.entry(*recipient).or_default() += 1;
         }
-        // What was written may be durable although nobody has heard of it.
-        let unheard: Vec<_> = life.appended.iter().map(|(id, _, total)| (*id, *total)).collect();
+        self.unheard.extend(life.appended.iter().map(|(id, _, total)| (*id, *total)));
         drop(life);
         self.restart();
+    }
+
+    /// What was written before the end may be durable although nobody has heard of it: when the logs are open again, what is there is.
+    fn find_unheard(&mut self) {
+        let unheard = std::mem::take(&mut self.unheard);
         for (id, total) in unheard {
             let dir = log_directory(LogKind::Arrival, id.log);
             let Ok(mut reader) = Reader::on(self.storage.clone(), &dir) else { continue };

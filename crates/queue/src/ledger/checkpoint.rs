@@ -242,6 +242,11 @@ impl Ledger {
         self.move_message(message_id, to);
     }
 
+    /// Whether a message will be taken from its arrival log.
+    pub(crate) fn is_to_come(&self, id: MessageId) -> bool {
+        self.lanes.get(&id.log).is_some_and(|state| id.lsn >= state.lane.taken())
+    }
+
     /// An entry for a message of which nothing is known but that it is owed.
     pub(crate) fn owe(&mut self, entry: &EntryRef<'_>) {
         self.read_entry(entry);
