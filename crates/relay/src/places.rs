@@ -123,6 +123,7 @@ impl Places {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use inrush_log::{LogKind, Lsn, MessageId};
     use inrush_queue::{Ledger, OutcomeRef, Place, QueueSettings, ResultRef, Slot, Status};
