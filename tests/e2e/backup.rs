@@ -124,10 +124,12 @@ fn a_snapshot_holds_mail_that_moves_meanwhile() {
         // Segments fill with mail that is delivered, so that what waits has to leave them.
         scope.spawn(|| {
             let mut random = Random::new(1);
-            let mut client = Client::greeted(server.mx());
             while !over.load(Ordering::SeqCst) {
-                let body = [text("passing"), random.text(100_000)].concat();
-                hand_over(&mut client, &format!("<{SENDER}>"), &["<b@example.com>"], &body);
+                let mut client = Client::greeted(server.mx());
+                for _ in 0..20 {
+                    let body = [text("passing"), random.text(100_000)].concat();
+                    hand_over(&mut client, &format!("<{SENDER}>"), &["<b@example.com>"], &body);
+                }
             }
         });
         process::eventually("mail that waits moves", || {
