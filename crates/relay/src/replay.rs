@@ -397,9 +397,11 @@ impl Shared {
         let slots = ledger.entries_of(message.id.packed());
         let entries: Vec<_> = slots.into_iter().filter_map(|slot| ledger.entry(slot)).collect();
         let Some(first) = entries.first() else {
-            // The cursor may have let go of it meanwhile: it follows what is done with, unless that is kept.
+            // The cursor may have let go of its segment meanwhile: it follows what is done with, unless that is kept.
             let place = message.place;
-            let is_behind = self.queue.keep_delivered.is_zero() && place.lsn < ledger.low_water(place.log);
+            let segment = |lsn: Lsn| lsn.segment(ledger.segment_bytes(place.log));
+            let is_behind = self.queue.keep_delivered.is_zero()
+                && segment(place.lsn) < segment(ledger.low_water(place.log));
             let is_kept = place.kind == LogKind::Arrival && !is_behind;
             return is_kept.then(|| (RecipientSet::default(), place));
         };
