@@ -73,12 +73,12 @@ impl Shared {
     }
 
     /// An entry's message cannot be read: kept for an operator, who may delete it, and looked at again, until it has to be given up.
-    pub(crate) fn cannot_be_read(&self, slot: Slot, error: Option<ReadError>) {
+    pub(crate) fn cannot_be_read(&self, slot: Slot, error: Option<&ReadError>) {
         let now = now_us();
         let mut ledger = self.ledger.borrow_mut();
         let Some(entry) = ledger.entry(slot) else { return };
         let (id, place) = (message_id(self.node, entry), entry.place());
-        let again = match &error {
+        let again = match error {
             Some(error) => {
                 tracing::error!(%id, %error, "a message that is owed cannot be read");
                 self.again_after(error)
