@@ -12,7 +12,7 @@ use inrush_tests::settings::Settings;
 use inrush_tests::{binary, process};
 use serde_json::Value;
 
-use crate::delivery::{SENDER, domain, outcome, route, settings, simple, subject};
+use crate::delivery::{SENDER, domain, outcome, route, settings, simple, smarthost, subject};
 
 /// Changes an octet of the one message with this text in the logs of the cores.
 fn rot(data: &Path, text: &str) {
@@ -104,4 +104,27 @@ fn what_cannot_be_read_is_given_up_when_its_time_is_over() {
     let status: Vec<_> = shown["recipients"].as_array().unwrap().iter().map(|one| &one["status"]).collect();
     assert_eq!(status, ["expired", "expired"]);
     assert_eq!(shown["sender"], SENDER);
+}
+
+/// As the error about a damaged `log.meta` advises.
+#[test]
+fn mail_in_logs_that_begin_anew_is_delivered_under_new_ids() {
+    let peer = Peer::start(Script::smtp());
+    let mut server = smarthost(peer.address(), "");
+    let before: Vec<_> =
+        (0..10).map(|number| simple(&server, &number.to_string(), &["b@example.com"])).collect();
+    before.iter().for_each(|id| drop(outcome(&server, id, "b@example.com", "sent")));
+    server.stop();
+    let logs = fs::read_dir(server.data()).unwrap().map(|entry| entry.unwrap().file_name());
+    let logs: Vec<_> = logs.filter(|name| name.to_string_lossy().starts_with("arrival-")).collect();
+    assert!(!logs.is_empty());
+    for log in logs {
+        fs::rename(server.data().join(&log), server.scratch().join(&log)).unwrap();
+    }
+    server.restart();
+    for number in 10..20 {
+        let id = simple(&server, &number.to_string(), &["b@example.com"]);
+        assert!(!before.contains(&id), "{id} comes twice");
+        outcome(&server, &id, "b@example.com", "sent");
+    }
 }

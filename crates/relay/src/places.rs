@@ -125,6 +125,7 @@ impl Places {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use inrush_log::{LogKind, Lsn, MessageId};
     use inrush_queue::{Ledger, OutcomeRef, Place, QueueSettings, ResultRef, Slot, Status};
 

@@ -237,7 +237,7 @@ impl Shared {
         let message = match self.reader.message(place).await {
             Ok(Some(message)) if message.id.packed() == id && message.envelope().is_ok() => message,
             other => {
-                self.cannot_be_read(slot, other.err().as_ref());
+                self.cannot_be_read(slot, other.as_ref().err());
                 return None;
             }
         };
