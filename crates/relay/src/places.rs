@@ -123,7 +123,6 @@ impl Places {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use inrush_log::{LogKind, Lsn, MessageId};
