@@ -140,6 +140,10 @@ impl Engine {
         self.intake.pull(|Taken { log, found }| {
             let (message, end) = match found {
                 Found::Message(message, end) => (message, end),
+                Found::Nothing(next) => {
+                    shared.ledger.borrow_mut().skip(log, next, next);
+                    return true;
+                }
                 Found::Unreadable(bad, lsn, next) => {
                     tracing::error!(log, %bad, "what is owed cannot be read, and is left where it is");
                     shared.ledger.borrow_mut().keep(log, lsn, next);

@@ -125,6 +125,8 @@ impl Intake {
             tracing::error!(log = batch.log, %error, "the log cannot be read now");
         }
         lane.read.extend(batch.found);
+        // So that what nobody needs behind the last message does not look as if it were owed.
+        lane.read.push_back(Found::Nothing(batch.next));
         lane.read_to = batch.next;
         let begin = lane.store.as_ref().map_or(Lsn::MAX, |store| store.begin);
         if batch.error.is_none() {
@@ -148,6 +150,7 @@ impl Lane {
                 }
                 // How many messages that were is not known: the next fresh one tells its number.
                 Found::Unreadable(_, _, next) => self.position = *next,
+                Found::Nothing(next) => self.position = self.position.max(*next),
             }
             return Some(Taken { log: self.log, found });
         }
@@ -260,6 +263,7 @@ mod tests {
                 pulled.push(match taken.found {
                     Found::Message(message, _) => (message.header.lsn, true),
                     Found::Unreadable(_, lsn, _) => (lsn, false),
+                    Found::Nothing(_) => return true,
                 });
                 true
             });
@@ -305,5 +309,45 @@ mod tests {
         assert_eq!(pull(&mut intake, &mut batches), rest);
         let fifth = append(&mut log);
         assert_eq!(pull(&mut intake, &mut batches), [(fifth, true)]);
+    }
+
+    /// A transaction that a kill has cut off leaves a part of a body behind the last message.
+    #[test]
+    fn what_belongs_to_no_message_is_passed() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = LogSettings {
+            segment_bytes: SEGMENT_BYTES,
+            free_bytes_min: 0,
+            free_inodes_min: 0,
+            ..LogSettings::default()
+        };
+        let chunk = {
+            let mut data = DataDirectory::open(folder.path(), &settings, 1).unwrap();
+            let (mut log, _) = data.open_log(0, || {}).unwrap();
+            append(&mut log);
+            let chunk = log.append_chunk(std::iter::once(&b"half"[..]), 4, 1).unwrap();
+            while let Some(write) = log.next_write() {
+                let result = write.run();
+                log.write_done(write, result).unwrap();
+            }
+            chunk.lsn()
+        };
+        let mut data = DataDirectory::open(folder.path(), &settings, 1).unwrap();
+        let (log, _) = data.open_log(0, || {}).unwrap();
+        let mut ledger = Ledger::new(&QueueSettings::default());
+        let uuid = log.identity().uuid;
+        ledger.add_lane(ArrivalLog { log: 0, uuid, segment_bytes: SEGMENT_BYTES, begin: Lsn::ZERO });
+        let (reader, mut batches) = ReaderHandle::start(data.storage().clone()).unwrap();
+        let mut intake = Intake::new(vec![ArrivalStore::of(0, &log)], &ledger, reader);
+        let mut passed = Lsn::ZERO;
+        intake.pull(|_| panic!("nothing was read yet"));
+        intake.arrived(batches.blocking_recv().unwrap());
+        intake.pull(|taken| {
+            if let Found::Nothing(next) = taken.found {
+                passed = next;
+            }
+            true
+        });
+        assert!(passed > chunk, "{passed} {chunk}");
     }
 }

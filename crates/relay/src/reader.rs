@@ -47,6 +47,8 @@ pub(crate) enum Found {
     Message(Arc<Message>, Lsn),
     /// Something that cannot be read and may have been a message: where it stands, and where reading goes on behind it.
     Unreadable(BadRecord, Lsn, Lsn),
+    /// No message up to here: what an aborted transaction has left, for instance.
+    Nothing(Lsn),
 }
 
 enum Request {
