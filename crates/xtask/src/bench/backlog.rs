@@ -83,23 +83,22 @@ impl Sending {
     /// Waits for its end.
     ///
     /// # Errors
-    /// A message was refused or lost, or could not be sent in time.
+    /// A message was refused or lost, or more than one in a hundred could not be sent in time.
     pub(super) fn finish(mut self) -> anyhow::Result<Sent> {
         let mut text = String::new();
         self.0.stdout.take().context("no output")?.read_to_string(&mut text)?;
         let status = self.0.wait()?;
         ensure!(status.success(), "inrush-load: {status}\n{text}");
         let report: Value = serde_json::from_str(&text)?;
+        let count = |name: &str| report[name]["acknowledged"].as_u64().context("no count");
+        let acknowledged = count("counts")? + count("warmup_counts")?;
+        // A few at the end are nothing: its process runs when nobody else does.
         let late = report["open_loop"]["not_sent"].as_u64().unwrap_or(0);
         ensure!(
-            late == 0,
+            late <= acknowledged / 100,
             "{late} messages could not be sent in time: the machine is too slow for this rate"
         );
-        let count = |name: &str| report[name]["acknowledged"].as_u64().context("no count");
-        Ok(Sent {
-            acknowledged: count("counts")? + count("warmup_counts")?,
-            rate: report["messages_per_second"].as_f64().context("no rate")?,
-        })
+        Ok(Sent { acknowledged, rate: report["messages_per_second"].as_f64().context("no rate")? })
     }
 }
 
