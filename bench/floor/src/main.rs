@@ -1,0 +1,83 @@
+//! `inrush-floor`: the least that an SMTP server can do on the gateway's runtime.
+//!
+//! Run beside the gateway in the same minute, it tells what of the processor time of a message is the kernel's and the runtime's.
+//! Runtime, ring flags, listeners, acceptors, socket options, receive buffers, allocator and build profile are those of
+//! `inrush serve`; the work between receive and send is not: replies are fixed, nothing is checked and nothing is kept.
+//!
+//! Standard output: `listening ADDRESS` when connections are taken, and `accepted N` whenever SIGUSR1 asks for the messages
+//! that were answered with `250` so far. Not for the open internet: everything is taken, for everybody, and thrown away.
+
+#![deny(unsafe_code)]
+
+mod buffers;
+mod dialog;
+mod listener;
+mod server;
+mod system;
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+
+use anyhow::Context as _;
+use clap::Parser;
+use signal_hook::consts::SIGUSR1;
+use signal_hook::iterator::Signals;
+
+use crate::server::Accepted;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// An SMTP server that checks and keeps nothing: the floor under the cost of a message.
+#[derive(Debug, Parser)]
+#[command(name = "inrush-floor", version)]
+struct Arguments {
+    /// Where it listens; port 0 is chosen by the kernel.
+    #[arg(long, default_value = "127.0.0.1:2525")]
+    listen: SocketAddr,
+    /// Threads, each pinned to a processor of its own as long as there are any; 0 takes all processors.
+    #[arg(long, default_value_t = 0)]
+    cores: usize,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let processors = system::usable_processors();
+    let cores = if arguments.cores == 0 { processors.len() } else { arguments.cores };
+    system::raise_open_files_limit();
+    // Before the first thread, so that all of them leave the signal to the iterator.
+    let mut signals = Signals::new([SIGUSR1])?;
+    let listeners = listener::bind(arguments.listen, cores)
+        .with_context(|| format!("cannot listen on {}", arguments.listen))?;
+    let address = listeners[0].local_addr()?;
+    let counts: Vec<Arc<Accepted>> = (0..cores).map(|_| Arc::default()).collect();
+    let (ended, end) = std::sync::mpsc::channel();
+    for (index, listener) in listeners.into_iter().enumerate() {
+        let processor = processors.get(index).copied();
+        let (accepted, ended) = (Arc::clone(&counts[index]), ended.clone());
+        thread::Builder::new().name(format!("floor-{index}")).spawn(move || {
+            let result = server::run(listener, processor, accepted);
+            let _ = ended.send(result);
+        })?;
+    }
+    say(&format!("listening {address}"))?;
+    thread::Builder::new().name("floor-signals".into()).spawn(move || {
+        for _ in signals.forever() {
+            let accepted: u64 = counts.iter().map(|count| count.0.load(Ordering::Relaxed)).sum();
+            if say(&format!("accepted {accepted}")).is_err() {
+                return;
+            }
+        }
+    })?;
+    // A core runs until the process is ended; that one has ended is an error.
+    end.recv()?.context("a core could not start")
+}
+
+fn say(line: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}

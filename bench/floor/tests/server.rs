@@ -1,0 +1,120 @@
+//! The real program over real sockets: alone, and with Postfix's smtp-source (SIGUSR1 asks it what it has taken).
+
+use std::io::{BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+struct Floor {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+    address: SocketAddr,
+}
+
+impl Floor {
+    fn start(cores: &str) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_inrush-floor"))
+            .args(["--listen", "127.0.0.1:0", "--cores", cores])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it was built");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped"));
+        let address =
+            line(&mut lines).strip_prefix("listening ").expect("it listens").parse().expect("an address");
+        Self { child, lines, address }
+    }
+
+    fn accepted(&mut self) -> u64 {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-USR1", &pid]).status().expect("kill").success());
+        line(&mut self.lines).strip_prefix("accepted ").expect("it counts").parse().expect("a number")
+    }
+
+    fn connect(&self) -> BufReader<TcpStream> {
+        let stream = TcpStream::connect(self.address).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+        BufReader::new(stream)
+    }
+
+    fn smtp_source(&self, arguments: &[&str]) {
+        let status = Command::new("smtp-source").args(arguments).arg(self.address.to_string()).status();
+        assert!(status.expect("smtp-source is installed").success(), "{arguments:?}");
+    }
+}
+
+impl Drop for Floor {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn line(lines: &mut impl std::io::BufRead) -> String {
+    let mut line = String::new();
+    lines.read_line(&mut line).expect("a line");
+    line.trim_end().to_owned()
+}
+
+/// The next reply: its last line.
+fn reply(stream: &mut BufReader<TcpStream>) -> String {
+    loop {
+        let line = line(stream);
+        if line.as_bytes().get(3) != Some(&b'-') {
+            return line;
+        }
+    }
+}
+
+#[test]
+fn smtp_source_sends_with_and_without_reuse() {
+    let mut floor = Floor::start("2");
+    floor.smtp_source(&["-s", "10", "-m", "200", "-l", "4096"]);
+    floor.smtp_source(&["-d", "-s", "10", "-m", "300", "-l", "65536", "-r", "5"]);
+    floor.smtp_source(&["-s", "1", "-m", "2", "-l", "1500000"]);
+    assert_eq!(floor.accepted(), 502);
+}
+
+#[test]
+fn groups_of_commands_and_chunks_of_any_size() {
+    let mut floor = Floor::start("1");
+    let mut stream = floor.connect();
+    assert!(reply(&mut stream).starts_with("220 "));
+    stream.get_mut().write_all(b"EHLO client.example\r\n").expect("sent");
+    let mut offered = Vec::new();
+    loop {
+        let line = line(&mut stream);
+        offered.push(line[4..].to_owned());
+        if line.as_bytes()[3] == b' ' {
+            break;
+        }
+    }
+    for keyword in ["PIPELINING", "CHUNKING", "SIZE 52428800"] {
+        assert!(offered.iter().any(|line| line == keyword), "{offered:?}");
+    }
+    // RFC 2920 §3.1: a group of commands.
+    stream.get_mut().write_all(b"MAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\nDATA\r\n").expect("sent");
+    assert_eq!([0; 3].map(|_| reply(&mut stream)[..3].to_owned()), ["250", "250", "354"]);
+    stream.get_mut().write_all(b"Subject: x\r\n\r\n..\r\n.\r\n").expect("sent");
+    assert!(reply(&mut stream).starts_with("250 2.0.0 OK: queued as "));
+    // RFC 3030 §2: 25 MiB in one chunk, with everything else in the same group.
+    let mut group = b"MAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\nBDAT 26214400 LAST\r\n".to_vec();
+    group.resize(group.len() + (25 << 20), b'\n');
+    group.extend_from_slice(b"MAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\nBDAT 1\r\nxBDAT 1 LAST\r\nxQUIT\r\n");
+    stream.get_mut().write_all(&group).expect("sent");
+    let codes = [0; 8].map(|_| reply(&mut stream)[..3].to_owned());
+    assert_eq!(codes, ["250", "250", "250", "250", "250", "250", "250", "221"]);
+    assert_eq!(stream.read(&mut [0]).expect("the end"), 0, "it closes after QUIT");
+    assert_eq!(floor.accepted(), 3);
+}
+
+#[test]
+fn a_port_in_use_is_an_error() {
+    let floor = Floor::start("1");
+    let second = Command::new(env!("CARGO_BIN_EXE_inrush-floor"))
+        .args(["--listen", &floor.address.to_string()])
+        .output()
+        .expect("it was built");
+    assert!(!second.status.success());
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(said.contains(&format!("cannot listen on {}", floor.address)), "{said}");
+}
