@@ -1,19 +1,45 @@
 //! Receive buffers in a few sizes, recycled per core, counted against the core's memory budget.
 //!
-//! An idle session holds one [`COMMAND`] buffer. While mail data flows it holds a larger one, which goes back to the
-//! pool with the end of the transaction. What sessions hold in larger buffers and in envelopes is the core's `pending_bytes`; the pool
-//! refuses to hand out more than the budget. Buffers that lie in the pool are kept for reuse up to [`KEPT_BYTES_MAX`].
+//! A session borrows a buffer to receive into, and gives it back when all of it is worked off. What is not (half a command, half a message)
+//! it keeps in the smallest one that takes it. What sessions hold in larger buffers and in envelopes is the core's `pending_bytes`; the pool
+//! refuses to hand out more than the budget. Buffers that lie in the pool are kept for reuse up to [`KEPT_BYTES_MAX`]; the one that was
+//! given back last is lent first, since it is in the cache.
 
 use std::cell::{Cell, RefCell};
 
-/// Octets of the buffer that every session has: the commands of a transaction fit. Every idle session pays for it.
+/// Octets of the buffer for part of a command; it is not counted and never refused.
 pub(crate) const COMMAND: usize = 512;
+
+/// Octets of the buffer that a receive goes into, if there are no reasons for another: the commands of many messages fit, and most messages.
+pub(crate) const RECEIVE: usize = SIZES[1];
+
+/// Free octets that are worth a receive in the middle of a message.
+const ROOM_MIN: usize = 16 * 1024;
 
 /// The larger sizes. The first takes the largest record of TLS (18 KiB), the last one piece of mail data (252 KiB) and what was read behind it.
 pub(crate) const SIZES: [usize; 3] = [20 * 1024, 80 * 1024, 272 * 1024];
 
 /// Octets of unused larger buffers that a core keeps.
 const KEPT_BYTES_MAX: usize = 32 << 20;
+
+/// What a session would like to receive.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wish {
+    /// Octets in all, with those that are there.
+    pub(crate) hint: usize,
+    /// The last receive has filled its buffer.
+    pub(crate) bulk: bool,
+    /// Commands come next, which any buffer takes.
+    pub(crate) command: bool,
+}
+
+/// Octets of the smallest buffer that takes `octets`.
+fn size_of_class(octets: usize) -> usize {
+    if octets <= COMMAND {
+        return COMMAND;
+    }
+    SIZES.into_iter().find(|&size| octets <= size).unwrap_or(SIZES[SIZES.len() - 1])
+}
 
 /// The budget of the core's mail data in memory is spent.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,6 +89,65 @@ impl Pool {
             }
             None => Vec::with_capacity(size),
         })
+    }
+
+    /// An empty buffer with room for `octets`, or as many of them as the budget allows.
+    pub(crate) fn take_largest(&self, octets: usize) -> Vec<u8> {
+        self.take(octets).or_else(|_| self.take(COMMAND)).unwrap_or_default()
+    }
+
+    /// Makes room for a receive in `buffer`, of which the octets before `start` are worked off; a session that asks for `hint` octets in all,
+    /// with those that are there, gets some of them at least, a `bulk` sender as many as there are. False when the budget is spent.
+    pub(crate) fn make_room(
+        &self,
+        buffer: &mut Vec<u8>,
+        start: &mut usize,
+        Wish { hint, bulk, command }: Wish,
+    ) -> bool {
+        let rest = buffer.len() - *start;
+        let needed = (rest + ROOM_MIN).min(hint).max(rest + 1);
+        let most = if bulk { SIZES[2] } else { RECEIVE };
+        if buffer.capacity() >= needed.max(RECEIVE) {
+            return self.fit(buffer, start, needed);
+        }
+        // More than what is needed is a favour; part of a command needs little.
+        let least = if command { rest + 1 } else { needed };
+        let wishes = [needed.max(most), needed.max(RECEIVE), needed, least];
+        wishes.into_iter().any(|octets| self.fit(buffer, start, octets))
+    }
+
+    /// Makes room in `buffer`, of which the octets before `start` are worked off, so that it holds `octets` in all with those that are left.
+    /// False when the budget is spent.
+    pub(crate) fn fit(&self, buffer: &mut Vec<u8>, start: &mut usize, octets: usize) -> bool {
+        if buffer.capacity() < octets {
+            return self.exchange(buffer, start, octets);
+        }
+        if buffer.capacity() - *start < octets {
+            buffer.drain(..*start);
+            *start = 0;
+        }
+        true
+    }
+
+    /// Moves what is not worked off into the smallest buffer that takes it, so that waiting costs no more than that.
+    pub(crate) fn shelve(&self, buffer: &mut Vec<u8>, start: &mut usize) {
+        let rest = buffer.len() - *start;
+        if rest == 0 {
+            self.give_back(std::mem::take(buffer));
+            *start = 0;
+        } else if size_of_class(rest) < buffer.capacity() {
+            // Where the budget does not allow the smaller one beside the larger one, that stays.
+            self.exchange(buffer, start, rest);
+        }
+    }
+
+    /// Moves what is not worked off into a buffer for `octets`; false when the budget does not allow it.
+    fn exchange(&self, buffer: &mut Vec<u8>, start: &mut usize, octets: usize) -> bool {
+        let Ok(mut next) = self.take(octets) else { return false };
+        next.extend_from_slice(&buffer[*start..]);
+        *start = 0;
+        self.give_back(std::mem::replace(buffer, next));
+        true
     }
 
     /// Takes a buffer back; its content is dropped.
@@ -202,5 +287,69 @@ mod tests {
         let again = pool.take(SIZES[1]).expect("within the budget");
         assert_eq!(again.as_ptr(), address);
         assert!(again.is_empty());
+    }
+
+    /// `octets` that differ from their neighbours.
+    fn octets(octets: usize) -> impl Iterator<Item = u8> {
+        (0..=250).cycle().take(octets)
+    }
+
+    const COMMANDS: Wish = Wish { hint: 2048, bulk: false, command: true };
+    const DATA: Wish = Wish { hint: 16 * 1024, bulk: false, command: false };
+
+    #[test]
+    fn who_waits_holds_the_smallest_buffer_that_takes_the_rest() {
+        let pool = Pool::new(1 << 20);
+        for (rest, held) in
+            [(0, 0), (1, COMMAND), (COMMAND, COMMAND), (COMMAND + 1, SIZES[0]), (SIZES[0] + 1, SIZES[1])]
+        {
+            let (mut buffer, mut start) = (Vec::new(), 0);
+            assert!(pool.make_room(&mut buffer, &mut start, COMMANDS));
+            assert_eq!(buffer.capacity(), RECEIVE);
+            buffer.extend(octets(rest + 7));
+            start = 7;
+            let left = buffer[start..].to_vec();
+            pool.shelve(&mut buffer, &mut start);
+            assert_eq!((buffer.capacity(), &buffer[start..]), (held, &left[..]), "rest {rest}");
+            pool.give_back(buffer);
+            assert_eq!(pool.held_bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn a_receive_has_room_and_keeps_what_is_left() {
+        for (rest, wish, room_min) in [
+            (0, DATA, 16 * 1024),
+            (100, COMMANDS, 1948),
+            (70_000, Wish { hint: 140_000, ..DATA }, 16 * 1024),
+            (60_000, Wish { hint: 120_000, ..DATA }, 16 * 1024),
+            (250_000, Wish { hint: 250_004, bulk: true, ..DATA }, 4),
+            (300, Wish { hint: 200, ..DATA }, 1),
+        ] {
+            for worked_off in [0, 1000] {
+                let pool = Pool::new(1 << 20);
+                let mut buffer = pool.take(worked_off + rest).expect("within the budget");
+                buffer.extend(octets(worked_off + rest));
+                let (mut start, left) = (worked_off, buffer[worked_off..].to_vec());
+                assert!(pool.make_room(&mut buffer, &mut start, wish));
+                assert_eq!(&buffer[start..], left, "rest {rest}");
+                let room = buffer.capacity() - buffer.len();
+                assert!(room >= room_min, "rest {rest}: room for {room}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_spent_budget_leaves_room_for_commands_only() {
+        let pool = Pool::new(RECEIVE + SIZES[0]);
+        let (mut first, mut second, mut third, mut start) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        assert!(pool.make_room(&mut first, &mut start, Wish { bulk: true, ..DATA }));
+        assert_eq!(first.capacity(), RECEIVE, "the largest is too large");
+        assert!(pool.make_room(&mut second, &mut start, DATA));
+        assert_eq!(second.capacity(), SIZES[0]);
+        assert!(!pool.make_room(&mut third, &mut start, DATA));
+        assert!(pool.make_room(&mut third, &mut start, COMMANDS));
+        assert_eq!(third.capacity(), COMMAND);
+        assert_eq!(pool.take_largest(RECEIVE).capacity(), COMMAND);
     }
 }

@@ -72,6 +72,7 @@ fn probe() -> io::Result<()> {
     ring.submitter().register_probe(&mut operations)?;
     let needed = [
         (opcode::Accept::CODE, "accept"),
+        (opcode::PollAdd::CODE, "poll"),
         (opcode::Recv::CODE, "recv"),
         (opcode::Send::CODE, "send"),
         (opcode::Write::CODE, "write"),

@@ -28,6 +28,7 @@ mod ring_buffer;
 mod session;
 pub mod settings;
 mod signal;
+mod socket;
 mod system;
 pub mod tls;
 mod watch;

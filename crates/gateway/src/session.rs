@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The session core knows SMTP and never waits; this task knows sockets, buffers and time. While a reply waits for the
-//! log, parsing goes on: a receive stays armed beside the wait. A receive is dropped only with its session.
+//! log, parsing goes on: the wait for more octets stays armed beside it.
 
 mod introduced;
 mod login;
@@ -21,26 +21,22 @@ mod secure;
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use inrush_log::Appended;
 use inrush_metrics::{Counter, Histogram, Phase, SessionEnd};
 use inrush_proto::sasl::Credentials;
 use inrush_proto::{Accepted, Event, Reply, Session, Tls, Verdict};
-use monoio::buf::IoBufMut;
-use monoio::io::{
-    AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt, CancelHandle, CancelableAsyncReadRent, Splitable,
-};
 use monoio::net::TcpStream;
-use monoio::net::tcp::{TcpOwnedReadHalf, TcpOwnedWriteHalf};
 
 use crate::admission::Admitted;
-use crate::buffers::{self, COMMAND, Pool};
+use crate::buffers::{RECEIVE, Wish};
 use crate::core::Core;
 use crate::doors::Door;
 use crate::mail::{Facts, Mail};
+use crate::socket::Socket;
 use crate::watch::{Ending, Place, Slot, Stage};
 use introduced::{Told, introduction};
 use noted::{Noted, Weight};
@@ -68,8 +64,6 @@ enum Input {
     Octets,
     Closed,
     Broken,
-    /// The watch wants the large buffer back.
-    SwapBuffer,
     /// The log has failed, and the session has said so.
     LogFailed,
     /// The core's budget of memory does not allow a buffer.
@@ -77,37 +71,38 @@ enum Input {
 }
 
 /// Serves one connection from the greeting to the end.
-pub(crate) async fn serve(admitted: Admitted, stream: TcpStream, door: Rc<Door>) {
-    let core = &*admitted.core;
+// A block, since the task of an `async fn` would hold what it is given twice.
+pub(crate) fn serve(admitted: Admitted, stream: TcpStream, door: Rc<Door>) -> impl Future<Output = ()> {
     let local = door.own_address(&stream);
-    let slot = Slot::new(stream.as_raw_fd(), core.clock.now());
-    let (mut reader, mut writer) = stream.into_split();
-    // Behind the halves, so that it leaves the watch before the socket closes.
-    let place = core.watch.enter(slot);
-    let mut talk = Talk::new(&admitted, &door, &place, local);
-    let end = match talk.run(&mut reader, &mut writer).await {
-        // Cut off by us, in the middle of a reply that the peer does not take.
-        SessionEnd::PeerReset if place.ending() == Some(Ending::Idle) => SessionEnd::Timeout,
-        end => end,
-    };
-    talk.give_back();
-    core.metrics.count(end);
-    drop(place);
-    // A write half by itself would shut the connection down before it closes: one system call more for each of them.
-    let _ = writer.reunite(reader);
+    let socket = Socket::new(stream);
+    async move {
+        let core = &*admitted.core;
+        let slot = Slot::new(socket.descriptor(), core.clock.now());
+        // Behind the socket, so that it leaves the watch before the socket closes.
+        let place = core.watch.enter(slot);
+        let mut talk = Talk::new(&admitted, &door, &socket, &place, local);
+        let end = match talk.run().await {
+            // Cut off by us, in the middle of a reply that the peer does not take.
+            SessionEnd::PeerReset if place.ending() == Some(Ending::Idle) => SessionEnd::Timeout,
+            end => end,
+        };
+        talk.give_back();
+        core.metrics.count(end);
+    }
 }
 
 /// The state of one conversation.
 struct Talk<'c> {
     core: &'c Core,
     door: &'c Door,
+    socket: &'c Socket,
     place: &'c Place<'c>,
     number: u64,
     admitted: &'c Admitted,
     /// What the peer has said with XCLIENT.
     told: Option<Box<Told<'c>>>,
     /// Our end of the connection, if it is not the address of the door.
-    socket: Option<Box<SocketAddr>>,
+    local: Option<Box<SocketAddr>>,
     session: Session,
     secure: Option<Box<Secure>>,
     /// What the peer has said, without TLS.
@@ -116,7 +111,7 @@ struct Talk<'c> {
     start: usize,
     mail: Mail,
     weight: Weight,
-    /// The peer sends more at once than a command buffer takes: it gets a larger one from the start.
+    /// The last receive has filled its buffer: the next one gets the largest.
     bulk: bool,
     noted: Noted,
     /// Errors and refused recipients so far.
@@ -135,8 +130,9 @@ impl<'c> Talk<'c> {
     fn new(
         admitted: &'c Admitted,
         door: &'c Door,
+        socket: &'c Socket,
         place: &'c Place<'c>,
-        socket: Option<Box<SocketAddr>>,
+        local: Option<Box<SocketAddr>>,
     ) -> Self {
         let core = &*admitted.core;
         let mut session = Session::new(Rc::clone(&door.context));
@@ -146,11 +142,12 @@ impl<'c> Talk<'c> {
         Self {
             core,
             door,
+            socket,
             place,
             number: core.next_session_number(),
             admitted,
             told: None,
-            socket,
+            local,
             session,
             secure: None,
             buffer: Vec::new(),
@@ -167,14 +164,14 @@ impl<'c> Talk<'c> {
         }
     }
 
-    async fn run(&mut self, reader: &mut TcpOwnedReadHalf, writer: &mut TcpOwnedWriteHalf) -> SessionEnd {
-        if self.door.context.tls() == Tls::Implicit && !Box::pin(self.implicit_tls(reader, writer)).await {
+    async fn run(&mut self) -> SessionEnd {
+        if self.door.context.tls() == Tls::Implicit && !Box::pin(self.implicit_tls()).await {
             return SessionEnd::TlsFailed;
         }
         if self.door.greet_delay.is_zero() || Box::pin(self.hold_greeting()).await {
             self.session.greet();
         }
-        if !self.send(writer).await {
+        if !self.send().await {
             return SessionEnd::PeerReset;
         }
         self.core.record(Phase::Banner, self.core.clock.now() - self.place.opened());
@@ -185,35 +182,35 @@ impl<'c> Talk<'c> {
             if slips > 0 {
                 Box::pin(self.hold_replies(slips)).await;
             }
-            if self.session.has_ready() && !self.send(writer).await {
+            if self.session.has_ready() && !self.send().await {
                 return SessionEnd::PeerReset;
             }
             match step {
-                Step::Close => return self.finish(reader, writer).await,
+                Step::Close => return self.finish().await,
                 // Boxed: only sessions under TLS pay for its task.
                 Step::StartTls => {
-                    if let Some(end) = Box::pin(self.start_tls(reader, writer)).await {
+                    if let Some(end) = Box::pin(self.start_tls()).await {
                         return end;
                     }
                 }
                 Step::Authenticate(credentials) => Box::pin(self.log_in(*credentials)).await,
                 Step::Send => {
-                    if !self.session.has_ready() && !self.wait_for_gates(writer).await {
+                    if !self.session.has_ready() && !self.wait_for_gates().await {
                         return SessionEnd::PeerReset;
                     }
                 }
                 Step::Read(hint) => {
-                    let prepared = self.prepare(hint);
+                    let decrypted = if self.secure.is_some() { self.decrypt() } else { None };
                     let renewal = self.secure.as_ref().is_some_and(|secure| !secure.outgoing.is_empty());
-                    if renewal && !self.send(writer).await {
+                    if renewal && !self.send().await {
                         return SessionEnd::PeerReset;
                     }
-                    let input = match prepared {
+                    let input = match decrypted {
                         Some(input) => input,
-                        None => self.receive(reader, writer).await,
+                        None => self.receive(hint).await,
                     };
                     match input {
-                        Input::Octets | Input::SwapBuffer => {}
+                        Input::Octets => {}
                         Input::NoMemory => {
                             self.session.close_with(Reply::OVERLOADED);
                             continue;
@@ -224,8 +221,8 @@ impl<'c> Talk<'c> {
                             Some(ending) => self.session.close_with(farewell_reply(ending)),
                             None => {
                                 // What was accepted is still answered: the peer may have closed its own direction only.
-                                self.wait_for_gates(writer).await;
-                                self.close_tls(writer).await;
+                                self.wait_for_gates().await;
+                                self.close_tls().await;
                                 return SessionEnd::PeerClosed;
                             }
                         },
@@ -278,21 +275,25 @@ impl<'c> Talk<'c> {
                 Event::Message(body) => {
                     self.noted.take(self.core, self.input_at, self.session.transactions());
                     let appended = loop {
-                        let facts = Facts {
-                            listener: &self.door.name,
-                            peer: self.peer(),
-                            local: self.local(),
-                            tls: self.secure.as_deref().map(|secure| &secure.agreed),
-                            introduction: introduction(self.told.as_deref(), self.admitted),
-                            times: self.noted.times.on_the_wall(
-                                self.core,
-                                self.secure.as_deref(),
-                                self.place.opened(),
-                                self.input_at,
-                            ),
-                            session: self.number,
+                        // In a block of its own: what is built for it would lie in the task of every session.
+                        let appended = {
+                            let facts = Facts {
+                                listener: &self.door.name,
+                                peer: self.peer(),
+                                local: self.local(),
+                                tls: self.secure.as_deref().map(|secure| &secure.agreed),
+                                introduction: introduction(self.told.as_deref(), self.admitted),
+                                times: self.noted.times.on_the_wall(
+                                    self.core,
+                                    self.secure.as_deref(),
+                                    self.place.opened(),
+                                    self.input_at,
+                                ),
+                                session: self.number,
+                            };
+                            self.mail.finish(self.core, &self.session, &facts, body)
                         };
-                        match self.mail.finish(self.core, &self.session, &facts, body) {
+                        match appended {
                             Err(refused) if refused.worth_waiting(self.waited()) => {
                                 self.wait_for_room().await;
                             }
@@ -301,23 +302,25 @@ impl<'c> Talk<'c> {
                     };
                     self.mail.discard(self.core);
                     match appended {
-                        Ok(appended) => {
-                            self.core.count_accepted(self.session.transaction());
-                            self.core
-                                .record(Phase::Body, self.input_at.saturating_sub(self.noted.times.data));
-                            let gate = appended.gate.get();
-                            self.unanswered.push((gate, self.noted.times.mail));
-                            let id = appended.id.encode();
-                            // Hexadecimal digits only.
-                            let id = std::str::from_utf8(&id).unwrap_or_default();
-                            self.session.appended(Ok(Accepted { gate, id }));
-                        }
+                        Ok(appended) => self.accepted(&appended),
                         Err(refused) => self.session.appended(Err(self.core.refused(refused))),
                     }
                 }
                 Event::Aborted => self.mail.discard(self.core),
             }
         }
+    }
+
+    /// The log has the open transaction's message: the reply to it leaves when that is durable.
+    fn accepted(&mut self, appended: &Appended) {
+        self.core.count_accepted(self.session.transaction());
+        self.core.record(Phase::Body, self.input_at.saturating_sub(self.noted.times.data));
+        let gate = appended.gate.get();
+        self.unanswered.push((gate, self.noted.times.mail));
+        let id = appended.id.encode();
+        // Hexadecimal digits only.
+        let id = std::str::from_utf8(&id).unwrap_or_default();
+        self.session.appended(Ok(Accepted { gate, id }));
     }
 
     /// How long the input that is being worked off has been waiting, in microseconds.
@@ -348,7 +351,7 @@ impl<'c> Talk<'c> {
     }
 
     /// Sends all replies that may leave, in one send; false when the peer is gone.
-    async fn send(&mut self, writer: &mut TcpOwnedWriteHalf) -> bool {
+    async fn send(&mut self) -> bool {
         let core = self.core;
         let mut out = core.take_output();
         self.session.durable(core.journal.committed());
@@ -361,18 +364,18 @@ impl<'c> Talk<'c> {
             out = secure.seal(core, out, over);
         }
         let octets = out.len();
-        self.place.enter(Stage::Output, core.clock.recent());
-        if self.session.has_quit() && !self.session.has_gated() {
-            let sent = self.place.send_last(&out);
-            out.drain(..sent);
-        }
-        if !out.is_empty() {
-            let (result, returned) = writer.write_all(out).await;
-            out = returned;
-            if result.is_err() {
-                core.give_back_output(out);
-                return false;
+        let last = self.session.has_quit() && !self.session.has_gated();
+        let sent = if last { Ok(self.place.send_last(&out)) } else { self.socket.send(&out) };
+        let sent = match sent {
+            Ok(sent) if sent < octets => {
+                self.place.enter(Stage::Output, core.clock.recent());
+                Box::pin(self.socket.send_slowly(&out[sent..])).await
             }
+            sent => sent.map(drop),
+        };
+        if sent.is_err() {
+            core.give_back_output(out);
+            return false;
         }
         core.give_back_output(out);
         core.metrics.add(Counter::SentBytes, octets as u64);
@@ -394,11 +397,11 @@ impl<'c> Talk<'c> {
     }
 
     /// Sends gated replies as the log commits, until none is left; false when they never will or the peer is gone.
-    async fn wait_for_gates(&mut self, writer: &mut TcpOwnedWriteHalf) -> bool {
+    async fn wait_for_gates(&mut self) -> bool {
         while self.session.has_gated() {
             self.place.enter(Stage::Commit, self.core.clock.recent());
             poll_fn(|context| if self.gate_is_open(context) { Poll::Ready(()) } else { Poll::Pending }).await;
-            if !self.send(writer).await {
+            if !self.send().await {
                 return false;
             }
         }
@@ -419,85 +422,79 @@ impl<'c> Talk<'c> {
         false
     }
 
-    /// Gets ready for more input of a session that asks for `hint` octets of buffer; `None` when there is room for a receive.
-    fn prepare(&mut self, hint: usize) -> Option<Input> {
-        if self.secure.is_some() {
-            return self.decrypt(hint);
-        }
-        (!self.make_room(hint)).then_some(Input::NoMemory)
-    }
-
     fn expects_data(&self) -> bool {
         self.session.phase() == inrush_proto::Phase::MailData
     }
 
-    /// Makes room for more input, so that the buffer holds `hint` octets in all; false when the budget is spent.
-    fn make_room(&mut self, hint: usize) -> bool {
-        let rest = self.buffer.len() - self.start;
-        let expects_data = self.expects_data();
-        let wanted = wanted_octets(hint, rest, expects_data, self.bulk);
-        let pool = &self.core.pool;
-        // The larger buffer of a bulk sender between commands is a favour.
-        fit(pool, &mut self.buffer, &mut self.start, wanted) || {
-            let least = wanted_octets(hint, rest, expects_data, false);
-            fit(pool, &mut self.buffer, &mut self.start, least)
+    /// Waits for more input, of a session that asks for `hint` octets in all, and sends meanwhile what the log commits.
+    async fn receive(&mut self, hint: usize) -> Input {
+        let (core, socket) = (self.core, self.socket);
+        core.pool.shelve(&mut self.buffer, &mut self.start);
+        self.greed += 1;
+        loop {
+            let mut readable = pin!(socket.readable());
+            loop {
+                self.place.enter(
+                    if self.session.has_gated() { Stage::Commit } else { Stage::Input },
+                    core.clock.recent(),
+                );
+                let gate_is_open = poll_fn(|context| {
+                    if readable.as_mut().poll(context).is_ready() {
+                        return Poll::Ready(false);
+                    }
+                    self.greed = 0;
+                    if self.gate_is_open(context) { Poll::Ready(true) } else { Poll::Pending }
+                })
+                .await;
+                if !gate_is_open {
+                    break;
+                }
+                let sent = self.send().await;
+                if core.journal.failed() || core.journal.hung() {
+                    return Input::LogFailed;
+                }
+                if !sent {
+                    return Input::Broken;
+                }
+            }
+            if !self.make_room(hint) {
+                return Input::NoMemory;
+            }
+            match socket.receive(self.target()) {
+                Ok(None) => {}
+                Ok(Some(0)) => return Input::Closed,
+                Ok(Some(octets)) => {
+                    self.received(octets);
+                    return Input::Octets;
+                }
+                Err(_) => return Input::Broken,
+            }
         }
     }
 
-    /// Receives into the free part of the buffer, and sends meanwhile what the log commits.
-    async fn receive(&mut self, reader: &mut TcpOwnedReadHalf, writer: &mut TcpOwnedWriteHalf) -> Input {
-        let core = self.core;
-        let buffer = std::mem::take(self.target());
-        let (filled, capacity) = (buffer.len(), buffer.capacity());
-        let between_commands = !self.expects_data();
-        let cancel = (capacity > COMMAND && between_commands).then(|| self.place.cancel_handle());
-        let mut read = pin!(read(reader, buffer, filled..capacity, cancel));
-        self.place
-            .enter(if self.session.has_gated() { Stage::Commit } else { Stage::Input }, core.clock.recent());
-        self.greed += 1;
-        let (result, buffer) = loop {
-            let arrived = poll_fn(|context| {
-                if let Poll::Ready(done) = read.as_mut().poll(context) {
-                    return Poll::Ready(Some(done));
-                }
-                self.greed = 0;
-                if self.gate_is_open(context) { Poll::Ready(None) } else { Poll::Pending }
-            })
-            .await;
-            if let Some(done) = arrived {
-                break done;
+    /// Takes note of octets that have come.
+    fn received(&mut self, octets: usize) {
+        self.input_at = self.core.clock.now();
+        self.noted.of_input = 0;
+        self.place.received(octets, self.input_at);
+        self.core.metrics.add(Counter::ReceivedBytes, octets as u64);
+        let target = self.target();
+        self.bulk = target.len() == target.capacity();
+    }
+
+    /// Makes room for a receive, of a session that asks for `hint` octets in all; false when the budget is spent.
+    fn make_room(&mut self, hint: usize) -> bool {
+        let pool = &self.core.pool;
+        let command = !self.expects_data();
+        match &mut self.secure {
+            None => {
+                pool.make_room(&mut self.buffer, &mut self.start, Wish { hint, bulk: self.bulk, command })
             }
-            let sent = self.send(writer).await;
-            let failed = core.journal.failed() || core.journal.hung();
-            if failed || !sent {
-                // The receive ends by itself and gives its buffer back; dropped, both would be lost to the pool.
-                self.place.hang_up();
-                let (_, buffer) = read.await;
-                *self.target() = buffer;
-                return if failed { Input::LogFailed } else { Input::Broken };
+            Some(secure) => {
+                // rustls has taken all of it.
+                let wish = Wish { hint: RECEIVE, bulk: self.bulk, command };
+                pool.make_room(&mut secure.tls.incoming, &mut 0, wish)
             }
-            self.place.enter(
-                if self.session.has_gated() { Stage::Commit } else { Stage::Input },
-                core.clock.recent(),
-            );
-        };
-        *self.target() = buffer;
-        match result {
-            Ok(0) => Input::Closed,
-            Ok(octets) => {
-                self.input_at = core.clock.now();
-                self.noted.of_input = 0;
-                self.place.received(octets, self.input_at);
-                core.metrics.add(Counter::ReceivedBytes, octets as u64);
-                // A command buffer that fills at once means pipelined data: a larger one saves a receive each time.
-                self.bulk |= between_commands && capacity == COMMAND && filled == 0 && octets == COMMAND;
-                Input::Octets
-            }
-            Err(error) if error.raw_os_error() == Some(CANCELED) => {
-                self.bulk = false;
-                Input::SwapBuffer
-            }
-            Err(_) => Input::Broken,
         }
     }
 
@@ -510,8 +507,8 @@ impl<'c> Talk<'c> {
     }
 
     /// Gets the last replies out and closes in a way that lets the peer read them.
-    async fn finish(&mut self, reader: &mut TcpOwnedReadHalf, writer: &mut TcpOwnedWriteHalf) -> SessionEnd {
-        self.wait_for_gates(writer).await;
+    async fn finish(&mut self) -> SessionEnd {
+        self.wait_for_gates().await;
         let end = match self.place.ending() {
             _ if self.core.journal.failed() || self.core.journal.hung() => SessionEnd::LogFailure,
             Some(Ending::Shutdown) => SessionEnd::Stopping,
@@ -520,24 +517,22 @@ impl<'c> Talk<'c> {
             None => SessionEnd::Refused,
         };
         // Closing with unread input would make the kernel reset the connection and the peer lose the reply.
-        if writer.shutdown().await.is_err() {
-            return end;
-        }
+        self.socket.end_sending();
         self.place.enter(Stage::Farewell, self.core.clock.now());
-        let mut buffer = std::mem::take(self.target());
         let mut drained = 0;
         while drained < FAREWELL_OCTETS_MAX {
-            buffer.clear();
-            let (result, returned) = reader.read(buffer).await;
-            buffer = returned;
-            match result {
-                Ok(octets @ 1..) => drained += octets,
+            self.socket.readable().await;
+            let mut buffer = self.core.pool.take_largest(RECEIVE);
+            let received = self.socket.receive(&mut buffer);
+            self.core.pool.give_back(buffer);
+            match received {
+                Ok(Some(octets @ 1..)) => drained += octets,
+                Ok(None) => {}
                 _ => break,
             }
             self.greed += 1;
             self.core.give_way(&mut self.greed).await;
         }
-        *self.target() = buffer;
         end
     }
 
@@ -550,56 +545,6 @@ impl<'c> Talk<'c> {
         weight.release(core);
         core.pool.give_back(buffer);
     }
-}
-
-/// Makes room in `buffer`, of which the octets before `start` are worked off, so that it holds `wanted` octets of what comes and
-/// what is left together; a buffer that is larger than need be goes back. False when the budget is spent.
-fn fit(pool: &Pool, buffer: &mut Vec<u8>, start: &mut usize, wanted: usize) -> bool {
-    let rest = buffer.len() - *start;
-    let too_large = wanted <= COMMAND && buffer.capacity() > COMMAND;
-    if buffer.capacity() >= wanted && !too_large {
-        if *start > 0 && buffer.capacity() - buffer.len() < wanted - rest {
-            buffer.drain(..*start);
-            *start = 0;
-        } else if rest == 0 {
-            buffer.clear();
-            *start = 0;
-        }
-        return true;
-    }
-    let Ok(mut next) = pool.take(wanted) else { return false };
-    next.extend_from_slice(&buffer[*start..]);
-    *start = 0;
-    pool.give_back(std::mem::replace(buffer, next));
-    true
-}
-
-/// Octets of buffer for a session that asks for `hint` and has `rest` octets not worked off.
-fn wanted_octets(hint: usize, rest: usize, expects_data: bool, bulk: bool) -> usize {
-    let largest = buffers::SIZES[buffers::SIZES.len() - 1];
-    if !expects_data && rest < COMMAND {
-        // Idle sessions are in this state, and there are many of them.
-        return if bulk { COMMAND + 1 } else { COMMAND };
-    }
-    hint.max(rest + 1).min(largest)
-}
-
-/// The error of a receive that was cancelled.
-const CANCELED: i32 = 125;
-
-/// Receives into `free`, the part of `buffer` behind what it holds.
-async fn read(
-    reader: &mut TcpOwnedReadHalf,
-    buffer: Vec<u8>,
-    free: std::ops::Range<usize>,
-    cancel: Option<CancelHandle>,
-) -> (std::io::Result<usize>, Vec<u8>) {
-    let slice = buffer.slice_mut(free);
-    let (result, slice) = match cancel {
-        None => reader.read(slice).await,
-        Some(cancel) => reader.cancelable_read(slice, cancel).await,
-    };
-    (result, slice.into_inner())
 }
 
 /// The last word to a session that the watch has ended.
@@ -629,22 +574,11 @@ mod tests {
         size_of::<F>()
     }
 
-    #[test]
-    fn a_session_between_commands_holds_the_smallest_buffer() {
-        for rest in [0, 1, COMMAND - 1] {
-            assert_eq!(wanted_octets(1024, rest, false, false), COMMAND, "rest {rest}");
-        }
-        assert!(wanted_octets(1024, COMMAND, false, false) > COMMAND, "a command that fills it goes on");
-        assert!(wanted_octets(1024, 0, false, true) > COMMAND, "a peer that sends in bulk");
-        assert_eq!(wanted_octets(16 * 1024, 0, true, false), 16 * 1024);
-        assert_eq!(wanted_octets(1, 300_000, true, false), buffers::SIZES[2]);
-    }
-
-    /// An idle session costs its task, one command buffer and little else: a task that grows is paid for by every idle peer.
+    /// An idle session costs its task and little else: a task that grows is paid for by every idle peer.
     #[test]
     fn the_task_of_a_session_stays_small() {
         let size = future_size(serve);
-        // With what the runtime adds it fits the allocator's class of 1792.
-        assert!(size <= 1720, "{size} octets");
+        // With what the runtime adds it fits the allocator's class of 1024.
+        assert!(size <= 976, "{size} octets");
     }
 }

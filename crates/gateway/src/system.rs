@@ -48,8 +48,10 @@ pub(crate) fn thread_cpu_microseconds() -> u64 {
 /// Which directions of a connection to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
-    /// A receive under way ends with 0 octets; replies can still be sent.
+    /// A receive ends with 0 octets, and a wait for octets is over; replies can still be sent.
     Receive,
+    /// The peer sees the end of what we say; what it still says can be received.
+    Send,
     /// Sends and receives under way end.
     Both,
 }
@@ -60,6 +62,7 @@ pub(crate) enum Direction {
 pub(crate) fn shut_down(fd: RawFd, direction: Direction) {
     let how = match direction {
         Direction::Receive => Shutdown::Read,
+        Direction::Send => Shutdown::Write,
         Direction::Both => Shutdown::Both,
     };
     let _ = with_socket(fd, |socket| rustix::net::shutdown(socket, how));
@@ -92,6 +95,37 @@ pub(crate) fn send_last(fd: RawFd, octets: &[u8]) -> usize {
         }
         sent
     })
+}
+
+/// Receives what lies in the socket `fd` into the free part of `buffer`, which must not be full; `None` when nothing does, 0 octets when
+/// the peer has closed its direction.
+///
+/// The caller owns a socket behind `fd` that is still open.
+///
+/// # Errors
+/// The connection is broken.
+pub(crate) fn receive(fd: RawFd, buffer: &mut Vec<u8>) -> io::Result<Option<usize>> {
+    debug_assert!(buffer.len() < buffer.capacity(), "0 octets would mean the end");
+    let free = rustix::buffer::spare_capacity(buffer);
+    match with_socket(fd, |socket| rustix::net::recv(socket, free, RecvFlags::DONTWAIT)) {
+        Ok((octets, _)) => Ok(Some(octets)),
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Sends as many of `octets` as the kernel takes at once, and gives back how many.
+///
+/// The caller owns a socket behind `fd` that is still open.
+///
+/// # Errors
+/// The connection is broken.
+pub(crate) fn send(fd: RawFd, octets: &[u8]) -> io::Result<usize> {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    match with_socket(fd, |socket| rustix::net::send(socket, octets, flags)) {
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(0),
+        sent => Ok(sent?),
+    }
 }
 
 /// What lies in a socket to be received.

@@ -11,16 +11,11 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use monoio::io::{CancelHandle, Canceller};
-
 use crate::settings::Timeouts;
 use crate::system::{self, Direction, Waiting};
 
 /// How long an ended session may take to get its last reply out and to hang up.
 const FAREWELL: Duration = Duration::from_secs(5);
-
-/// How long a session may lie idle with a large buffer before it has to swap it for a small one.
-const LARGE_BUFFER_IDLE: Duration = Duration::from_secs(2);
 
 /// What a session is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +66,6 @@ pub(crate) struct Slot {
     data: Cell<Option<DataWindow>>,
     ending: Cell<Option<Ending>>,
     ending_since: Cell<u64>,
-    large_buffer: RefCell<Option<Canceller>>,
 }
 
 /// Mail data received since the start of the current measurement of the rate.
@@ -93,7 +87,6 @@ impl Slot {
             data: Cell::new(None),
             ending: Cell::new(None),
             ending_since: Cell::new(0),
-            large_buffer: RefCell::new(None),
         }
     }
 
@@ -156,16 +149,6 @@ impl Slot {
         system::waiting(self.fd)
     }
 
-    /// Ends both directions of the connection at once.
-    pub(crate) fn hang_up(&self) {
-        system::shut_down(self.fd, Direction::Both);
-    }
-
-    /// The handle for a receive into a large buffer, which the watch may cancel.
-    pub(crate) fn cancel_handle(&self) -> CancelHandle {
-        self.large_buffer.borrow_mut().get_or_insert_default().handle()
-    }
-
     /// Notes that the session has to end, and wakes it.
     fn end(&self, ending: Ending, now: u64) {
         self.ending.set(Some(ending));
@@ -179,7 +162,6 @@ impl Slot {
 enum Due {
     End(Ending),
     CutOff,
-    SwapBuffer,
 }
 
 /// The sessions of one core.
@@ -240,12 +222,6 @@ impl Watch {
                     }
                     system::shut_down(slot.fd, Direction::Both);
                 }
-                Some(Due::SwapBuffer) => {
-                    // `cancel` hands back a canceller for the next time; the session asks for a new one then.
-                    if let Some(canceller) = slot.large_buffer.take() {
-                        canceller.cancel();
-                    }
-                }
             }
         }
     }
@@ -277,7 +253,6 @@ impl Watch {
 /// | transaction open | transaction timeout | end |
 /// | mail data expected, window over | fewer octets than the rate asks for | end (else a new window) |
 /// | silent | idle timeout | end |
-/// | silent outside of mail data, large buffer | [`LARGE_BUFFER_IDLE`] | swap the buffer |
 fn due(slot: &Slot, now: u64, timeouts: &Timeouts) -> Option<Due> {
     let elapsed = |since: u64| Duration::from_micros(now.saturating_sub(since));
     let in_stage = elapsed(slot.since.get());
@@ -311,15 +286,8 @@ fn due(slot: &Slot, now: u64, timeouts: &Timeouts) -> Option<Due> {
             slot.data.set(Some(DataWindow { since: now, octets: 0 }));
         }
     }
-    if slot.stage.get() == Stage::Input {
-        if in_stage > timeouts.idle_timeout {
-            return Some(Due::End(Ending::Idle));
-        }
-        if in_stage > LARGE_BUFFER_IDLE && slot.data.get().is_none() && slot.large_buffer.borrow().is_some() {
-            return Some(Due::SwapBuffer);
-        }
-    }
-    None
+    let idle = slot.stage.get() == Stage::Input && in_stage > timeouts.idle_timeout;
+    idle.then_some(Due::End(Ending::Idle))
 }
 
 #[cfg(test)]
@@ -458,16 +426,6 @@ mod tests {
         slot.ending_since.set(400 * SECOND);
         assert_eq!(due(&slot, 405 * SECOND, &timeouts()), None);
         assert_eq!(due(&slot, 406 * SECOND, &timeouts()), Some(Due::CutOff));
-    }
-
-    #[test]
-    fn an_idle_large_buffer_is_taken_back_but_not_during_data() {
-        let slot = waiting_for_input();
-        assert_eq!(due(&slot, 3 * SECOND, &timeouts()), None, "no large buffer");
-        let _handle = slot.cancel_handle();
-        assert_eq!(due(&slot, 3 * SECOND, &timeouts()), Some(Due::SwapBuffer));
-        slot.set_data(true, 0);
-        assert_eq!(due(&slot, 3 * SECOND, &timeouts()), None);
     }
 
     #[test]

@@ -63,6 +63,12 @@ impl Header {
                         self.line = LineState::Start;
                     }
                 }
+                LineState::Start if let Some(name) = whole_name(rest) => {
+                    self.field(named(name));
+                    self.line = LineState::Rest;
+                    self.count(name.len() + 1);
+                    rest = &rest[name.len() + 1..];
+                }
                 _ => {
                     rest = &rest[1..];
                     self.line = self.next(octet);
@@ -92,17 +98,22 @@ impl Header {
                 LineState::Name(matched.and_then(|matched| matched.next(octet)))
             }
             (LineState::Name(matched) | LineState::Gap(matched), b':') => {
-                match matched.and_then(Matched::whole) {
-                    Some(RECEIVED) => self.hops = self.hops.saturating_add(1),
-                    Some(DATE) => self.has_date = true,
-                    Some(MESSAGE_ID) => self.has_message_id = true,
-                    _ => {}
-                }
+                self.field(matched.and_then(Matched::whole));
                 LineState::Rest
             }
             (LineState::Name(matched) | LineState::Gap(matched), b' ' | b'\t') => LineState::Gap(matched),
             (LineState::Gap(_), _) if self.octets == 0 && octet != b'\n' => LineState::Rest,
             _ => LineState::Done,
+        }
+    }
+
+    /// A field has begun, whose name is one of [`NAMES`] or another.
+    fn field(&mut self, name: Option<u8>) {
+        match name {
+            Some(RECEIVED) => self.hops = self.hops.saturating_add(1),
+            Some(DATE) => self.has_date = true,
+            Some(MESSAGE_ID) => self.has_message_id = true,
+            _ => {}
         }
     }
 
@@ -128,6 +139,17 @@ impl Header {
     pub(crate) fn has_message_id(&self) -> bool {
         self.has_message_id
     }
+}
+
+/// The name of the field that begins the line at the front of `rest`, if it is all there with the colon right behind it, as in nearly all mail.
+fn whole_name(rest: &[u8]) -> Option<&[u8]> {
+    let name = &rest[..rest.iter().position(|&octet| !is_name(octet))?];
+    (!name.is_empty() && rest[name.len()] == b':').then_some(name)
+}
+
+/// Which of [`NAMES`] that is.
+fn named(name: &[u8]) -> Option<u8> {
+    (0u8..).zip(NAMES).find_map(|(number, known)| name.eq_ignore_ascii_case(known).then_some(number))
 }
 
 /// A name that begins with `octet`.

@@ -61,7 +61,7 @@ impl Talk<'_> {
     pub(super) fn local(&self) -> SocketAddr {
         self.introduction()
             .and_then(|introduction| introduction.local)
-            .unwrap_or(self.socket.as_deref().copied().unwrap_or(self.door.address))
+            .unwrap_or(self.local.as_deref().copied().unwrap_or(self.door.address))
     }
 
     /// Takes the client over, or closes it out.
@@ -98,7 +98,7 @@ impl Talk<'_> {
         let local = match (&xclient.destination_address, &xclient.destination_port) {
             (None, None) => before.local,
             (address, port) => {
-                let socket = self.socket.as_deref().copied().unwrap_or(self.door.address);
+                let socket = self.local.as_deref().copied().unwrap_or(self.door.address);
                 let ip = said(address.as_ref(), local.ip(), socket.ip());
                 Some(SocketAddr::new(ip, said(port.as_ref(), local.port(), socket.port())))
             }

@@ -8,15 +8,15 @@
 //! Standards: RFC 3207 §4, RFC 8314 §3.
 
 use inrush_metrics::{Counter, Phase, SessionEnd, TlsFailure, TlsVersion};
-use monoio::io::AsyncWriteRentExt;
-use monoio::net::tcp::{TcpOwnedReadHalf, TcpOwnedWriteHalf};
 
-use super::{Input, Talk, fit};
+use super::{Input, Talk};
 use crate::admission::HandshakePermit;
-use crate::buffers::COMMAND;
 use crate::core::Core;
 use crate::tls::{Agreed, Tls};
 use crate::watch::{Ending, Stage};
+
+/// Octets of the largest record on the wire (RFC 5246 §6.2.3).
+const RECORD_OCTETS_MAX: usize = 5 + (1 << 14) + 2048;
 
 /// What a session under TLS has beside the others.
 pub(super) struct Secure {
@@ -63,11 +63,7 @@ impl Secure {
 
 impl Talk<'_> {
     /// STARTTLS; gives back how the session ends if it does.
-    pub(super) async fn start_tls(
-        &mut self,
-        reader: &mut TcpOwnedReadHalf,
-        writer: &mut TcpOwnedWriteHalf,
-    ) -> Option<SessionEnd> {
+    pub(super) async fn start_tls(&mut self) -> Option<SessionEnd> {
         let permit = match self.core.permit_handshake() {
             Ok(permit) => permit,
             Err(reply) => {
@@ -77,34 +73,24 @@ impl Talk<'_> {
         };
         self.session.start_tls(Ok(()));
         // The 220 stands behind the replies to messages that were sent before, and nothing may follow it without TLS.
-        if !self.wait_for_gates(writer).await || !self.send(writer).await {
+        if !self.wait_for_gates().await || !self.send().await {
             return Some(SessionEnd::PeerReset);
         }
         // Closed: the log has failed meanwhile.
-        let going_on = self.session.phase() == inrush_proto::Phase::Closed
-            || self.handshake(permit, reader, writer).await;
+        let going_on = self.session.phase() == inrush_proto::Phase::Closed || self.handshake(permit).await;
         (!going_on).then_some(SessionEnd::TlsFailed)
     }
 
     /// Shakes hands before the greeting; false when there is no TLS.
-    pub(super) async fn implicit_tls(
-        &mut self,
-        reader: &mut TcpOwnedReadHalf,
-        writer: &mut TcpOwnedWriteHalf,
-    ) -> bool {
+    pub(super) async fn implicit_tls(&mut self) -> bool {
         match self.core.permit_handshake() {
-            Ok(permit) => self.handshake(permit, reader, writer).await,
+            Ok(permit) => self.handshake(permit).await,
             Err(_) => false,
         }
     }
 
     /// Shakes hands; false when the connection is of no use any more, which is counted.
-    async fn handshake(
-        &mut self,
-        permit: HandshakePermit<'_>,
-        reader: &mut TcpOwnedReadHalf,
-        writer: &mut TcpOwnedWriteHalf,
-    ) -> bool {
+    async fn handshake(&mut self, permit: HandshakePermit<'_>) -> bool {
         let begun = self.core.clock.now();
         self.place.enter(Stage::Handshake, begun);
         // Plaintext behind STARTTLS was not sent under TLS, whoever sent it (RFC 3207 §4.2).
@@ -112,7 +98,7 @@ impl Talk<'_> {
         self.core.metrics.add(Counter::TlsPlaintextDiscarded, injected as u64);
         self.core.pool.give_back(std::mem::take(&mut self.buffer));
         self.start = 0;
-        let shaken = self.shake_hands(&permit, reader, writer).await;
+        let shaken = self.shake_hands(&permit).await;
         drop(permit);
         match shaken {
             Ok(mut secure) => {
@@ -146,17 +132,10 @@ impl Talk<'_> {
         }
     }
 
-    async fn shake_hands(
-        &self,
-        permit: &HandshakePermit<'_>,
-        reader: &mut TcpOwnedReadHalf,
-        writer: &mut TcpOwnedWriteHalf,
-    ) -> Result<Box<Secure>, TlsFailure> {
+    async fn shake_hands(&self, permit: &HandshakePermit<'_>) -> Result<Box<Secure>, TlsFailure> {
         let core = self.core;
         let mut tls = permit.certificates.accept(self.door.asks_clients).map_err(|_| TlsFailure::Internal)?;
-        // Handshakes are few and short: a buffer that takes any of their records at once.
-        tls.incoming = core.pool.take(COMMAND + 1).map_err(|_| TlsFailure::Memory)?;
-        let shaken = self.exchange(&mut tls, reader, writer).await;
+        let shaken = self.exchange(&mut tls).await;
         if let Err(failure) = shaken {
             core.pool.give_back(tls.incoming);
             return Err(failure);
@@ -165,22 +144,16 @@ impl Talk<'_> {
         Ok(Box::new(Secure { tls, agreed, outgoing: Vec::new(), since: 0, login: 0 }))
     }
 
-    async fn exchange(
-        &self,
-        tls: &mut Tls,
-        reader: &mut TcpOwnedReadHalf,
-        writer: &mut TcpOwnedWriteHalf,
-    ) -> Result<(), TlsFailure> {
+    async fn exchange(&self, tls: &mut Tls) -> Result<(), TlsFailure> {
         let core = self.core;
         loop {
             let mut out = core.take_output();
             let advanced = tls.advance(&mut out);
             if !out.is_empty() {
                 let octets = out.len() as u64;
-                let (sent, returned) = writer.write_all(out).await;
-                out = returned;
+                let sent = self.socket.send_all(&out).await.is_ok();
                 core.metrics.add(Counter::SentBytes, octets);
-                if sent.is_err() && advanced.is_ok() {
+                if !sent && advanced.is_ok() {
                     return Err(TlsFailure::Closed);
                 }
             }
@@ -196,41 +169,41 @@ impl Talk<'_> {
                 return Err(TlsFailure::Closed);
             }
             // All of it is worked off: no plaintext waits during a handshake.
-            let buffer = std::mem::take(&mut tls.incoming);
-            let (filled, capacity) = (buffer.len(), buffer.capacity());
-            let (received, buffer) = super::read(reader, buffer, filled..capacity, None).await;
-            tls.incoming = buffer;
-            match received {
-                Ok(octets @ 1..) => core.metrics.add(Counter::ReceivedBytes, octets as u64),
+            core.pool.give_back(std::mem::take(&mut tls.incoming));
+            self.socket.readable().await;
+            tls.incoming = core.pool.take(RECORD_OCTETS_MAX).map_err(|_| TlsFailure::Memory)?;
+            match self.socket.receive(&mut tls.incoming) {
+                Ok(None) => {}
+                Ok(Some(octets @ 1..)) => core.metrics.add(Counter::ReceivedBytes, octets as u64),
                 _ => return Err(TlsFailure::Closed),
             }
         }
     }
 
     /// The last word of TLS to a peer that has said its own (RFC 5246 §7.2.1).
-    pub(super) async fn close_tls(&mut self, writer: &mut TcpOwnedWriteHalf) {
+    pub(super) async fn close_tls(&mut self) {
         let core = self.core;
         if let Some(secure) = &mut self.secure {
             let sealed = secure.seal(core, core.take_output(), true);
-            let (_, sealed) = writer.write_all(sealed).await;
+            // Whoever is gone needs none.
+            let _ = self.socket.send_all(&sealed).await;
             core.give_back_output(sealed);
         }
     }
 
-    /// Turns ciphertext that is there into plaintext for the session, which asks for `hint` octets of buffer. `None` when more has to be
-    /// received, for which there is room then.
-    pub(super) fn decrypt(&mut self, hint: usize) -> Option<Input> {
-        let expects_data = self.expects_data();
+    /// Turns ciphertext that is there into plaintext for the session. `None` when more has to be received.
+    pub(super) fn decrypt(&mut self) -> Option<Input> {
         let pool = &self.core.pool;
         let secure = self.secure.as_deref_mut()?;
         if let Err(error) = secure.tls.advance(&mut secure.outgoing) {
             tracing::debug!(listener = self.door.name, peer = %self.peer(), %error, "TLS");
             return Some(Input::Broken);
         }
-        let rest = self.buffer.len() - self.start;
-        if secure.tls.waiting() > 0 {
+        let waiting = secure.tls.waiting();
+        if waiting > 0 {
             // As much as the largest buffer takes; the session makes room for the others.
-            if !fit(pool, &mut self.buffer, &mut self.start, rest + secure.tls.waiting()) {
+            let rest = self.buffer.len() - self.start;
+            if !pool.fit(&mut self.buffer, &mut self.start, rest + waiting) {
                 return Some(Input::NoMemory);
             }
             secure.tls.read(&mut self.buffer);
@@ -239,15 +212,8 @@ impl Talk<'_> {
         if secure.tls.is_closed() {
             return Some(Input::Closed);
         }
-        // An idle session holds no more than it must.
-        if rest == 0 {
-            pool.give_back(std::mem::take(&mut self.buffer));
-            self.start = 0;
-        } else if rest <= COMMAND && !expects_data && !fit(pool, &mut self.buffer, &mut self.start, rest) {
-            return Some(Input::NoMemory);
-        }
-        let wanted = super::wanted_octets(hint, 0, expects_data, self.bulk);
-        let mut start = 0;
-        (!fit(pool, &mut secure.tls.incoming, &mut start, wanted)).then_some(Input::NoMemory)
+        // All of it is worked off.
+        pool.give_back(std::mem::take(&mut secure.tls.incoming));
+        None
     }
 }

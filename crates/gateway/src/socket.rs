@@ -1,0 +1,80 @@
+//! The socket of a connection: waits go through the core's ring, octets through a system call once there are any.
+//!
+//! A wait holds no buffer, so that neither an idle session nor one that has sent half a message costs more than what it has said; and all
+//! sessions of a core receive into the same few buffers, which stay in the cache. Against receives and sends in the ring, on the floor server:
+//! the same time a message up to 4 KiB, an eighth less with 64 KiB, a tenth less with BDAT.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+
+use monoio::net::TcpStream;
+
+use crate::system::{self, Direction};
+
+/// One connection.
+pub(crate) struct Socket {
+    stream: TcpStream,
+    fd: RawFd,
+}
+
+impl Socket {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        let fd = stream.as_raw_fd();
+        Self { stream, fd }
+    }
+
+    /// For the watch, which has to forget it before this socket closes.
+    pub(crate) fn descriptor(&self) -> RawFd {
+        self.fd
+    }
+
+    /// Waits until there is something to [`receive`](Self::receive), or the end. May be dropped: nothing is lost.
+    pub(crate) async fn readable(&self) {
+        // What is wrong shows up in the receive. Not relaxed: the epoll driver would go on saying so.
+        let _ = self.stream.readable(false).await;
+    }
+
+    /// Receives what is there into the free part of `buffer`, which must not be full; `None` when nothing is, 0 octets when the peer has closed
+    /// its direction.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub(crate) fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<Option<usize>> {
+        system::receive(self.fd, buffer)
+    }
+
+    /// Sends as many of `octets` as the kernel takes at once, and gives back how many.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub(crate) fn send(&self, octets: &[u8]) -> io::Result<usize> {
+        system::send(self.fd, octets)
+    }
+
+    /// Sends all of `octets` to a peer that takes its time. To be boxed: most peers take replies at once.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub(crate) async fn send_slowly(&self, mut octets: &[u8]) -> io::Result<()> {
+        while !octets.is_empty() {
+            self.stream.writable(false).await?;
+            let sent = self.send(octets)?;
+            octets = &octets[sent..];
+        }
+        Ok(())
+    }
+
+    /// Sends all of `octets`.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub(crate) async fn send_all(&self, octets: &[u8]) -> io::Result<()> {
+        let sent = self.send(octets)?;
+        if sent < octets.len() { Box::pin(self.send_slowly(&octets[sent..])).await } else { Ok(()) }
+    }
+
+    /// Says that nothing more will be sent.
+    pub(crate) fn end_sending(&self) {
+        system::shut_down(self.fd, Direction::Send);
+    }
+}
