@@ -66,6 +66,28 @@ impl Meter {
         }
     }
 
+    /// The processes of the server.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    pub(crate) fn processes(&self) -> anyhow::Result<Vec<u32>> {
+        match self {
+            Self::Group(group) => {
+                let text = fs::read_to_string(group.join("cgroup.procs"))?;
+                Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+            }
+            Self::Tree(top) => Ok(below(top.context("the server is not started")?, &all()?)),
+        }
+    }
+
+    /// Ends what the server has left running in its control group. A tree has ended with its top, or nobody knows whose it is.
+    pub(crate) fn end_the_rest(&self) {
+        if let Self::Group(group) = self {
+            // Linux 5.14. A group that has no process is content with it.
+            let _ = fs::write(group.join("cgroup.kill"), "1");
+        }
+    }
+
     /// How it counts, for the report.
     pub(crate) fn method(&self) -> &'static str {
         match self {
@@ -93,6 +115,15 @@ fn usage(group: &Path) -> anyhow::Result<Duration> {
 }
 
 fn tree(top: u32) -> anyhow::Result<Duration> {
+    let processes = all()?;
+    let found = below(top, &processes);
+    let ticks: u64 =
+        processes.iter().filter(|process| found.contains(&process.0)).map(|process| process.2).sum();
+    Ok(Duration::from_millis(ticks * 1000 / TICKS_A_SECOND))
+}
+
+/// Number, parent and ticks of every process.
+fn all() -> anyhow::Result<Vec<(u32, u32, u64)>> {
     let mut processes = Vec::new();
     for entry in fs::read_dir("/proc")?.flatten() {
         let stat = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
@@ -104,13 +135,18 @@ fn tree(top: u32) -> anyhow::Result<Duration> {
             processes.push((pid, parent, ticks));
         }
     }
+    Ok(processes)
+}
+
+/// `top` and all that descend from it.
+fn below(top: u32, processes: &[(u32, u32, u64)]) -> Vec<u32> {
     let mut found = vec![top];
-    let mut ticks = 0;
-    while let Some(pid) = found.pop() {
-        ticks += processes.iter().filter(|process| process.0 == pid).map(|process| process.2).sum::<u64>();
+    let mut next = 0;
+    while let Some(&pid) = found.get(next) {
         found.extend(processes.iter().filter(|process| process.1 == pid).map(|process| process.0));
+        next += 1;
     }
-    Ok(Duration::from_millis(ticks * 1000 / TICKS_A_SECOND))
+    found
 }
 
 /// Parent and ticks of a `stat` line. The name in parentheses may hold anything, so fields count from its end: `ppid` is
@@ -129,5 +165,10 @@ mod tests {
     fn fields_count_from_the_end_of_the_name() {
         let stat = "42 (a) b) c) S 7 42 42 0 -1 4194560 100 0 0 0 1 20 300 4000 20 0 1 0 100 0 0";
         assert_eq!(parse(stat), Some((7, 4321)));
+    }
+
+    #[test]
+    fn a_tree_is_all_that_descends() {
+        assert_eq!(below(7, &[(1, 0, 1), (7, 1, 1), (8, 7, 1), (9, 8, 1), (10, 1, 1)]), [7, 8, 9]);
     }
 }

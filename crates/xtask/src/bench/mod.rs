@@ -10,14 +10,24 @@ mod dead_host;
 mod deferred;
 mod generator;
 mod idle;
+mod label;
 mod latency;
 mod live_load;
+mod load;
+mod machine;
 mod next_hop;
+mod page;
+mod plot;
 mod reading;
 mod relay;
 mod report;
+mod result;
+mod rivals;
+mod rounds;
+mod scenario;
 mod servers;
 mod stamp;
+mod system;
 mod tls;
 mod turnover;
 
@@ -28,7 +38,7 @@ pub(crate) enum Task {
     Abuse(abuse::Arguments),
     /// What a tool that reads the log costs the gateway beside it
     Beside(beside::Arguments),
-    /// Postfix's smtp-sink and smtpd and inrush, side by side under the same load
+    /// Other servers and inrush, side by side under the same load
     Compare(compare::Arguments),
     /// Time to delivery of others while many messages wait for a dead destination
     DeadDestination(dead_destination::Arguments),
@@ -38,10 +48,14 @@ pub(crate) enum Task {
     Idle(idle::Arguments),
     /// Time to the 250 at half of the maximum rate, against the disk's own
     Latency(latency::Arguments),
+    /// The results of a release as a page with plots
+    Page(page::Arguments),
     /// Recovery, verification and export of a log, against reading the disk
     Reading(reading::Arguments),
     /// Messages handed on to a next hop, against Postfix handing on the same
     Relay(relay::Arguments),
+    /// The gateway against the floor under it, in the scenarios of bench/system
+    System(system::Arguments),
     /// Processor time of TLS handshakes and sessions, against rustls alone and Postfix
     Tls(tls::Arguments),
     /// What making and retiring segments costs, beside a log that has them all ready
@@ -61,8 +75,10 @@ pub(crate) fn run(task: &Task) -> anyhow::Result<()> {
         Task::Deferred(arguments) => deferred::run(arguments),
         Task::Idle(arguments) => idle::run(arguments),
         Task::Latency(arguments) => latency::run(arguments),
+        Task::Page(arguments) => page::run(arguments),
         Task::Reading(arguments) => reading::run(arguments),
         Task::Relay(arguments) => relay::run(arguments),
+        Task::System(arguments) => system::run(arguments),
         Task::Tls(arguments) => tls::run(arguments),
         Task::Turnover(arguments) => turnover::run(arguments),
     }

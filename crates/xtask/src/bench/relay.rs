@@ -17,7 +17,7 @@ use inrush_tests::smtp_sink::SmtpSink;
 use super::cpu::Meter;
 use super::generator;
 use super::report::{self, Run, Series};
-use super::servers::UNLIMITED;
+use super::servers;
 use crate::{packages, test};
 
 /// How often the sink is asked how far it is.
@@ -147,7 +147,7 @@ fn postfix(folder: &Path, messages: u32) -> Subject {
     let postfix = Postfix::start(&Purpose {
         listen: Some(address),
         relay_to: Some(sink.address()),
-        main: UNLIMITED.iter().chain(RELAY).map(|line| (*line).to_owned()).collect(),
+        main: servers::unlimited().chain(RELAY.iter().copied()).map(str::to_owned).collect(),
         queue: Some(folder.join("postfix-queue")),
         launcher: meter.launcher(),
         ..Purpose::default()

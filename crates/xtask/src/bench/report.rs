@@ -1,8 +1,6 @@
-//! Medians, spread and ratios of a comparison, as Markdown for people and JSON for programs.
+//! Medians, spread and ratios of a comparison, as Markdown.
 
 use std::fmt::{Display, Write as _};
-
-use serde_json::{Value, json};
 
 /// One run of one server in one mode.
 #[derive(Clone, Copy, Debug)]
@@ -43,10 +41,6 @@ impl Summary {
 
     fn shown(self) -> String {
         format!("{:.1} ({:.1}–{:.1})", self.median, self.least, self.greatest)
-    }
-
-    fn json(self) -> Value {
-        json!({ "median": self.median, "least": self.least, "greatest": self.greatest })
     }
 }
 
@@ -89,25 +83,6 @@ pub(crate) fn markdown(facts: &[(&str, String)], series: &[Series], ours: &str) 
         }
     }
     text
-}
-
-/// The same for programs, with every single run.
-pub(crate) fn json(facts: &[(&str, String)], series: &[Series]) -> Value {
-    let facts: serde_json::Map<String, Value> =
-        facts.iter().map(|(fact, value)| ((*fact).into(), json!(value))).collect();
-    let series: Vec<Value> = series
-        .iter()
-        .map(|series| {
-            json!({
-                "server": series.server,
-                "mode": series.mode,
-                "cpu_us_per_message": series.cpu().json(),
-                "messages_per_second": series.rate().json(),
-                "runs": series.runs.iter().map(|run| json!([run.cpu_us, run.rate])).collect::<Vec<_>>(),
-            })
-        })
-        .collect();
-    json!({ "facts": facts, "series": series })
 }
 
 /// Under which conditions it was measured.
