@@ -15,6 +15,7 @@ mod latency;
 mod live_load;
 mod load;
 mod machine;
+mod micro;
 mod next_hop;
 mod page;
 mod plot;
@@ -24,6 +25,7 @@ mod report;
 mod result;
 mod rivals;
 mod rounds;
+mod scale;
 mod scenario;
 mod servers;
 mod stamp;
@@ -48,12 +50,16 @@ pub(crate) enum Task {
     Idle(idle::Arguments),
     /// Time to the 250 at half of the maximum rate, against the disk's own
     Latency(latency::Arguments),
+    /// Instructions and time of each part of the accept path
+    Micro(micro::Arguments),
     /// The results of a release as a page with plots
     Page(page::Arguments),
     /// Recovery, verification and export of a log, against reading the disk
     Reading(reading::Arguments),
     /// Messages handed on to a next hop, against Postfix handing on the same
     Relay(relay::Arguments),
+    /// How the cost of a message grows with cores, connections and the log
+    Scale(scale::Arguments),
     /// The gateway against the floor under it, in the scenarios of bench/system
     System(system::Arguments),
     /// Processor time of TLS handshakes and sessions, against rustls alone and Postfix
@@ -75,9 +81,11 @@ pub(crate) fn run(task: &Task) -> anyhow::Result<()> {
         Task::Deferred(arguments) => deferred::run(arguments),
         Task::Idle(arguments) => idle::run(arguments),
         Task::Latency(arguments) => latency::run(arguments),
+        Task::Micro(arguments) => micro::run(arguments),
         Task::Page(arguments) => page::run(arguments),
         Task::Reading(arguments) => reading::run(arguments),
         Task::Relay(arguments) => relay::run(arguments),
+        Task::Scale(arguments) => scale::run(arguments),
         Task::System(arguments) => system::run(arguments),
         Task::Tls(arguments) => tls::run(arguments),
         Task::Turnover(arguments) => turnover::run(arguments),

@@ -139,15 +139,20 @@ impl Outcome {
         })
     }
 
-    /// Adds the ratios of `subject` to `other` in every scenario that has both: each run against that of the same round.
+    /// Adds the ratios of `subject` to `other` in every scenario that has both and not yet the ratio: each run against that of the
+    /// same round.
     pub(super) fn relate(&mut self, subject: &str, other: &str, figure: Figure) {
         let mut ratios = Vec::new();
         for ours in
             self.series.iter().filter(|series| series.subject == subject && series.figure == figure.name)
         {
             let Some(theirs) = self.find(&ours.scenario, other, figure.name, ours.at) else { continue };
+            let name = format!("{subject} : {other}");
+            if self.find(&ours.scenario, &name, figure.name, ours.at).is_some() {
+                continue;
+            }
             let mut ratio = Series {
-                subject: format!("{subject} : {other}"),
+                subject: name,
                 unit: "ratio".to_owned(),
                 runs: ours.runs.iter().zip(&theirs.runs).map(|(ours, theirs)| ours / theirs).collect(),
                 ..ours.clone()
@@ -269,6 +274,9 @@ mod tests {
         let ratio = outcome.find("reuse", "inrush : floor", CPU.name, None).expect("both are there");
         assert_eq!((ratio.median, ratio.least, ratio.greatest), (1.1, 1.1, 1.2));
         assert!(outcome.find("other", "inrush : floor", CPU.name, None).is_none());
+        let count = outcome.series.len();
+        outcome.relate("inrush", "floor", CPU);
+        assert_eq!(outcome.series.len(), count, "once is enough");
         let text = outcome.markdown();
         assert!(text.contains("| inrush | server CPU per message |  | 12.0 | 11.0 | 22.0 | µs |"), "{text}");
     }

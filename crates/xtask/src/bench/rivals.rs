@@ -75,10 +75,12 @@ impl Rival {
         }
     }
 
-    /// Messages a run: only smtp-sink keeps up with the gateway.
+    /// Messages a run: only smtp-sink keeps up with the gateway, and OpenSMTPD not with the others.
     pub(super) fn messages(self, arguments: &Arguments) -> u32 {
         match self {
             Self::SmtpSink => arguments.messages,
+            // Its listen queue takes 5 connections; of a burst the others try again after a second.
+            Self::OpenSmtpd => (arguments.rival_messages / 10).max(1),
             _ => arguments.rival_messages,
         }
     }
@@ -191,7 +193,14 @@ impl Rival {
                     fs::set_permissions(folder, fs::Permissions::from_mode(mode))?;
                 }
                 let file = self.settings("smtpd.conf", &own, address.port(), &OPENSMTPD.file())?;
-                let binds = [(spool.as_path(), "/var/spool/smtpd"), (&empty, "/var/lib/opensmtpd/empty")];
+                // It looks up the name of each client, and nothing turns that off: from /etc/hosts, as with a resolver that answers at once.
+                let resolver = own.join("resolv.conf");
+                fs::write(&resolver, "lookup file\n")?;
+                let binds = [
+                    (spool.as_path(), "/var/spool/smtpd"),
+                    (&empty, "/var/lib/opensmtpd/empty"),
+                    (&resolver, "/etc/resolv.conf"),
+                ];
                 let command =
                     format!("{} -d -P mta -P mda -f {}", OPENSMTPD.file().display(), file.display());
                 in_namespace(&own, &binds, &command)?
@@ -260,7 +269,7 @@ fn in_namespace(own: &Path, binds: &[(&Path, &str)], command: &str) -> anyhow::R
         // A place that does not exist yet is made on a file system that goes with the namespace.
         let above = Path::new(place).parent().unwrap_or(Path::new("/")).display();
         script.push_str(&format!(
-            "{{ test -d {place} || {{ mkdir -p {above} && mount -t tmpfs none {above} && mkdir {place}; }}; }} && \
+            "{{ test -e {place} || {{ mkdir -p {above} && mount -t tmpfs none {above} && mkdir {place}; }}; }} && \
              mount --bind {} {place} && ",
             folder.display()
         ));
