@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 struct Floor {
     child: Child,
     lines: BufReader<ChildStdout>,
@@ -25,8 +27,8 @@ impl Floor {
     }
 
     fn accepted(&mut self) -> u64 {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-USR1", &pid]).status().expect("kill").success());
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("it runs");
+        kill_process(pid, Signal::USR1).expect("it runs");
         line(&mut self.lines).strip_prefix("accepted ").expect("it counts").parse().expect("a number")
     }
 

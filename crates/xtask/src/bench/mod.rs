@@ -1,6 +1,7 @@
 //! Measurements, alone and against other servers. They want a quiet machine and are no part of the tests.
 
 mod abuse;
+mod all;
 mod backlog;
 mod beside;
 mod compare;
@@ -38,6 +39,8 @@ mod turnover;
 pub(crate) enum Task {
     /// What a well-behaved sender notices of abuse
     Abuse(abuse::Arguments),
+    /// Everything that a release shows, into one folder and one page
+    All(all::Arguments),
     /// What a tool that reads the log costs the gateway beside it
     Beside(beside::Arguments),
     /// Other servers and inrush, side by side under the same load
@@ -75,6 +78,7 @@ pub(crate) enum Task {
 pub(crate) fn run(task: &Task) -> anyhow::Result<()> {
     match task {
         Task::Abuse(arguments) => abuse::run(arguments),
+        Task::All(arguments) => all::run(arguments),
         Task::Beside(arguments) => beside::run(arguments),
         Task::Compare(arguments) => compare::run(arguments),
         Task::DeadDestination(arguments) => dead_destination::run(arguments),

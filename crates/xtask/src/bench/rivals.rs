@@ -62,6 +62,12 @@ pub(super) fn chosen(names: &[String]) -> anyhow::Result<Vec<Rival>> {
     names.iter().map(find).collect()
 }
 
+/// Names of all that are installed, with commas between.
+pub(super) fn there() -> String {
+    let there = ALL.into_iter().filter(|rival| rival.is_there()).map(Rival::name);
+    there.collect::<Vec<_>>().join(",")
+}
+
 impl Rival {
     /// In the report and on the command line.
     pub(super) fn name(self) -> &'static str {
