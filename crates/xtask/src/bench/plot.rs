@@ -17,11 +17,15 @@ const COLOURS: [RGBColor; 6] = [
     RGBColor(0x55, 0x55, 0x55),
 ];
 
+/// Above this ratio of the greatest to the least value an axis is logarithmic.
+const LINEAR_MOST: f64 = 30.0;
+
 const FONT: &str = "sans-serif";
 const WIDTH: u32 = 820;
 const BAR_HEIGHT: u32 = 22;
 
-/// A bar for each series: its median, and a line from its least to its greatest. `name` gives the text beside it.
+/// A bar for each series: its median, and a line from its least to its greatest. `name` gives the text beside it. Where they differ too much to be
+/// seen side by side, the axis is logarithmic, and the title says so.
 ///
 /// # Errors
 /// The file cannot be written.
@@ -32,14 +36,22 @@ pub(super) fn bars(
     name: impl Fn(&Series) -> String,
 ) -> anyhow::Result<()> {
     let most = series.iter().map(|series| series.greatest).fold(0.0, f64::max).max(f64::MIN_POSITIVE);
+    let least = series.iter().map(|series| series.least).fold(f64::MAX, f64::min);
+    // The least value keeps a bar to be seen.
+    let begin = least / 2.0;
+    let logarithmic = least > 0.0 && most / least > LINEAR_MOST;
+    let share = |value: f64| {
+        if logarithmic { (value / begin).ln() / (most / begin).ln() } else { value / most }
+    };
+    let title = if logarithmic { format!("{title} (logarithmic)") } else { title.to_owned() };
     let height = 70 + BAR_HEIGHT * u32::try_from(series.len())?;
     let area = SVGBackend::new(file, (WIDTH, height)).into_drawing_area();
     let draw = || -> Result<(), Box<dyn std::error::Error>> {
         area.fill(&WHITE)?;
-        area.draw(&Text::new(title.to_owned(), (12, 12), (FONT, 16)))?;
+        area.draw(&Text::new(title, (12, 12), (FONT, 16)))?;
         let (left, right) = (330, i32::try_from(WIDTH)? - 90);
         #[expect(clippy::cast_possible_truncation, reason = "between the edges of the picture")]
-        let to_x = |value: f64| left + (f64::from(right - left) * value / most).round() as i32;
+        let to_x = |value: f64| left + (f64::from(right - left) * share(value)).round() as i32;
         for (index, series) in series.iter().enumerate() {
             let top = 44 + i32::try_from(index * BAR_HEIGHT as usize)?;
             let middle = top + 8;
@@ -92,9 +104,15 @@ pub(super) fn curves(file: &Path, title: &str, series: &[&Series]) -> anyhow::Re
                 (first.max(1.0)..last.max(2.0)).log_scale(),
                 0.0..most.max(f64::MIN_POSITIVE),
             )?;
-        chart.configure_mesh().y_desc(unit.clone()).light_line_style(WHITE).draw()?;
-        for (index, subject) in subjects.iter().enumerate() {
-            let colour = COLOURS[index % COLOURS.len()];
+        chart
+            .configure_mesh()
+            .y_desc(unit.clone())
+            .light_line_style(WHITE)
+            .x_label_formatter(&|x| x.to_string())
+            .y_label_formatter(&|y| shown(*y))
+            .draw()?;
+        for subject in &subjects {
+            let colour = COLOURS[colour_of(subject)];
             let mut points: Vec<(f64, f64)> = series
                 .iter()
                 .filter(|series| series.subject == *subject)
@@ -107,7 +125,12 @@ pub(super) fn curves(file: &Path, title: &str, series: &[&Series]) -> anyhow::Re
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
             chart.draw_series(points.iter().map(|point| Circle::new(*point, 3, colour.filled())))?;
         }
-        chart.configure_series_labels().border_style(BLACK).background_style(WHITE).draw()?;
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperLeft)
+            .border_style(BLACK)
+            .background_style(WHITE)
+            .draw()?;
         area.present()?;
         Ok(())
     };

@@ -6,9 +6,11 @@
 //! core of the server, so that a core has as many whatever their number. Where the generator cannot keep them busy, turns are less full, and a
 //! message costs more than it would: the capacity is the least that can be said, not the most.
 //!
-//! Beyond the processors of the machine there is a model, and it is called that: the cost of a message grows by the same share with each further
-//! core as it has grown from the first to the last one measured, and not at all where it has not grown:
-//! `cost(n) = cost(1) × (1 + s × (n − 1))`, `s = max(0, (cost(m) ÷ cost(1) − 1) ÷ (m − 1))`. Disk, network cards and memory are not in it.
+//! Beyond the processors of the machine there is a model, and it is called that. What a message costs more on two cores than on one is mostly that of
+//! emptier turns, which the floor under the same load pays as well; what the gateway's cores cost each other shows in how its ratio to the floor
+//! grows. The model goes on with that growth, by the same share with each further core, and with none where there was none:
+//! `cost(n) = cost(1) × (1 + s × (n − 1))`, `s = max(0, (ratio(m) ÷ ratio(1) − 1) ÷ (m − 1))`, `m` the most cores measured. That the kernel's
+//! share, the disk, the network and the memory keep up is taken for granted.
 
 use super::{Arguments, Programs, addresses};
 use crate::bench::load::{self, Load};
@@ -52,8 +54,8 @@ pub(super) fn measure(
     outcome.set("messages a run, cores", arguments.messages);
     outcome.notes.push(format!(
         "Cores: capacity = cores × 1 s ÷ processor time of the server a message, since the generator takes a share of the {processors} \
-         processors; its own time is shown apart. \"{MODEL}\" is no measurement: the cost of a message goes on growing by the share a core by \
-         which it has grown up to the last core that was measured. Disk and network are not in it."
+         processors; its own time is shown apart. \"{MODEL}\" is no measurement: the cost on one core, growing with each core by the share by \
+         which the ratio to the floor has grown up to the last core measured; kernel, disk and network are taken to keep up."
     ));
     for (scenario, options) in LOADS {
         rounds::in_turn(arguments.rounds, subjects.len(), |round, subject| {
@@ -79,15 +81,19 @@ pub(super) fn measure(
             Ok(())
         })?;
         outcome.relate(INRUSH, FLOOR, CPU);
-        let costs: Vec<(f64, f64)> = measured
+        let first = outcome.find(scenario, INRUSH, CPU.name, Some(1.0)).map(|series| series.median);
+        let ratio_name = format!("{INRUSH} : {FLOOR}");
+        let ratios: Vec<(f64, f64)> = measured
             .iter()
             .filter_map(|&cores| {
                 let at = f64::from(cores);
-                Some((at, outcome.find(scenario, INRUSH, CPU.name, Some(at))?.median))
+                Some((at, outcome.find(scenario, &ratio_name, CPU.name, Some(at))?.median))
             })
             .collect();
         for &cores in &modelled {
-            if let Some(cost) = modelled_cost(&costs, f64::from(cores)) {
+            let growth = modelled_growth(&ratios, f64::from(cores));
+            if let (Some(first), Some(growth)) = (first, growth) {
+                let cost = first * growth;
                 let at = Some(f64::from(cores));
                 outcome.add(scenario, MODEL, CPU, at, cost);
                 outcome.add(scenario, MODEL, CAPACITY, at, f64::from(cores) * 1e6 / cost);
@@ -97,14 +103,15 @@ pub(super) fn measure(
     Ok(())
 }
 
-/// The cost of a message on so many cores, from what was measured: pairs of cores and cost, ascending, the first of them for one core.
-fn modelled_cost(costs: &[(f64, f64)], cores: f64) -> Option<f64> {
-    let (&(one, first), &(most, last)) = (costs.first()?, costs.last()?);
+/// How much more a message costs on so many cores than on one, from the ratios to the floor that were measured: pairs of cores and ratio,
+/// ascending, the first of them for one core.
+fn modelled_growth(ratios: &[(f64, f64)], cores: f64) -> Option<f64> {
+    let (&(one, first), &(most, last)) = (ratios.first()?, ratios.last()?);
     if one != 1.0 || most <= one {
         return None;
     }
     let share = ((last / first - 1.0) / (most - 1.0)).max(0.0);
-    Some(first * (1.0 + share * (cores - 1.0)))
+    Some(1.0 + share * (cores - 1.0))
 }
 
 #[cfg(test)]
@@ -112,10 +119,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cost_goes_on_growing_as_it_has_grown() {
-        assert_eq!(modelled_cost(&[(1.0, 10.0), (2.0, 11.0)], 5.0).map(f64::round), Some(14.0));
-        assert_eq!(modelled_cost(&[(1.0, 10.0), (2.0, 9.0)], 16.0), Some(10.0));
-        assert_eq!(modelled_cost(&[(1.0, 10.0)], 4.0), None, "nothing to go by");
-        assert_eq!(modelled_cost(&[(2.0, 10.0), (4.0, 10.0)], 8.0), None, "one core was not measured");
+    fn what_the_cores_cost_each_other_goes_on_growing() {
+        assert_eq!(modelled_growth(&[(1.0, 1.0), (2.0, 1.25)], 5.0), Some(2.0));
+        assert_eq!(modelled_growth(&[(1.0, 1.5), (2.0, 1.4)], 16.0), Some(1.0));
+        assert_eq!(modelled_growth(&[(1.0, 1.5)], 4.0), None, "nothing to go by");
+        assert_eq!(modelled_growth(&[(2.0, 1.5), (4.0, 1.5)], 8.0), None, "one core was not measured");
     }
 }
