@@ -12,6 +12,10 @@ use anyhow::Context;
 /// `USER_HZ`, the unit of `/proc/PID/stat`; 100 on every Linux that this runs on (proc(5)).
 const TICKS_A_SECOND: u64 = 100;
 
+/// How often a control group is removed whose last processes are on their way out, and the time between.
+const REMOVALS_MAX: u32 = 100;
+const REMOVAL_PAUSE: Duration = Duration::from_millis(20);
+
 /// A way to count; one for each server.
 pub(crate) enum Meter {
     /// The control group that the server was started in.
@@ -102,8 +106,13 @@ impl Meter {
 impl Drop for Meter {
     fn drop(&mut self) {
         if let Self::Group(group) = self {
-            // Works once its processes are gone; an empty group that stays costs nothing.
-            let _ = fs::remove_dir(group);
+            // Works once its processes are gone, which are ended by now; an empty group that stays costs nothing.
+            for _ in 0..REMOVALS_MAX {
+                if fs::remove_dir(&*group).is_ok() {
+                    return;
+                }
+                std::thread::sleep(REMOVAL_PAUSE);
+            }
         }
     }
 }
