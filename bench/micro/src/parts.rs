@@ -85,7 +85,7 @@ fn session() -> Work<'static> {
         if session.transactions() >= 900 {
             session = begin(&context);
         }
-        play(&mut session, &input, &mut output) == expected && output.starts_with(b"250 2.1.0")
+        play(&mut session, &input, &mut output).0 == expected && output.starts_with(b"250 2.1.0")
     })
 }
 
@@ -95,8 +95,9 @@ fn begin(context: &Rc<Context>) -> Session {
     session
 }
 
-/// Plays what the client sends to its end; gives back the octets of the messages. The replies are in `output`.
-fn play(session: &mut Session, mut input: &[u8], output: &mut Vec<u8>) -> usize {
+/// Plays what the client sends to its end, with every recipient and every message taken; gives back the octets of the messages and of the replies,
+/// which are in `output`.
+pub fn play(session: &mut Session, mut input: &[u8], output: &mut Vec<u8>) -> (usize, usize) {
     let mut octets = 0;
     loop {
         let progress = session.advance(input);
@@ -109,8 +110,7 @@ fn play(session: &mut Session, mut input: &[u8], output: &mut Vec<u8>) -> usize 
             }
             _ => {
                 output.clear();
-                session.take_ready(output);
-                return octets;
+                return (octets, session.take_ready(output));
             }
         }
     }

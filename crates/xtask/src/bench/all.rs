@@ -68,7 +68,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 /// The name of each result and the command behind `bench`.
 fn plan(servers: &str, quick: bool) -> Vec<(&'static str, Vec<String>)> {
     let plan: [(&str, &str, &str); 6] = [
-        ("system", "system", "--rounds 1 --percent 5"),
+        ("system", "system", "--rounds 1 --percent 20"),
         ("label", "compare --label --servers SERVERS", ""),
         (
             "compare",
@@ -80,7 +80,7 @@ fn plan(servers: &str, quick: bool) -> Vec<(&'static str, Vec<String>)> {
             "compare --servers SERVERS --lengths 4096 --rounds 3 --rival-messages 2000 --generator inrush-load",
             "--rounds 1 --messages 500 --rival-messages 100",
         ),
-        ("scale", "scale --rounds 3", "--rounds 1 --messages 500 --connections 10,100 --log-mib 0,16"),
+        ("scale", "scale --rounds 3", "--rounds 1 --messages 3000 --connections 10,100 --log-mib 0,16"),
         ("micro", "micro", "--rounds 1"),
     ];
     plan.map(|(name, words, quickly)| {

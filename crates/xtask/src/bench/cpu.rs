@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -15,6 +16,9 @@ const TICKS_A_SECOND: u64 = 100;
 /// How often a control group is removed whose last processes are on their way out, and the time between.
 const REMOVALS_MAX: u32 = 100;
 const REMOVAL_PAUSE: Duration = Duration::from_millis(20);
+
+/// Groups that were made so far.
+static GROUPS: AtomicU32 = AtomicU32::new(0);
 
 /// A way to count; one for each server.
 pub(crate) enum Meter {
@@ -29,7 +33,9 @@ impl Meter {
     pub(crate) fn new(name: &str) -> Self {
         let folders = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
         for folder in folders.into_iter().filter(|folder| folder.join("cgroup.procs").exists()) {
-            let group = folder.join(format!("inrush-bench-{}-{name}", std::process::id()));
+            // Two servers of one name are two groups.
+            let number = GROUPS.fetch_add(1, Ordering::Relaxed);
+            let group = folder.join(format!("inrush-bench-{}-{number}-{name}", std::process::id()));
             if fs::create_dir(&group).is_ok() {
                 if usage(&group).is_ok() {
                     return Self::Group(group);
@@ -174,6 +180,12 @@ mod tests {
     fn fields_count_from_the_end_of_the_name() {
         let stat = "42 (a) b) c) S 7 42 42 0 -1 4194560 100 0 0 0 1 20 300 4000 20 0 1 0 100 0 0";
         assert_eq!(parse(stat), Some((7, 4321)));
+    }
+
+    #[test]
+    fn servers_of_one_name_are_counted_alike() {
+        let meters = [Meter::new("twin"), Meter::new("twin")];
+        assert_eq!(meters[0].method(), meters[1].method());
     }
 
     #[test]

@@ -119,7 +119,7 @@ pub(super) struct Measured {
 /// A short unmeasured run of a tenth of the messages, then the measured one.
 ///
 /// # Errors
-/// The load fails, or the server counts other messages than those that were sent.
+/// The load fails, the server counts other messages than those that were sent, or there are so few that they have cost it nothing that is counted.
 pub(super) fn measure(subject: &Subject, load: &Load, messages: u32) -> anyhow::Result<Measured> {
     load.run(&subject.address, (messages / 10).max(1))?;
     subject.settle();
@@ -137,6 +137,8 @@ pub(super) fn measure(subject: &Subject, load: &Load, messages: u32) -> anyhow::
             sent.messages
         );
     }
+    // A process tree is counted in ticks.
+    ensure!(!cpu.is_zero(), "{}: {messages} messages are too few to be measured", subject.name);
     let cpu_us = cpu.as_secs_f64() * 1e6 / sent.messages;
     Ok(Measured { sent, cpu_us, memory_mib: subject.peak_memory_mib() })
 }

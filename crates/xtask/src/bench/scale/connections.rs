@@ -4,7 +4,7 @@
 //! that window, as inrush-load reads it (`--server-pid`). One pair of addresses has some 28,000 ports for connections, so the servers listen on all addresses of
 //! loopback and the generator connects to 127.0.0.1, 127.0.0.2 and so on in turn.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{Arguments, Programs, addresses};
@@ -63,6 +63,7 @@ pub(super) fn measure(
             subject.forget_peak_memory();
             let sent = load.run(&targets, messages(connections))?;
             let cpu = sent.server_cpu_us.context("inrush-load has not seen the time of the server")?;
+            ensure!(cpu > 0.0, "{}: the run was too short to be measured", subject.name);
             println!(
                 "   {connections} connections round {}: {} {cpu:.1} µs/message",
                 round + 1,

@@ -52,6 +52,9 @@ pub(super) fn measure(
         subjects.push((cores, Subject::floor(&programs.floor, cores, "127.0.0.1:0")?));
     }
     outcome.set("messages a run, cores", arguments.messages);
+    if let Some((_, subject)) = subjects.first() {
+        outcome.set("server CPU, cores and log", subject.meter.method());
+    }
     outcome.notes.push(format!(
         "Cores: capacity = cores × 1 s ÷ processor time of the server a message, since the generator takes a share of the {processors} \
          processors; its own time is shown apart. \"{MODEL}\" is no measurement: the cost on one core, growing with each core by the share by \
