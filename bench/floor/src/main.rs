@@ -38,9 +38,12 @@ struct Arguments {
     /// Where it listens; port 0 is chosen by the kernel.
     #[arg(long, default_value = "127.0.0.1:2525")]
     listen: SocketAddr,
-    /// Threads, each pinned to a processor of its own as long as there are any; 0 takes all processors.
+    /// Threads; 0 takes one for each processor.
     #[arg(long, default_value_t = 0)]
     cores: usize,
+    /// Pin each thread to a processor of its own, as long as there are any; as `pin_cores` of the gateway.
+    #[arg(long)]
+    pin_cores: bool,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -56,7 +59,7 @@ fn main() -> anyhow::Result<()> {
     let counts: Vec<Arc<Accepted>> = (0..cores).map(|_| Arc::default()).collect();
     let (ended, end) = std::sync::mpsc::channel();
     for (index, listener) in listeners.into_iter().enumerate() {
-        let processor = processors.get(index).copied();
+        let processor = processors.get(index).copied().filter(|_| arguments.pin_cores);
         let (accepted, ended) = (Arc::clone(&counts[index]), ended.clone());
         thread::Builder::new().name(format!("floor-{index}")).spawn(move || {
             let result = server::run(listener, processor, accepted);

@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 struct Floor {
     child: Child,
     lines: BufReader<ChildStdout>,
@@ -12,9 +14,10 @@ struct Floor {
 }
 
 impl Floor {
-    fn start(cores: &str) -> Self {
+    fn start(options: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_inrush-floor"))
-            .args(["--listen", "127.0.0.1:0", "--cores", cores])
+            .args(["--listen", "127.0.0.1:0"])
+            .args(options)
             .stdout(Stdio::piped())
             .spawn()
             .expect("it was built");
@@ -25,8 +28,8 @@ impl Floor {
     }
 
     fn accepted(&mut self) -> u64 {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-USR1", &pid]).status().expect("kill").success());
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("it runs");
+        kill_process(pid, Signal::USR1).expect("it runs");
         line(&mut self.lines).strip_prefix("accepted ").expect("it counts").parse().expect("a number")
     }
 
@@ -67,7 +70,7 @@ fn reply(stream: &mut BufReader<TcpStream>) -> String {
 
 #[test]
 fn smtp_source_sends_with_and_without_reuse() {
-    let mut floor = Floor::start("2");
+    let mut floor = Floor::start(&["--cores", "2"]);
     floor.smtp_source(&["-s", "10", "-m", "200", "-l", "4096"]);
     floor.smtp_source(&["-d", "-s", "10", "-m", "300", "-l", "65536", "-r", "5"]);
     floor.smtp_source(&["-s", "1", "-m", "2", "-l", "1500000"]);
@@ -76,7 +79,7 @@ fn smtp_source_sends_with_and_without_reuse() {
 
 #[test]
 fn groups_of_commands_and_chunks_of_any_size() {
-    let mut floor = Floor::start("1");
+    let mut floor = Floor::start(&["--cores", "1"]);
     let mut stream = floor.connect();
     assert!(reply(&mut stream).starts_with("220 "));
     stream.get_mut().write_all(b"EHLO client.example\r\n").expect("sent");
@@ -109,7 +112,7 @@ fn groups_of_commands_and_chunks_of_any_size() {
 
 #[test]
 fn a_port_in_use_is_an_error() {
-    let floor = Floor::start("1");
+    let floor = Floor::start(&["--cores", "1"]);
     let second = Command::new(env!("CARGO_BIN_EXE_inrush-floor"))
         .args(["--listen", &floor.address.to_string()])
         .output()
@@ -117,4 +120,29 @@ fn a_port_in_use_is_an_error() {
     assert!(!second.status.success());
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(said.contains(&format!("cannot listen on {}", floor.address)), "{said}");
+}
+
+#[test]
+fn pinned_threads_have_one_processor_each() {
+    for (options, pinned) in [(&["--cores", "1"][..], false), (&["--cores", "1", "--pin-cores"], true)] {
+        let mut floor = Floor::start(options);
+        // A reply shows that the core is up.
+        let mut stream = floor.connect();
+        assert!(reply(&mut stream).starts_with("220 "));
+        assert_eq!(floor.accepted(), 0);
+        let allowed = processors_allowed(floor.child.id(), "floor-0");
+        let all = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        assert_eq!(allowed, if pinned { 1 } else { all }, "{options:?}");
+    }
+}
+
+/// How many processors the thread of this name may run on: `Cpus_allowed` of proc_pid_status(5), a mask in hexadecimal.
+fn processors_allowed(pid: u32, name: &str) -> usize {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs").flatten();
+    let statuses = threads.flat_map(|thread| std::fs::read_to_string(thread.path().join("status")));
+    let mut named = statuses.filter(|status| status.lines().next() == Some(&format!("Name:\t{name}")));
+    let status = named.next().expect("a thread of this name");
+    let mask = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed:")).expect("a mask");
+    let digits = mask.chars().filter_map(|digit| digit.to_digit(16));
+    digits.map(|digit| digit.count_ones() as usize).sum()
 }

@@ -5,31 +5,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use inrush_bench_micro::parts::play;
 use inrush_bench_micro::texts::Text;
-use inrush_proto::{Accepted, Context, Event, Session, Settings, Unobserved, Verdict};
+use inrush_proto::{Context, Session, Settings, Unobserved};
 
 const ENVELOPE: &str = "MAIL FROM:<sender-1234@mail.one.example> SIZE=4096 BODY=8BITMIME\r\n\
                         RCPT TO:<recipient@two.example>\r\n";
-
-/// Plays what the client sends to its end; gives back the octets of the messages and of the replies.
-fn play(session: &mut Session, mut input: &[u8], output: &mut Vec<u8>) -> (usize, usize) {
-    let mut octets = 0;
-    loop {
-        let progress = session.advance(input);
-        input = &input[progress.consumed..];
-        match progress.event {
-            Event::Recipient(_) => session.verdict(Verdict::Accept),
-            Event::Message(body) => {
-                octets += body.pieces().map(<[u8]>::len).sum::<usize>();
-                session.appended(Ok(Accepted { gate: 0, id: "0001010000000000000A" }));
-            }
-            _ => {
-                output.clear();
-                return (octets, session.take_ready(output));
-            }
-        }
-    }
-}
 
 fn messages(criterion: &mut Criterion) {
     let data = Text::Prose.mail_data(4096);

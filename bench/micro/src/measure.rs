@@ -57,7 +57,11 @@ fn calls_for(work: &mut dyn FnMut() -> bool, run_time: Duration) -> u32 {
     calls
 }
 
-fn time(work: &mut dyn FnMut() -> bool, calls: u32) -> Duration {
+/// Processor time of the thread for so many calls of `work`; each answer is checked.
+///
+/// # Panics
+/// An answer was wrong.
+pub fn time(work: &mut dyn FnMut() -> bool, calls: u32) -> Duration {
     let start = cpu_time();
     let mut right = true;
     for _ in 0..calls {

@@ -50,37 +50,45 @@ const PACKAGES: &[Package] = &[
 ];
 
 /// A package that cannot stand beside those above: its program is taken out of it.
-struct Unpacked {
-    name: &'static str,
+pub(crate) struct Unpacked {
+    pub(crate) name: &'static str,
     /// In the package.
-    program: &'static str,
+    pub(crate) program: &'static str,
     /// Packages of the libraries that it needs.
-    libraries: &'static [&'static str],
+    pub(crate) libraries: &'static [&'static str],
 }
 
-const UNPACKED: &[Unpacked] = &[Unpacked {
+/// Debian's Exim: client and server of the tests, and a server that is measured.
+pub(crate) const EXIM: Unpacked = Unpacked {
     name: "exim4-daemon-light",
     program: "usr/sbin/exim4",
     libraries: &["libdb5.3", "libgnutls-dane0", "libidn12", "libnsl2", "libpcre2-8-0"],
-}];
+};
+
+const UNPACKED: &[Unpacked] = &[EXIM];
 
 /// Where these programs go, below the root of the workspace.
 const UNPACKED_TO: &str = "target/packages";
 
 impl Unpacked {
-    fn file(&self) -> PathBuf {
+    /// Where the program is, or will be.
+    pub(crate) fn file(&self) -> PathBuf {
         let name = Path::new(self.program).file_name().unwrap_or_default();
         run::root().join(UNPACKED_TO).join(name)
     }
 
     /// Whether the program is there with all of its libraries.
-    fn is_there(&self) -> bool {
+    pub(crate) fn is_there(&self) -> bool {
         let file = self.file();
         let libraries = || run::output(Command::new("ldd").arg(&file));
         file.is_file() && libraries().is_ok_and(|listed| !listed.contains("not found"))
     }
 
-    fn install(&self) -> anyhow::Result<()> {
+    /// Downloads the package and takes the program out of it; installs its libraries.
+    ///
+    /// # Errors
+    /// We are not root, or apt fails.
+    pub(crate) fn install(&self) -> anyhow::Result<()> {
         let minutes = Duration::from_secs(15 * 60);
         let install = ["install", "-y", "--no-install-recommends", "--no-upgrade"];
         run::must(apt().args(install).args(self.libraries), minutes)?;
@@ -145,7 +153,11 @@ fn has_module(module: &str) -> bool {
     perl.status().is_ok_and(|status| status.success())
 }
 
-fn install(names: &[&str]) -> anyhow::Result<()> {
+/// Installs these packages; no service of theirs is started.
+///
+/// # Errors
+/// We are not root, or apt fails.
+pub(crate) fn install(names: &[&str]) -> anyhow::Result<()> {
     let _policy = NoServices::begin()?;
     let minutes = Duration::from_secs(15 * 60);
     run::must(apt().arg("update"), minutes)?;

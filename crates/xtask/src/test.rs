@@ -73,8 +73,24 @@ pub(crate) fn release_binaries() -> anyhow::Result<[Program; 2]> {
     programs(&build)
 }
 
-/// The two programs among what `build` has made: everything is built by now, and asked again cargo only names the files.
+/// The same with the yardstick of the measurements: the gateway, the load generator, `inrush-floor`.
+///
+/// # Errors
+/// The build fails, or one of the three is not among what it made.
+pub(crate) fn release_binaries_and_floor() -> anyhow::Result<[PathBuf; 3]> {
+    let packages = ["--package", "inrush", "--package", "inrush-load", "--package", "inrush-floor"];
+    let build = [&["build", "--locked", "--release"][..], &packages].concat();
+    run::must(run::cargo().args(&build), BUILD_LIMIT)?;
+    executables(&build, ["inrush", "inrush-load", "inrush-floor"])
+}
+
 fn programs(build: &[&str]) -> anyhow::Result<[Program; 2]> {
+    let [inrush, load] = executables(build, ["inrush", "inrush-load"])?;
+    Ok([("INRUSH_BIN", inrush), ("INRUSH_LOAD_BIN", load)])
+}
+
+/// These programs among what `build` has made: everything is built by now, and asked again cargo only names the files.
+fn executables<const N: usize>(build: &[&str], names: [&str; N]) -> anyhow::Result<[PathBuf; N]> {
     let messages = run::output(run::cargo().args(build).arg("--message-format=json"))?;
     let file = |name: &str| {
         let messages =
@@ -87,5 +103,6 @@ fn programs(build: &[&str]) -> anyhow::Result<[Program; 2]> {
         let found = files.find_map(|message| message["executable"].as_str().map(PathBuf::from));
         found.with_context(|| format!("the build made no program {name}"))
     };
-    Ok([("INRUSH_BIN", file("inrush")?), ("INRUSH_LOAD_BIN", file("inrush-load")?)])
+    let files = names.into_iter().map(file).collect::<anyhow::Result<Vec<_>>>()?;
+    files.try_into().map_err(|_| anyhow::anyhow!("as many files as names"))
 }

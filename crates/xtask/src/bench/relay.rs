@@ -16,8 +16,8 @@ use inrush_tests::smtp_sink::SmtpSink;
 
 use super::cpu::Meter;
 use super::generator;
-use super::report::{self, Run, Series};
-use super::servers::UNLIMITED;
+use super::result::{CPU, Files, Outcome, RATE};
+use super::{rounds, servers};
 use crate::{packages, test};
 
 /// How often the sink is asked how far it is.
@@ -54,9 +54,8 @@ pub(crate) struct Arguments {
     /// Where log and queue lie
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     folder: PathBuf,
-    /// Also write the tables to this file
-    #[arg(long)]
-    markdown: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
 }
 
 /// Who is measured.
@@ -91,36 +90,28 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         inrush("inrush, taking only", &binary, folder.path(), arguments.messages, false),
         postfix(folder.path(), arguments.postfix_messages),
     ];
-    let mut series: Vec<_> =
-        subjects.iter().map(|one| Series { server: one.name, mode: MODE, runs: Vec::new() }).collect();
-    for round in 0..arguments.rounds {
-        // Another one begins each round, so that none always runs behind the same neighbour.
-        for turn in 0..subjects.len() {
-            let at = (turn + round as usize) % subjects.len();
-            let done = measure(&subjects[at], &load, arguments)?;
-            let name = subjects[at].name;
-            println!(
-                "   round {} {name}: {:.1} µs/message, {:.0} messages/s",
-                round + 1,
-                done.cpu_us,
-                done.rate
-            );
-            series[at].runs.push(done);
-        }
+    let mut outcome = Outcome::begin("relay", folder.path());
+    outcome.set(
+        "messages of a run",
+        format!("{} ({} for Postfix)", arguments.messages, arguments.postfix_messages),
+    );
+    outcome.set("octets of a message", arguments.length);
+    outcome.set("sessions", arguments.sessions);
+    outcome.set("rounds", arguments.rounds);
+    outcome.set("server CPU", subjects[0].meter.method());
+    rounds::in_turn(arguments.rounds, subjects.len(), |round, subject| {
+        let subject = &subjects[subject];
+        let (cpu_us, rate) = measure(subject, &load, arguments)?;
+        println!("   round {} {}: {cpu_us:.1} µs/message, {rate:.0} messages/s", round + 1, subject.name);
+        outcome.add(MODE, subject.name, CPU, None, cpu_us);
+        outcome.add(MODE, subject.name, RATE, None, rate);
+        Ok(())
+    })?;
+    for other in subjects.iter().filter(|subject| subject.name != OURS) {
+        outcome.relate(OURS, other.name, CPU);
+        outcome.relate(OURS, other.name, RATE);
     }
-    let facts = [
-        ("messages of a run", format!("{} ({} for Postfix)", arguments.messages, arguments.postfix_messages)),
-        ("octets of a message", arguments.length.to_string()),
-        ("sessions", arguments.sessions.to_string()),
-        ("rounds", arguments.rounds.to_string()),
-        ("processor time", subjects[0].meter.method().to_owned()),
-    ];
-    let text = report::markdown(&facts, &series, OURS);
-    println!("\n{text}");
-    if let Some(file) = &arguments.markdown {
-        fs::write(file, &text)?;
-    }
-    Ok(())
+    outcome.publish(&arguments.files)
 }
 
 fn inrush(name: &'static str, binary: &Path, folder: &Path, messages: u32, relays: bool) -> Subject {
@@ -147,7 +138,7 @@ fn postfix(folder: &Path, messages: u32) -> Subject {
     let postfix = Postfix::start(&Purpose {
         listen: Some(address),
         relay_to: Some(sink.address()),
-        main: UNLIMITED.iter().chain(RELAY).map(|line| (*line).to_owned()).collect(),
+        main: servers::unlimited().chain(RELAY.iter().copied()).map(str::to_owned).collect(),
         queue: Some(folder.join("postfix-queue")),
         launcher: meter.launcher(),
         ..Purpose::default()
@@ -165,8 +156,8 @@ fn postfix(folder: &Path, messages: u32) -> Subject {
     }
 }
 
-/// A short unmeasured run, then the measured one.
-fn measure(subject: &Subject, load: &Path, arguments: &Arguments) -> anyhow::Result<Run> {
+/// A short unmeasured run, then the measured one: microseconds of processor time a message, messages a second.
+fn measure(subject: &Subject, load: &Path, arguments: &Arguments) -> anyhow::Result<(f64, f64)> {
     send(subject, load, subject.messages / 10, arguments)?;
     let cpu = subject.meter.read()?;
     let begin = Instant::now();
@@ -174,7 +165,7 @@ fn measure(subject: &Subject, load: &Path, arguments: &Arguments) -> anyhow::Res
     let took = begin.elapsed();
     let cpu = subject.meter.read()?.saturating_sub(cpu);
     let messages = f64::from(subject.messages);
-    Ok(Run { cpu_us: cpu.as_secs_f64() * 1e6 / messages, rate: messages / took.as_secs_f64() })
+    Ok((cpu.as_secs_f64() * 1e6 / messages, messages / took.as_secs_f64()))
 }
 
 /// Sends so many messages and waits until the sink has them.

@@ -1,28 +1,6 @@
-//! Medians, spread and ratios of a comparison, as Markdown for people and JSON for programs.
+//! Medians and spread, and their tables.
 
 use std::fmt::{Display, Write as _};
-
-use serde_json::{Value, json};
-
-/// One run of one server in one mode.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Run {
-    /// Server processor time a message, in microseconds.
-    pub(crate) cpu_us: f64,
-    /// Messages a second.
-    pub(crate) rate: f64,
-}
-
-/// All runs of one server in one mode.
-#[derive(Clone, Debug)]
-pub(crate) struct Series {
-    /// The server.
-    pub(crate) server: &'static str,
-    /// The mode.
-    pub(crate) mode: &'static str,
-    /// Its runs, in order.
-    pub(crate) runs: Vec<Run>,
-}
 
 /// Median, least and greatest.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,74 +18,6 @@ impl Summary {
         let (low, high) = (at(sorted.len().saturating_sub(1) / 2), at(sorted.len() / 2));
         Self { median: f64::midpoint(low, high), least: at(0), greatest: at(sorted.len().saturating_sub(1)) }
     }
-
-    fn shown(self) -> String {
-        format!("{:.1} ({:.1}–{:.1})", self.median, self.least, self.greatest)
-    }
-
-    fn json(self) -> Value {
-        json!({ "median": self.median, "least": self.least, "greatest": self.greatest })
-    }
-}
-
-impl Series {
-    fn cpu(&self) -> Summary {
-        Summary::of(self.runs.iter().map(|run| run.cpu_us))
-    }
-
-    fn rate(&self) -> Summary {
-        Summary::of(self.runs.iter().map(|run| run.rate))
-    }
-}
-
-/// The tables, one for each mode; ratios are of medians, each against the server that is `ours`.
-pub(crate) fn markdown(facts: &[(&str, String)], series: &[Series], ours: &str) -> String {
-    let mut text = self::facts(facts);
-    // A String takes every write.
-    for mode in modes(series) {
-        let _ = writeln!(text, "\n### {mode}\n");
-        let _ = writeln!(
-            text,
-            "| server | server CPU µs/message | messages/s | CPU, {ours} : it | messages/s, {ours} : it |"
-        );
-        text.push_str("| --- | --- | --- | --- | --- |\n");
-        let our = series.iter().find(|series| series.mode == mode && series.server == ours);
-        for other in series.iter().filter(|series| series.mode == mode) {
-            let (cpu, rate) = (other.cpu(), other.rate());
-            let ratios = our.map_or([f64::NAN; 2], |our| {
-                [our.cpu().median / cpu.median, our.rate().median / rate.median]
-            });
-            let _ = writeln!(
-                text,
-                "| {} | {} | {} | {:.3} | {:.2} |",
-                other.server,
-                cpu.shown(),
-                rate.shown(),
-                ratios[0],
-                ratios[1]
-            );
-        }
-    }
-    text
-}
-
-/// The same for programs, with every single run.
-pub(crate) fn json(facts: &[(&str, String)], series: &[Series]) -> Value {
-    let facts: serde_json::Map<String, Value> =
-        facts.iter().map(|(fact, value)| ((*fact).into(), json!(value))).collect();
-    let series: Vec<Value> = series
-        .iter()
-        .map(|series| {
-            json!({
-                "server": series.server,
-                "mode": series.mode,
-                "cpu_us_per_message": series.cpu().json(),
-                "messages_per_second": series.rate().json(),
-                "runs": series.runs.iter().map(|run| json!([run.cpu_us, run.rate])).collect::<Vec<_>>(),
-            })
-        })
-        .collect();
-    json!({ "facts": facts, "series": series })
 }
 
 /// Under which conditions it was measured.
@@ -130,26 +40,13 @@ pub(super) fn figures(rows: &[(impl Display, Summary)]) -> String {
     text
 }
 
-fn modes(series: &[Series]) -> Vec<&'static str> {
-    let mut modes: Vec<&'static str> = Vec::new();
-    for series in series {
-        if !modes.contains(&series.mode) {
-            modes.push(series.mode);
-        }
-    }
-    modes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn medians_and_ratios() {
+    fn medians() {
         let summary = Summary::of([4.0, 1.0, 3.0, 2.0].into_iter());
         assert_eq!(summary, Summary { median: 2.5, least: 1.0, greatest: 4.0 });
-        let series = |server, cpu_us, rate| Series { server, mode: "m", runs: vec![Run { cpu_us, rate }] };
-        let text = markdown(&[], &[series("other", 100.0, 10.0), series("ours", 5.0, 80.0)], "ours");
-        assert!(text.contains("| other | 100.0 (100.0–100.0) | 10.0 (10.0–10.0) | 0.050 | 8.00 |"), "{text}");
     }
 }
