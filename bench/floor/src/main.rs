@@ -1,19 +1,16 @@
 //! `inrush-floor`: the least that an SMTP server can do on the gateway's runtime.
 //!
 //! Run beside the gateway in the same minute, it tells what of the processor time of a message is the kernel's and the runtime's.
-//! Runtime, ring flags, listeners, acceptors, socket options, receive buffers, allocator and build profile are those of
-//! `inrush serve`; the work between receive and send is not: replies are fixed, nothing is checked and nothing is kept.
+//! Runtime, listeners, acceptors, sockets, receive buffers, allocator and build profile are those of `inrush serve`, most of them the same
+//! code; the work between receive and send is not: replies are fixed, nothing is checked and nothing is kept.
 //!
 //! Standard output: `listening ADDRESS` when connections are taken, and `accepted N` whenever SIGUSR1 asks for the messages
 //! that were answered with `250` so far. Not for the open internet: everything is taken, for everybody, and thrown away.
 
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
-mod buffers;
 mod dialog;
-mod listener;
 mod server;
-mod system;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -27,6 +24,7 @@ use signal_hook::consts::SIGUSR1;
 use signal_hook::iterator::Signals;
 
 use crate::server::Accepted;
+use inrush_gateway::base;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -48,13 +46,12 @@ struct Arguments {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let processors = system::usable_processors();
+    let processors = base::usable_processors();
     let cores = if arguments.cores == 0 { processors.len() } else { arguments.cores };
-    system::raise_open_files_limit();
+    base::raise_open_files_limit();
     // Before the first thread, so that all of them leave the signal to the iterator.
     let mut signals = Signals::new([SIGUSR1])?;
-    let listeners = listener::bind(arguments.listen, cores)
-        .with_context(|| format!("cannot listen on {}", arguments.listen))?;
+    let listeners = base::bind("floor", arguments.listen, false, cores)?;
     let address = listeners[0].local_addr()?;
     let counts: Vec<Arc<Accepted>> = (0..cores).map(|_| Arc::default()).collect();
     let (ended, end) = std::sync::mpsc::channel();

@@ -1,5 +1,6 @@
 //! A core: its runtime, its acceptors, and the loop of each connection. The system calls of the gateway, without its work.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::TcpListener as StdTcpListener;
 use std::rc::Rc;
@@ -7,21 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use monoio::buf::IoBufMut as _;
-use monoio::io::{AsyncReadRent as _, AsyncWriteRentExt as _};
+use inrush_gateway::ActiveEngine;
+use inrush_gateway::base::{self, ACCEPTORS, Pool, Socket, Wish};
 use monoio::net::{TcpListener, TcpStream};
-use monoio::time::TimeDriver;
-use monoio::{IoUringDriver, Runtime, RuntimeBuilder};
 
-use crate::buffers::{COMMAND, Pool, wanted_octets};
 use crate::dialog::{Dialog, GREETING, Need};
-use crate::system;
-
-/// Entries of the submission queue, as in the gateway.
-const RING_ENTRIES: u32 = 4096;
-
-/// Accepts under way on the listening socket, as in the gateway.
-const ACCEPTORS: usize = 8;
 
 /// How long an acceptor rests after an error.
 const REST: Duration = Duration::from_millis(1);
@@ -36,7 +27,7 @@ pub(crate) struct Accepted(pub(crate) AtomicU64);
 
 struct Core {
     pool: Pool,
-    outputs: std::cell::RefCell<Vec<Vec<u8>>>,
+    outputs: RefCell<Vec<Vec<u8>>>,
     accepted: Arc<Accepted>,
 }
 
@@ -50,25 +41,18 @@ pub(crate) fn run(
     accepted: Arc<Accepted>,
 ) -> io::Result<()> {
     if let Some(processor) = processor {
-        system::pin_to_processor(processor);
+        base::pin_to_processor(processor);
     }
-    let mut ring = io_uring06::IoUring::builder();
-    ring.setup_single_issuer().setup_defer_taskrun().setup_submit_all();
-    let mut runtime: Runtime<TimeDriver<IoUringDriver>> = RuntimeBuilder::<IoUringDriver>::new()
-        .with_entries(RING_ENTRIES)
-        .uring_builder(ring)
-        .enable_timer()
-        .build()?;
-    runtime.block_on(async {
+    base::run(ActiveEngine::IoUring, async {
         listener.set_nonblocking(false)?;
         let listener = Rc::new(TcpListener::from_std(listener)?);
-        let core = Rc::new(Core { pool: Pool::default(), outputs: Default::default(), accepted });
+        let core = Rc::new(Core { pool: Pool::new(usize::MAX), outputs: RefCell::default(), accepted });
         for _ in 1..ACCEPTORS {
             monoio::spawn(accept(Rc::clone(&core), Rc::clone(&listener)));
         }
         accept(core, listener).await;
         Ok(())
-    })
+    })?
 }
 
 async fn accept(core: Rc<Core>, listener: Rc<TcpListener>) {
@@ -84,16 +68,15 @@ async fn accept(core: Rc<Core>, listener: Rc<TcpListener>) {
 }
 
 /// Serves one connection from the greeting to the end; errors mean that the peer is gone.
-async fn serve(core: Rc<Core>, mut stream: TcpStream) {
+async fn serve(core: Rc<Core>, stream: TcpStream) {
+    let socket = Socket::new(stream);
     let mut buffer = Vec::new();
-    let _ = converse(&core, &mut stream, &mut buffer).await;
+    let _ = converse(&core, &socket, &mut buffer).await;
     core.pool.give_back(buffer);
 }
 
-async fn converse(core: &Core, stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<()> {
-    let mut out = core.take_output();
-    out.extend_from_slice(GREETING);
-    core.send(stream, out).await?;
+async fn converse(core: &Core, socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<()> {
+    socket.send_all(GREETING).await?;
     let mut dialog = Dialog::new();
     let (mut start, mut bulk, mut accepted) = (0, false, 0);
     loop {
@@ -106,23 +89,27 @@ async fn converse(core: &Core, stream: &mut TcpStream, buffer: &mut Vec<u8>) -> 
         }
         let hint = match need {
             Need::Close => {
-                let sent = system::send_last(stream, &out);
-                out.drain(..sent);
-                return core.send(stream, out).await;
+                let sent = socket.send_last(&out);
+                return socket.send_all(&out[sent..]).await;
             }
             Need::Input { hint } => hint,
         };
-        core.send(stream, out).await?;
-        let wanted = wanted_octets(hint, buffer.len() - start, dialog.expects_data(), bulk);
-        core.pool.fit(buffer, &mut start, wanted);
-        let (filled, capacity) = (buffer.len(), buffer.capacity());
-        let (result, slice) = stream.read(std::mem::take(buffer).slice_mut(filled..capacity)).await;
-        *buffer = slice.into_inner();
-        let octets = result?;
-        if octets == 0 {
-            return Ok(());
+        // All replies of one input at once.
+        if !out.is_empty() {
+            socket.send_all(&out).await?;
         }
-        bulk |= !dialog.expects_data() && capacity == COMMAND && filled == 0 && octets == COMMAND;
+        core.give_back_output(out);
+        core.pool.shelve(buffer, &mut start);
+        loop {
+            socket.readable().await;
+            core.pool.make_room(buffer, &mut start, Wish { hint, bulk, command: !dialog.expects_data() });
+            match socket.receive(buffer)? {
+                None => {}
+                Some(0) => return Ok(()),
+                Some(_) => break,
+            }
+        }
+        bulk = buffer.len() == buffer.capacity();
     }
 }
 
@@ -131,14 +118,11 @@ impl Core {
         self.outputs.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(512))
     }
 
-    /// Sends all replies of one input at once; nothing where there are none.
-    async fn send(&self, stream: &mut TcpStream, out: Vec<u8>) -> io::Result<()> {
-        let (result, mut out) = if out.is_empty() { (Ok(0), out) } else { stream.write_all(out).await };
+    fn give_back_output(&self, mut out: Vec<u8>) {
         let mut outputs = self.outputs.borrow_mut();
         if outputs.len() < OUTPUTS_MAX && out.capacity() <= 4096 {
             out.clear();
             outputs.push(out);
         }
-        result.map(drop)
     }
 }

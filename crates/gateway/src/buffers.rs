@@ -24,13 +24,13 @@ const KEPT_BYTES_MAX: usize = 32 << 20;
 
 /// What a session would like to receive.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wish {
+pub struct Wish {
     /// Octets in all, with those that are there.
-    pub(crate) hint: usize,
+    pub hint: usize,
     /// The last receive has filled its buffer.
-    pub(crate) bulk: bool,
+    pub bulk: bool,
     /// Commands come next, which any buffer takes.
-    pub(crate) command: bool,
+    pub command: bool,
 }
 
 /// Octets of the smallest buffer that takes `octets`.
@@ -43,11 +43,11 @@ fn size_of_class(octets: usize) -> usize {
 
 /// The budget of the core's mail data in memory is spent.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Exhausted;
+pub struct Exhausted;
 
 /// The buffers of one core.
 #[derive(Debug)]
-pub(crate) struct Pool {
+pub struct Pool {
     commands: RefCell<Vec<Vec<u8>>>,
     free: [RefCell<Vec<Vec<u8>>>; SIZES.len()],
     kept_bytes: Cell<usize>,
@@ -57,7 +57,7 @@ pub(crate) struct Pool {
 
 impl Pool {
     /// A pool that lets sessions hold at most `held_bytes_max` octets in larger buffers.
-    pub(crate) fn new(held_bytes_max: usize) -> Self {
+    pub fn new(held_bytes_max: usize) -> Self {
         Self {
             commands: RefCell::default(),
             free: std::array::from_fn(|_| RefCell::default()),
@@ -71,7 +71,7 @@ impl Pool {
     ///
     /// # Errors
     /// [`Exhausted`] when the budget does not allow the buffer.
-    pub(crate) fn take(&self, octets: usize) -> Result<Vec<u8>, Exhausted> {
+    pub fn take(&self, octets: usize) -> Result<Vec<u8>, Exhausted> {
         if octets <= COMMAND {
             return Ok(self.commands.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(COMMAND)));
         }
@@ -98,7 +98,7 @@ impl Pool {
 
     /// Makes room for a receive in `buffer`, of which the octets before `start` are worked off; a session that asks for `hint` octets in all,
     /// with those that are there, gets some of them at least, a `bulk` sender as many as there are. False when the budget is spent.
-    pub(crate) fn make_room(
+    pub fn make_room(
         &self,
         buffer: &mut Vec<u8>,
         start: &mut usize,
@@ -130,7 +130,7 @@ impl Pool {
     }
 
     /// Moves what is not worked off into the smallest buffer that takes it, so that waiting costs no more than that.
-    pub(crate) fn shelve(&self, buffer: &mut Vec<u8>, start: &mut usize) {
+    pub fn shelve(&self, buffer: &mut Vec<u8>, start: &mut usize) {
         let rest = buffer.len() - *start;
         if rest == 0 {
             self.give_back(std::mem::take(buffer));
@@ -151,7 +151,7 @@ impl Pool {
     }
 
     /// Takes a buffer back; its content is dropped.
-    pub(crate) fn give_back(&self, mut buffer: Vec<u8>) {
+    pub fn give_back(&self, mut buffer: Vec<u8>) {
         buffer.clear();
         let capacity = buffer.capacity();
         let Some(class) = SIZES.iter().position(|&size| size == capacity) else {

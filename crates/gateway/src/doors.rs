@@ -21,7 +21,7 @@ use crate::signal::Turnstile;
 use crate::system::{self, Direction};
 
 /// Accepts under way on each listening socket: the ring takes a burst of connections in one turn.
-const ACCEPTORS: usize = 8;
+pub const ACCEPTORS: usize = 8;
 
 /// How long an acceptor rests when the process has no file descriptor left.
 const DESCRIPTOR_REST: Duration = Duration::from_millis(100);

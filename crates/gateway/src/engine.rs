@@ -95,7 +95,7 @@ fn probe() -> io::Result<()> {
 ///
 /// # Errors
 /// The runtime could not be set up, for instance for want of locked memory or file descriptors.
-pub(crate) fn run<F: Future>(engine: ActiveEngine, main: F) -> io::Result<F::Output> {
+pub fn run<F: Future>(engine: ActiveEngine, main: F) -> io::Result<F::Output> {
     match engine {
         ActiveEngine::IoUring => {
             let mut ring = io_uring06::IoUring::builder();

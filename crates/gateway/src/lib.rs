@@ -7,6 +7,16 @@
 //! ```
 //! The cores share nothing on the accept path. [`Gateway`] only starts and stops them.
 
+/// What sessions stand on: runtime, listening sockets, connections, buffers. For the yardstick in `bench/floor`, which has to stand on the same.
+pub mod base {
+    pub use crate::buffers::{Exhausted, Pool, Wish};
+    pub use crate::doors::ACCEPTORS;
+    pub use crate::engine::run;
+    pub use crate::listener::bind;
+    pub use crate::socket::Socket;
+    pub use crate::system::{pin_to_processor, raise_open_files_limit, usable_processors};
+}
+
 mod admission;
 mod buffers;
 mod clock;

@@ -27,7 +27,7 @@ pub struct ListenError {
 ///
 /// # Errors
 /// [`ListenError`] when the address is taken, not ours, or not allowed.
-pub(crate) fn bind(
+pub fn bind(
     listener: &str,
     address: SocketAddr,
     dual_stack: bool,

@@ -365,7 +365,7 @@ impl<'c> Talk<'c> {
         }
         let octets = out.len();
         let last = self.session.has_quit() && !self.session.has_gated();
-        let sent = if last { Ok(self.place.send_last(&out)) } else { self.socket.send(&out) };
+        let sent = if last { Ok(self.socket.send_last(&out)) } else { self.socket.send(&out) };
         let sent = match sent {
             Ok(sent) if sent < octets => {
                 self.place.enter(Stage::Output, core.clock.recent());

@@ -12,13 +12,15 @@ use monoio::net::TcpStream;
 use crate::system::{self, Direction};
 
 /// One connection.
-pub(crate) struct Socket {
+pub struct Socket {
     stream: TcpStream,
     fd: RawFd,
 }
 
 impl Socket {
-    pub(crate) fn new(stream: TcpStream) -> Self {
+    /// Takes over what was accepted.
+    #[must_use]
+    pub fn new(stream: TcpStream) -> Self {
         let fd = stream.as_raw_fd();
         Self { stream, fd }
     }
@@ -29,7 +31,7 @@ impl Socket {
     }
 
     /// Waits until there is something to [`receive`](Self::receive), or the end. May be dropped: nothing is lost.
-    pub(crate) async fn readable(&self) {
+    pub async fn readable(&self) {
         // What is wrong shows up in the receive. Not relaxed: the epoll driver would go on saying so.
         let _ = self.stream.readable(false).await;
     }
@@ -39,7 +41,7 @@ impl Socket {
     ///
     /// # Errors
     /// The connection is broken.
-    pub(crate) fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<Option<usize>> {
+    pub fn receive(&self, buffer: &mut Vec<u8>) -> io::Result<Option<usize>> {
         system::receive(self.fd, buffer)
     }
 
@@ -47,8 +49,15 @@ impl Socket {
     ///
     /// # Errors
     /// The connection is broken.
-    pub(crate) fn send(&self, octets: &[u8]) -> io::Result<usize> {
+    pub fn send(&self, octets: &[u8]) -> io::Result<usize> {
         system::send(self.fd, octets)
+    }
+
+    /// Sends the last octets and ends our direction, both in one segment; gives back how many octets the kernel took. When it took fewer, the
+    /// direction is still open.
+    #[must_use]
+    pub fn send_last(&self, octets: &[u8]) -> usize {
+        system::send_last(self.fd, octets)
     }
 
     /// Sends all of `octets` to a peer that takes its time. To be boxed: most peers take replies at once.
@@ -68,7 +77,7 @@ impl Socket {
     ///
     /// # Errors
     /// The connection is broken.
-    pub(crate) async fn send_all(&self, octets: &[u8]) -> io::Result<()> {
+    pub async fn send_all(&self, octets: &[u8]) -> io::Result<()> {
         let sent = self.send(octets)?;
         if sent < octets.len() { Box::pin(self.send_slowly(&octets[sent..])).await } else { Ok(()) }
     }

@@ -8,7 +8,7 @@ use rustix::process::{Resource, Rlimit};
 use rustix::thread::CpuSet;
 
 /// Raises the soft limit of open files to the hard one and returns what holds now.
-pub(crate) fn raise_open_files_limit() -> u64 {
+pub fn raise_open_files_limit() -> u64 {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let hard = limit.maximum;
     if limit.current < hard
@@ -22,7 +22,7 @@ pub(crate) fn raise_open_files_limit() -> u64 {
 }
 
 /// The processors this process may run on, in ascending order.
-pub(crate) fn usable_processors() -> Vec<usize> {
+pub fn usable_processors() -> Vec<usize> {
     match rustix::thread::sched_getaffinity(None) {
         Ok(set) => (0..CpuSet::MAX_CPU).filter(|&cpu| set.is_set(cpu)).collect(),
         Err(_) => vec![0],
@@ -30,7 +30,7 @@ pub(crate) fn usable_processors() -> Vec<usize> {
 }
 
 /// Pins the calling thread to one processor. A refusal (some containers) costs speed only and is said in the log.
-pub(crate) fn pin_to_processor(processor: usize) {
+pub fn pin_to_processor(processor: usize) {
     let mut set = CpuSet::new();
     set.set(processor);
     if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {

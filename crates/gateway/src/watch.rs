@@ -139,11 +139,6 @@ impl Slot {
         self.since.get()
     }
 
-    /// Sends the last octets, as many as the kernel takes at once, and ends that direction; gives back how many.
-    pub(crate) fn send_last(&self, octets: &[u8]) -> usize {
-        system::send_last(self.fd, octets)
-    }
-
     /// What has come that was not received yet.
     pub(crate) fn waiting(&self) -> Waiting {
         system::waiting(self.fd)
