@@ -157,6 +157,16 @@ impl Flights {
         counts.acknowledged += 1;
         counts.octets += flight.octets as u64;
         counts.recipients_refused += u64::from(flight.recipients_refused);
+        if let Some(series) = &mut record.series {
+            series.acknowledged(
+                now,
+                now.saturating_duration_since(flight.ticket.start),
+                flight.octets as u64,
+            );
+            if flight.recipients_refused > 0 {
+                series.errors(now, u64::from(flight.recipients_refused));
+            }
+        }
         drop(record);
         for _ in 0..flight.recipients_refused {
             worker.error();
@@ -176,6 +186,9 @@ impl Flights {
             Failure::Refused => counts.refused += 1,
             Failure::Failed => counts.failed += 1,
             Failure::Unfinished => counts.unfinished += 1,
+        }
+        if let Some(series) = &mut record.series {
+            series.errors(self.now, 1);
         }
         drop(record);
         self.worker.error();

@@ -8,9 +8,12 @@
 #![forbid(unsafe_code)]
 
 pub mod acks;
+pub mod cells;
 mod connection;
 pub mod content;
+pub mod figures;
 mod flights;
+pub mod html;
 pub mod json;
 pub mod options;
 pub mod pacer;
@@ -18,7 +21,9 @@ pub mod plan;
 pub mod record;
 pub mod report;
 pub mod run;
+pub mod series;
 pub mod server_cpu;
+pub mod settings;
 pub mod sizes;
 pub mod template;
 pub mod timer;

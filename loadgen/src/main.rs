@@ -8,13 +8,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use clap::Parser as _;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
+use inrush_load::html;
 use inrush_load::json::{self, Context};
 use inrush_load::options::{Cli, Command, RunOptions};
 use inrush_load::record::Phase;
 use inrush_load::report::{Table, write_hgrm};
 use inrush_load::run::{self, Outcome, Setting};
 use inrush_load::server_cpu::Processes;
+use inrush_load::settings::settings;
 use inrush_load::verify::{Sought, Verification, verify};
 use inrush_load::worker::{Ending, Shared};
 use jiff::Zoned;
@@ -32,8 +34,13 @@ const EXIT_NOT_VERIFIED: u8 = 4;
 const EXIT_UNREACHABLE: u8 = 3;
 
 fn main() -> ExitCode {
-    let Command::Run(options) = Cli::parse().command;
-    match command(&options) {
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let result = match &cli.command {
+        Command::Run(options) => run_command(options, &matches),
+        Command::Report(options) => html::report(options).map(|()| 0),
+    };
+    match result {
         Ok(code) => ExitCode::from(code),
         Err(message) => {
             let _ = writeln!(io::stderr(), "inrush-load: {message}");
@@ -42,7 +49,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn command(options: &RunOptions) -> Result<u8, String> {
+fn run_command(options: &RunOptions, matches: &ArgMatches) -> Result<u8, String> {
     let started = Zoned::now();
     // Unique enough to tell the messages of two runs apart.
     let run = u64::from(std::process::id()) << 40
@@ -91,6 +98,8 @@ fn command(options: &RunOptions) -> Result<u8, String> {
             started_at: started.timestamp().to_string(),
             run,
             exit_code: code,
+            settings: settings(matches, "run"),
+            labels: options.label.clone(),
         };
         let text = format!("{:#}\n", json::object(&outcome, &context));
         match json_file {

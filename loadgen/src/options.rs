@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use inrush_proto::client::{Pipelining, Protocol, Transfer};
 
 use crate::content::{Content, ContentSettings};
+use crate::html::ReportOptions;
 use crate::pacer::Arrivals;
 use crate::plan::{Engine, Pace, Plan};
 use crate::sizes::Sizes;
@@ -35,6 +36,10 @@ pub enum Command {
     /// Exit code: 0 every message was acknowledged; 1 errors beyond --errors-max; 2 wrong usage; 3 the target cannot be
     /// reached; 4 an acknowledged message was not found again by --verify.
     Run(Box<RunOptions>),
+    /// Write runs as one HTML page with plots that needs nothing else.
+    ///
+    /// Exit code: 0; 2 wrong usage, a file that cannot be read or written.
+    Report(ReportOptions),
 }
 
 /// `--pipelining`
@@ -186,6 +191,9 @@ pub struct RunOptions {
     /// Account for the children of --server-pid too.
     #[arg(long, requires = "server_pid")]
     pub server_children: bool,
+    /// Words that go into the JSON and the report, e.g. server=postfix-3.10; may be given several times.
+    #[arg(long, value_name = "TEXT")]
+    pub label: Vec<String>,
     /// No progress line.
     #[arg(short, long)]
     pub quiet: bool,
@@ -290,7 +298,8 @@ mod tests {
 
     fn options(line: &str) -> Result<Plan, String> {
         let words = ["inrush-load", "run"].into_iter().chain(line.split_ascii_whitespace());
-        let Command::Run(options) = Cli::try_parse_from(words).map_err(|error| error.to_string())?.command;
+        let parsed = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
+        let Command::Run(options) = parsed.command else { return Err("another command".to_owned()) };
         options.plan(1, "Sat, 21 Nov 2026 21:44:57 +0000")
     }
 

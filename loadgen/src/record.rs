@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use crate::series::Series;
+
 /// Shortest time told apart, nanoseconds.
 const NANOSECONDS_MIN: u64 = 100;
 /// Longest time told apart; longer ones count as this.
@@ -119,6 +121,8 @@ pub struct Record {
     pub warmup: Counts,
     /// Causes of everything that is an error, warm-up included.
     pub causes: BTreeMap<Cause, Occurrences>,
+    /// The run over time; None: nobody asked for it.
+    pub series: Option<Series>,
     histograms: [Histogram<u64>; 7],
 }
 
@@ -133,7 +137,13 @@ impl Record {
             #[expect(clippy::unwrap_used, reason = "constant bounds, covered by every test that records")]
             Histogram::new_with_bounds(NANOSECONDS_MIN, NANOSECONDS_MAX, 3).unwrap()
         });
-        Self { counts: Counts::default(), warmup: Counts::default(), causes: BTreeMap::new(), histograms }
+        Self {
+            counts: Counts::default(),
+            warmup: Counts::default(),
+            causes: BTreeMap::new(),
+            series: None,
+            histograms,
+        }
     }
 
     /// The counters that an event belongs to.
@@ -170,6 +180,11 @@ impl Record {
                 .entry(cause.clone())
                 .or_insert_with(|| Occurrences { count: 0, example: occurrences.example.clone() })
                 .count += occurrences.count;
+        }
+        match (&mut self.series, &other.series) {
+            (Some(mine), Some(theirs)) => mine.merge(theirs),
+            (None, theirs) => self.series.clone_from(theirs),
+            (Some(_), None) => {}
         }
         for (mine, theirs) in self.histograms.iter_mut().zip(&other.histograms) {
             let added = mine.add(theirs);

@@ -18,6 +18,7 @@ use crate::connection;
 use crate::pacer::{Next, Pacer};
 use crate::plan::{Engine, Pace, Plan};
 use crate::record::Record;
+use crate::series::Series;
 use crate::timer::Timer;
 
 /// How often the watchdog looks at stop flags and at stalled connections.
@@ -216,8 +217,10 @@ impl Worker {
         };
         // The first cores take what does not divide evenly.
         let budget = plan.messages.map(|messages| messages / cores + u64::from(core < messages % cores));
+        let mut record = Record::new();
+        record.series = Some(Series::new(task.start, plan.warmup));
         Self {
-            record: RefCell::new(Record::new()),
+            record: RefCell::new(record),
             acks: RefCell::new(AckSink::new(task.acks.clone(), plan.keep_ids)),
             plan,
             shared: Arc::clone(&task.shared),
@@ -261,7 +264,11 @@ impl Worker {
         }
         let n = self.begun.get() * self.plan.cores as u64 + self.core;
         self.begun.set(self.begun.get() + 1);
-        self.record.borrow_mut().counts_mut(measured).started += 1;
+        let mut record = self.record.borrow_mut();
+        record.counts_mut(measured).started += 1;
+        if let Some(series) = &mut record.series {
+            series.begun(now, self.pacer.is_some().then_some(start));
+        }
         Take::Ticket(Ticket { n, start, measured })
     }
 
@@ -329,6 +336,19 @@ impl Worker {
         if let Some(pacer) = &self.pacer {
             self.live.backlog.store(pacer.backlog(), Relaxed);
         }
+    }
+
+    /// Planned messages that were never begun.
+    fn book_not_sent(&self) -> u64 {
+        // Without an end in time the schedule goes on for ever, and what is due beyond the last message was not meant.
+        let Some(pacer) = self.pacer.as_ref().filter(|_| self.end.is_some()) else { return 0 };
+        let not_sent = pacer.backlog();
+        if let Some(series) = &mut self.record.borrow_mut().series {
+            while let Some(planned) = pacer.take() {
+                series.planned(planned);
+            }
+        }
+        not_sent
     }
 
     /// Looks after stop flags and timeouts until the sessions are done.
@@ -433,15 +453,13 @@ async fn work(task: &Task, sessions: usize, engine: &'static str) -> Harvest {
         task.await;
     }
     task.live.done.store(true, Relaxed);
+    let not_sent = worker.book_not_sent();
     let acks = worker.acks.replace(AckSink::new(None, false));
     Harvest {
         record: worker.record.replace(Record::new()),
         acknowledged: acks.into_kept(),
         last_acknowledged: worker.last_acknowledged.get(),
-        not_sent: worker
-            .pacer
-            .as_ref()
-            .map_or(0, |pacer| if worker.end.is_some() { pacer.backlog() } else { 0 }),
+        not_sent,
         backlog_max: worker.pacer.as_ref().map_or(0, Pacer::backlog_max),
         engine,
     }
