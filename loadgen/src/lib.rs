@@ -9,8 +9,10 @@
 
 pub mod acks;
 pub mod cells;
+pub mod compare;
 mod connection;
 pub mod content;
+pub mod doubts;
 pub mod figures;
 mod flights;
 pub mod html;

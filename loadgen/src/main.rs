@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
+use inrush_load::compare::compare;
 use inrush_load::html;
 use inrush_load::json::{self, Context};
 use inrush_load::options::{Cli, Command, RunOptions};
@@ -24,7 +25,7 @@ use jiff::Zoned;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Errors beyond `--errors-max`.
+/// Errors beyond `--errors-max`; a comparison that `--fail-if-worse` fails.
 const EXIT_ERRORS: u8 = 1;
 /// Wrong usage, or a file that cannot be opened.
 const EXIT_USAGE: u8 = 2;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Run(options) => run_command(options, &matches),
         Command::Report(options) => html::report(options).map(|()| 0),
+        Command::Compare(options) => compare(options).map(|worse| if worse { EXIT_ERRORS } else { 0 }),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use inrush_proto::client::{Pipelining, Protocol, Transfer};
 
+use crate::compare::CompareOptions;
 use crate::content::{Content, ContentSettings};
 use crate::html::ReportOptions;
 use crate::pacer::Arrivals;
@@ -40,6 +41,10 @@ pub enum Command {
     ///
     /// Exit code: 0; 2 wrong usage, a file that cannot be read or written.
     Report(ReportOptions),
+    /// Compare two groups of runs: by how much they differ, and how sure that is.
+    ///
+    /// Exit code: 0; 1 shown to be worse by more than --fail-if-worse; 2 wrong usage, a file that cannot be read, too few runs.
+    Compare(CompareOptions),
 }
 
 /// `--pipelining`

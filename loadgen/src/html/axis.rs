@@ -107,7 +107,7 @@ fn step(span: f64) -> f64 {
 }
 
 /// A number as people read it: three significant digits, thousands apart.
-pub(super) fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     if !value.is_finite() {
         return "–".to_owned();
     }
@@ -128,7 +128,9 @@ pub(super) fn number(value: f64) -> String {
         10.0.. => 1,
         1.0.. => 2,
         0.01.. => 3,
-        _ => 4,
+        0.0001.. => 4,
+        _ if size > 0.0 => return format!("{value:.0e}"),
+        _ => 0,
     };
     let text = format!("{value:.decimals$}");
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
@@ -164,7 +166,7 @@ mod tests {
 
     #[test]
     fn numbers_for_people() {
-        let texts = [0.0, 0.1234, 1.0, 12.345, 123.4, 1234567.0, -1500.0, f64::NAN].map(number);
-        assert_eq!(texts, ["0", "0.123", "1", "12.3", "123", "1,234,567", "-1,500", "–"]);
+        let texts = [0.0, 0.00001, 0.1234, 1.0, 12.345, 123.4, 1234567.0, -1500.0, f64::NAN].map(number);
+        assert_eq!(texts, ["0", "1e-5", "0.123", "1", "12.3", "123", "1,234,567", "-1,500", "–"]);
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!   command.rs   options and files                                     axis.rs   scales and ticks
 //!   mod.rs       the page: head, list of runs, a section each
-//!   verdict.rs   may the figures be believed?                          chart.rs  lines and heat map as SVG
+//!                                                                     chart.rs  lines and heat map as SVG
 //!   plots.rs     from figures to plots, a table beside each            tables.rs phases, errors, settings, machine, the rest
 //! ```
 //! No script and no outside request: a Content-Security-Policy in the page forbids both. Everything that comes from a file is escaped:
@@ -17,13 +17,12 @@ mod chart;
 mod command;
 mod plots;
 mod tables;
-mod verdict;
 
 use std::fmt::Write as _;
 
+use crate::doubts::doubts;
 use crate::figures::Figures;
-use axis::number;
-
+pub(crate) use axis::number;
 pub use command::{ReportOptions, report};
 
 const STYLE: &str = include_str!("style.css");
@@ -81,7 +80,7 @@ fn section(page: &mut String, index: usize, run: &Figures) -> Result<(), String>
     if !labels.is_empty() {
         let _ = write!(page, "<p>{labels}</p>");
     }
-    verdict::write(page, run);
+    verdict(page, run);
     key_figures(page, run);
     page.push_str(&plots::run(run, index)?);
     tables::phases(page, run);
@@ -93,6 +92,22 @@ fn section(page: &mut String, index: usize, run: &Figures) -> Result<(), String>
     tables::rest(page, run);
     page.push_str("</section>\n");
     Ok(())
+}
+
+/// May the figures be believed? What speaks against a run stands above its figures.
+fn verdict(page: &mut String, run: &Figures) {
+    let doubts = doubts(run);
+    if doubts.is_empty() {
+        page.push_str(
+            "<div class=\"verdict\"><strong>Valid.</strong> Everything planned was sent and acknowledged, and the generator had time left.</div>",
+        );
+        return;
+    }
+    page.push_str("<div class=\"verdict warn\" role=\"note\"><strong>To be read with care:</strong><ul>");
+    for doubt in doubts {
+        let _ = write!(page, "<li>{}</li>", escape(&doubt));
+    }
+    page.push_str("</ul></div>");
 }
 
 fn key_figures(page: &mut String, run: &Figures) {

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::axis::number;
-use super::{chart, escape, verdict};
+use super::{chart, escape};
+use crate::doubts::doubts;
 use crate::figures::Figures;
 
 /// Parts of a file that the page shows in another way.
@@ -61,7 +62,7 @@ pub(super) fn overview(page: &mut String, runs: &[Figures]) {
         ] {
             let _ = write!(page, "<td>{}</td>", value.map_or("–".to_owned(), number));
         }
-        let valid = if verdict::doubts(run).is_empty() { "yes" } else { "with care" };
+        let valid = if doubts(run).is_empty() { "yes" } else { "with care" };
         let _ = write!(page, "<td>{valid}</td></tr>");
     }
     page.push_str("</tbody></table></div>");

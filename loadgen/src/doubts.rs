@@ -1,40 +1,22 @@
-//! May the figures be believed? What speaks against a run stands above its figures.
+//! May the figures of a run be believed? What speaks against them, for reports and comparisons.
 
-use std::fmt::Write as _;
-
-use super::axis::number;
-use super::escape;
 use crate::figures::Figures;
+use crate::html::number as round;
 
 /// From this share of its threads' time on the generator may have been the limit.
 const GENERATOR_SHARE_MAX: f64 = 0.9;
 /// With fewer messages a p99.9 is the place of a single one.
 const MESSAGES_MIN: f64 = 1000.0;
 
-/// Writes the verdict of a run.
-pub(super) fn write(page: &mut String, run: &Figures) {
-    let doubts = doubts(run);
-    if doubts.is_empty() {
-        page.push_str(
-            "<div class=\"verdict\"><strong>Valid.</strong> Everything planned was sent and acknowledged, and the generator had time left.</div>",
-        );
-        return;
-    }
-    page.push_str("<div class=\"verdict warn\" role=\"note\"><strong>To be read with care:</strong><ul>");
-    for doubt in doubts {
-        let _ = write!(page, "<li>{}</li>", escape(&doubt));
-    }
-    page.push_str("</ul></div>");
-}
-
 /// What speaks against a run, in sentences.
-pub(super) fn doubts(run: &Figures) -> Vec<String> {
+#[must_use]
+pub fn doubts(run: &Figures) -> Vec<String> {
     let mut doubts = Vec::new();
     let at_least_one = |pointer: &str| run.number(pointer).filter(|&value| value > 0.0);
     if let Some(not_sent) = at_least_one("/open_loop/not_sent") {
         doubts.push(format!(
             "{} planned messages were never sent: the rate asked for was beyond what server and sessions can do.",
-            number(not_sent)
+            round(not_sent)
         ));
     }
     if let Some(verdict) = run.json.get("generator_limit").filter(|verdict| !verdict.is_null()) {
@@ -47,14 +29,14 @@ pub(super) fn doubts(run: &Figures) -> Vec<String> {
     } else if let Some(share) = generator_share(run).filter(|&share| share > GENERATOR_SHARE_MAX) {
         doubts.push(format!(
             "The generator used {} % of its threads' time: it may have been the limit, not the server.",
-            number(share * 100.0)
+            round(share * 100.0)
         ));
     }
     if let Some(reason) = run.text("/ended_by") {
         doubts.push(format!("The run ended early: {reason}"));
     }
     if let Some(errors) = at_least_one("/errors") {
-        doubts.push(format!("{} errors; latencies are those of acknowledged messages only.", number(errors)));
+        doubts.push(format!("{} errors; latencies are those of acknowledged messages only.", round(errors)));
     }
     if let Some(error) = run.text("/verification/error") {
         doubts.push(format!("The verification was not possible: {error}"));
@@ -66,7 +48,7 @@ pub(super) fn doubts(run: &Figures) -> Vec<String> {
     }
     let acknowledged = run.number("/counts/acknowledged").unwrap_or(0.0);
     if acknowledged < MESSAGES_MIN {
-        doubts.push(format!("Only {} messages: high percentiles say little.", number(acknowledged)));
+        doubts.push(format!("Only {} messages: high percentiles say little.", round(acknowledged)));
     }
     doubts
 }
