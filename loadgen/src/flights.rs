@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 
-use inrush_proto::client::{Answer, Command, Severity};
+use inrush_proto::client::{Answer, Command, Protocol, Severity};
 
 use crate::record::Phase;
 use crate::worker::{Ticket, Worker};
@@ -18,6 +18,8 @@ pub(crate) struct Flight {
     envelope_done: Instant,
     pub(crate) body_sent: Instant,
     recipients_refused: u32,
+    /// Recipients that the final replies so far were positive for.
+    delivered: u32,
     acknowledged: bool,
     /// Its first error is booked; what follows from it is not.
     cause_booked: bool,
@@ -65,6 +67,7 @@ impl Flights {
             envelope_done: self.now,
             body_sent: self.now,
             recipients_refused: 0,
+            delivered: 0,
             acknowledged: false,
             cause_booked: false,
         });
@@ -126,6 +129,11 @@ impl Flights {
                 // A 250 for a message without recipients delivers nothing.
                 flight.acknowledged |= completed && answer.recipients_accepted > 0;
                 if completed {
+                    // RFC 2033 §4.2: in LMTP each final reply is for one recipient.
+                    let lmtp = worker.plan.protocol == Protocol::Lmtp;
+                    flight.delivered += if lmtp { 1 } else { answer.recipients_accepted };
+                }
+                if completed {
                     flight.time(worker, Phase::Body, now, flight.body_sent);
                 }
                 "final"
@@ -173,7 +181,7 @@ impl Flights {
         }
         let mut acks = worker.acks.borrow_mut();
         if !acks.is_idle() {
-            acks.add(flight.ticket.n, answer.reply.text, &worker.plan.content);
+            acks.add(flight.ticket.n, flight.delivered, answer.reply.text, &worker.plan.content);
         }
         true
     }

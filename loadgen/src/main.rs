@@ -18,7 +18,7 @@ use inrush_load::report::{Table, write_hgrm};
 use inrush_load::run::{self, Outcome, Setting};
 use inrush_load::server_cpu::Processes;
 use inrush_load::settings::settings;
-use inrush_load::verify::{Sought, Verification, verify};
+use inrush_load::verify::{Sought, Verification, Verify, verify};
 use inrush_load::worker::{Ending, Shared};
 use jiff::Zoned;
 
@@ -81,10 +81,12 @@ fn run_command(options: &RunOptions, matches: &ArgMatches) -> Result<u8, String>
     let errors_max = plan.errors_max;
     let content = plan.content.clone();
     let mut outcome = run::run(plan, setting).map_err(|error| error.to_string())?;
-    if let Some(directory) = &options.verify {
+    if let Some(store) = &options.verify {
         let started_us = u64::try_from(started.timestamp().as_microsecond()).unwrap_or(0);
+        let wanted =
+            Verify { store: store.clone(), copies: options.verify_copies, wait: options.verify_wait };
         let sought = Sought { content: &content, run, started_us, acknowledged: &outcome.acknowledged };
-        outcome.verification = Some(verify(directory, &sought));
+        outcome.verification = Some(verify(&wanted, &sought));
     }
     let code = exit_code(&outcome, errors_max);
     let failed = |error: io::Error| format!("cannot write the report: {error}");

@@ -15,6 +15,7 @@ use crate::plan::{Engine, Pace, Plan};
 use crate::sizes::Sizes;
 use crate::template::Template;
 use crate::units;
+use crate::verify::{Copies, Store};
 
 /// Most transactions in flight on a connection: their replies must fit into the socket buffers, since nothing is read
 /// while a group is written.
@@ -187,9 +188,16 @@ pub struct RunOptions {
     /// Append a line `ID N CRC32C OCTETS` for each acknowledged message, as soon as its reply came.
     #[arg(long, value_name = "FILE")]
     pub acks: Option<PathBuf>,
-    /// After the run, find every acknowledged message in the logs of this data directory of the gateway: whole, under its id, once.
-    #[arg(long, value_name = "DIR")]
-    pub verify: Option<PathBuf>,
+    /// After the run, find every acknowledged message again, whole and as often as promised: in the logs of this data directory of the
+    /// gateway (DIR), in Maildirs (maildir:DIR), in an mbox (mbox:FILE), in files of smtp-sink -d (smtp-sink:DIR).
+    #[arg(long, value_name = "STORE")]
+    pub verify: Option<Store>,
+    /// Whether the store holds a message once for each recipient or once [default: recipient for maildir and mbox, else message].
+    #[arg(long, value_enum, requires = "verify")]
+    pub verify_copies: Option<Copies>,
+    /// Longest wait for mail that is not delivered yet (not for DIR: there a 250 is the delivery).
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
+    pub verify_wait: Duration,
     /// Report the CPU time of this process per message; may be given several times.
     #[arg(long, value_name = "PID")]
     pub server_pid: Vec<u32>,
