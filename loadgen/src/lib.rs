@@ -26,6 +26,7 @@ pub mod run;
 pub mod series;
 pub mod server_cpu;
 pub mod settings;
+pub mod sink;
 pub mod sizes;
 pub mod template;
 pub mod timer;

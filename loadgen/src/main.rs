@@ -18,6 +18,7 @@ use inrush_load::report::{Table, write_hgrm};
 use inrush_load::run::{self, Outcome, Setting};
 use inrush_load::server_cpu::Processes;
 use inrush_load::settings::settings;
+use inrush_load::sink::sink;
 use inrush_load::verify::{Sought, Verification, Verify, verify};
 use inrush_load::worker::{Ending, Shared};
 use jiff::Zoned;
@@ -40,6 +41,10 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Run(options) => run_command(options, &matches),
         Command::Report(options) => html::report(options).map(|()| 0),
+        Command::Sink(options) => interrupts()
+            .map_err(|error| format!("cannot watch for SIGINT: {error}"))
+            .and_then(|interrupts| sink(options, &interrupts))
+            .map(|()| 0),
         Command::Compare(options) => compare(options).map(|worse| if worse { EXIT_ERRORS } else { 0 }),
     };
     match result {

@@ -12,6 +12,7 @@ use crate::content::{Content, ContentSettings};
 use crate::html::ReportOptions;
 use crate::pacer::Arrivals;
 use crate::plan::{Engine, Pace, Plan};
+use crate::sink::SinkOptions;
 use crate::sizes::Sizes;
 use crate::template::Template;
 use crate::units;
@@ -46,6 +47,10 @@ pub enum Command {
     ///
     /// Exit code: 0; 1 shown to be worse by more than --fail-if-worse; 2 wrong usage, a file that cannot be read, too few runs.
     Compare(CompareOptions),
+    /// Be an SMTP or LMTP server that takes mail and throws it away, keeps it, or misbehaves as it is told.
+    ///
+    /// Exit code: 0; 2 wrong usage, an address or a file that cannot be had.
+    Sink(Box<SinkOptions>),
 }
 
 /// `--pipelining`
