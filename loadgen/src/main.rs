@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use clap::Parser as _;
+use inrush_load::descriptors;
 use inrush_load::json::{self, Context};
 use inrush_load::options::{Cli, Command, RunOptions};
 use inrush_load::record::Phase;
@@ -49,6 +50,7 @@ fn command(options: &RunOptions) -> Result<u8, String> {
         ^ u64::try_from(started.timestamp().as_microsecond()).unwrap_or(0);
     let date = jiff::fmt::rfc2822::to_string(&started).map_err(|error| error.to_string())?;
     let plan = options.plan(run, &date)?;
+    descriptors::allow(plan.seats().iter().map(Vec::len).sum())?;
     let setting = Setting {
         shared: Arc::new(Shared::default()),
         interrupts: interrupts().map_err(|error| format!("cannot watch for SIGINT: {error}"))?,
@@ -62,6 +64,7 @@ fn command(options: &RunOptions) -> Result<u8, String> {
         server: (!options.server_pid.is_empty())
             .then(|| Processes { pids: options.server_pid.clone(), with_children: options.server_children }),
         progress: !options.quiet,
+        quiet: options.quiet,
     };
     if let Some(server) = &setting.server {
         server.sample()?;
