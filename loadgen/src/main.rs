@@ -136,6 +136,8 @@ fn exit_code(outcome: &Outcome, errors_max: u64) -> u8 {
     match &outcome.ended_by {
         Some(Ending::Unreachable(_)) => EXIT_UNREACHABLE,
         Some(Ending::Lost(_) | Ending::Acks(_) | Ending::NotOffered(_)) => EXIT_ERRORS,
+        // Not even the lowest rate of a ramp held.
+        _ if outcome.ramp.as_ref().is_some_and(|found| found.rate.is_none()) => EXIT_ERRORS,
         Some(Ending::Errors | Ending::Interrupted) | None => {
             if record.counts.errors() + record.warmup.errors() > errors_max { EXIT_ERRORS } else { 0 }
         }
