@@ -8,7 +8,8 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer as _, V2DeflateSerializer};
 use serde_json::{Map, Value, json};
 
-use crate::record::{Counts, Phase};
+use crate::details;
+use crate::record::{Counts, Phase, Record};
 use crate::report::{QUANTILES, explain};
 use crate::run::{CpuShare, Outcome};
 use crate::series::{Series, SliceCounts};
@@ -39,8 +40,6 @@ pub fn object(outcome: &Outcome, context: &Context) -> Value {
     let record = &outcome.record;
     let seconds = outcome.elapsed.as_secs_f64();
     let rate = |value: u64| if seconds > 0.0 { value as f64 / seconds } else { 0.0 };
-    let phases: Map<String, Value> =
-        Phase::ALL.into_iter().map(|phase| (phase.name().to_owned(), distribution(outcome, phase))).collect();
     let causes: Vec<Value> = record
         .causes
         .iter()
@@ -50,7 +49,7 @@ pub fn object(outcome: &Outcome, context: &Context) -> Value {
             })
         })
         .collect();
-    json!({
+    let mut object = json!({
         "schema": SCHEMA,
         "generator": format!("inrush-load {}", env!("CARGO_PKG_VERSION")),
         "command": context.command,
@@ -71,9 +70,9 @@ pub fn object(outcome: &Outcome, context: &Context) -> Value {
         "causes": causes,
         "open_loop": { "backlog_max": outcome.backlog_max, "not_sent": outcome.not_sent },
         "phases": Phase::ALL.map(Phase::name),
-        "latency_us": phases,
+        "latency_us": phases(record),
         "histograms_ns": histograms(outcome),
-        "series": record.series.as_ref().map(series),
+        "series": outcome.series.as_ref().map(series),
         "server_cpu": match &outcome.server_cpu {
             Some(Ok(share)) => cpu(share),
             Some(Err(error)) => json!({ "error": error }),
@@ -96,10 +95,20 @@ pub fn object(outcome: &Outcome, context: &Context) -> Value {
             None => Value::Null,
         },
         "generator_cpu": outcome.own_cpu.as_ref().map(cpu),
-    })
+    });
+    if let Some(object) = object.as_object_mut() {
+        details::add_to(object, outcome);
+    }
+    object
 }
 
-fn counts(counts: &Counts) -> Value {
+/// The distribution of each phase.
+pub(crate) fn phases(record: &Record) -> Value {
+    let phases = Phase::ALL.into_iter();
+    Value::Object(phases.map(|phase| (phase.name().to_owned(), distribution(record, phase))).collect())
+}
+
+pub(crate) fn counts(counts: &Counts) -> Value {
     json!({
         "started": counts.started,
         "acknowledged": counts.acknowledged,
@@ -110,11 +119,13 @@ fn counts(counts: &Counts) -> Value {
         "recipients_refused": counts.recipients_refused,
         "connections": counts.connections,
         "connections_failed": counts.connections_failed,
+        "tls_handshakes": counts.handshakes,
+        "tls_handshakes_resumed": counts.handshakes_resumed,
     })
 }
 
-fn distribution(outcome: &Outcome, phase: Phase) -> Value {
-    let histogram = outcome.record.histogram(phase);
+fn distribution(record: &Record, phase: Phase) -> Value {
+    let histogram = record.histogram(phase);
     if histogram.is_empty() {
         return Value::Null;
     }

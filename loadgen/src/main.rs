@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
 use inrush_load::compare::compare;
+use inrush_load::descriptors;
 use inrush_load::html;
 use inrush_load::json::{self, Context};
 use inrush_load::options::{Cli, Command, RunOptions};
@@ -63,6 +64,7 @@ fn run_command(options: &RunOptions, matches: &ArgMatches) -> Result<u8, String>
         ^ u64::try_from(started.timestamp().as_microsecond()).unwrap_or(0);
     let date = jiff::fmt::rfc2822::to_string(&started).map_err(|error| error.to_string())?;
     let plan = options.plan(run, &date)?;
+    descriptors::allow(plan.seats().iter().map(Vec::len).sum())?;
     let setting = Setting {
         shared: Arc::new(Shared::default()),
         interrupts: interrupts().map_err(|error| format!("cannot watch for SIGINT: {error}"))?,
@@ -76,6 +78,7 @@ fn run_command(options: &RunOptions, matches: &ArgMatches) -> Result<u8, String>
         server: (!options.server_pid.is_empty())
             .then(|| Processes { pids: options.server_pid.clone(), with_children: options.server_children }),
         progress: !options.quiet,
+        quiet: options.quiet,
     };
     if let Some(server) = &setting.server {
         server.sample()?;
@@ -151,6 +154,8 @@ fn exit_code(outcome: &Outcome, errors_max: u64) -> u8 {
     match &outcome.ended_by {
         Some(Ending::Unreachable(_)) => EXIT_UNREACHABLE,
         Some(Ending::Lost(_) | Ending::Acks(_) | Ending::NotOffered(_)) => EXIT_ERRORS,
+        // Not even the lowest rate of a ramp held.
+        _ if outcome.ramp.as_ref().is_some_and(|found| found.rate.is_none()) => EXIT_ERRORS,
         Some(Ending::Errors | Ending::Interrupted) | None => {
             if record.counts.errors() + record.warmup.errors() > errors_max { EXIT_ERRORS } else { 0 }
         }

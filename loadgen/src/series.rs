@@ -85,11 +85,12 @@ impl Series {
         self.at(planned).planned += 1;
     }
 
-    /// A message was acknowledged.
-    pub fn acknowledged(&mut self, now: Instant, total: Duration, octets: u64) {
+    /// A message was acknowledged. None: its latency is not the server's.
+    pub fn acknowledged(&mut self, now: Instant, total: Option<Duration>, octets: u64) {
         let counts = self.at(now);
         counts.acknowledged += 1;
         counts.octets += octets;
+        let Some(total) = total else { return };
         let index = self.index(now);
         if index > self.current_index {
             self.finish_current(index);
@@ -231,8 +232,8 @@ mod tests {
         let start = Instant::now();
         let mut series = Series::new(start, Duration::ZERO);
         series.begun(after(start, 210), Some(after(start, 50)));
-        series.acknowledged(after(start, 230), Duration::from_millis(180), 1000);
-        series.acknowledged(after(start, 310), Duration::from_millis(10), 500);
+        series.acknowledged(after(start, 230), Some(Duration::from_millis(180)), 1000);
+        series.acknowledged(after(start, 310), Some(Duration::from_millis(10)), 500);
         series.errors(after(start, 99), 3);
         assert_eq!(series.counts().len(), 4);
         assert_eq!(series.counts()[0], SliceCounts { planned: 1, errors: 3, ..SliceCounts::default() });
@@ -252,7 +253,7 @@ mod tests {
         let mut series = Series::new(start, Duration::ZERO);
         for n in 0..5000 {
             series.begun(after(start, n * 100), None);
-            series.acknowledged(after(start, n * 100 + 1), Duration::from_millis(1), 1);
+            series.acknowledged(after(start, n * 100 + 1), Some(Duration::from_millis(1)), 1);
         }
         assert_eq!(series.slice(), Duration::from_millis(800));
         assert_eq!(series.counts().len(), 625);
@@ -264,10 +265,10 @@ mod tests {
     fn cores_of_different_width_add() {
         let start = Instant::now();
         let mut short = Series::new(start, Duration::ZERO);
-        short.acknowledged(after(start, 150), Duration::from_millis(1), 1);
+        short.acknowledged(after(start, 150), Some(Duration::from_millis(1)), 1);
         let mut long = Series::new(start, Duration::ZERO);
         for n in 0..1500 {
-            long.acknowledged(after(start, n * 100), Duration::from_millis(1), 1);
+            long.acknowledged(after(start, n * 100), Some(Duration::from_millis(1)), 1);
         }
         for (mut one, other) in [(short.clone(), &long), (long.clone(), &short)] {
             one.merge(other);

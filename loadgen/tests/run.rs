@@ -221,7 +221,7 @@ fn interrupted_in_order_with_a_report() {
         }
         Action::Usual
     });
-    let words = format!("{} -D 1h -d --grace 100ms --json -", server.address);
+    let words = format!("{} -D 1h --closed -d --grace 100ms --json -", server.address);
     let child = command(&words).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     at_server.recv().unwrap();
     let pid = rustix::process::Pid::from_child(&child);
