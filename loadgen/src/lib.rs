@@ -43,6 +43,7 @@ mod slot;
 pub mod template;
 pub mod timer;
 pub mod tls;
+pub mod tui;
 pub mod units;
 pub mod verify;
 mod wire;

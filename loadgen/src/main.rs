@@ -20,6 +20,7 @@ use inrush_load::run::{self, Outcome, Setting};
 use inrush_load::server_cpu::Processes;
 use inrush_load::settings::settings;
 use inrush_load::sink::sink;
+use inrush_load::tui;
 use inrush_load::verify::{Sought, Verification, Verify, verify};
 use inrush_load::worker::{Ending, Shared};
 use jiff::Zoned;
@@ -64,6 +65,9 @@ fn run_command(options: &RunOptions, matches: &ArgMatches) -> Result<u8, String>
         ^ u64::try_from(started.timestamp().as_microsecond()).unwrap_or(0);
     let date = jiff::fmt::rfc2822::to_string(&started).map_err(|error| error.to_string())?;
     let plan = options.plan(run, &date)?;
+    if options.tui {
+        tui::check()?;
+    }
     descriptors::allow(plan.seats().iter().map(Vec::len).sum())?;
     let setting = Setting {
         shared: Arc::new(Shared::default()),
@@ -79,6 +83,7 @@ fn run_command(options: &RunOptions, matches: &ArgMatches) -> Result<u8, String>
             .then(|| Processes { pids: options.server_pid.clone(), with_children: options.server_children }),
         progress: !options.quiet,
         quiet: options.quiet,
+        tui: options.tui,
     };
     if let Some(server) = &setting.server {
         server.sample()?;

@@ -281,6 +281,9 @@ pub struct RunOptions {
     /// Account for the children of --server-pid too.
     #[arg(long, requires = "server_pid")]
     pub server_children: bool,
+    /// Show rates, latencies by phase, a heat map, errors by cause and the generator's threads on the whole terminal; q ends the run.
+    #[arg(long, conflicts_with = "quiet")]
+    pub tui: bool,
     /// Words that go into the JSON and the report, e.g. server=postfix-3.10; may be given several times.
     #[arg(long, value_name = "TEXT")]
     pub label: Vec<String>,

@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 
 use crate::acks::Acknowledged;
 use crate::hostile::{Behaviour, HostileCounts};
+use crate::live::LiveCells;
 use crate::own_limit::{self, OwnCore};
 use crate::plan::{Pace, Plan, Seat};
 use crate::ramp::{Found, Ramp, Search, Step};
 use crate::record::{Phase, Record};
 use crate::series::Series;
 use crate::server_cpu::{CpuTime, Processes, Sample, tick_us};
+use crate::tui::Tui;
 use crate::verify::Verification;
 use crate::worker::{self, Ending, Figures, Harvest, Live, Shared, Stage, Task};
 
@@ -99,6 +101,8 @@ pub struct Setting {
     pub progress: bool,
     /// Say nothing until the report, not even the steps of a ramp.
     pub quiet: bool,
+    /// The full display in place of the progress line; there is a terminal for it.
+    pub tui: bool,
 }
 
 /// Runs the plan to its end.
@@ -122,11 +126,13 @@ pub fn run(plan: Plan, setting: Setting) -> io::Result<Outcome> {
     shared.senders_left.store(senders, Relaxed);
     let (steps, receiver) = mpsc::channel();
     let sampled = Arc::new(AtomicBool::new(false));
+    let tui = if setting.tui { Some(Tui::open(&plan, start)?) } else { None };
     let mut threads = Vec::new();
     let mut lives = Vec::new();
     let main = thread::current();
     for core in 0..plan.cores {
-        let live = Arc::new(Live::default());
+        let cells = setting.tui.then(|| Arc::new(LiveCells::new()));
+        let live = Arc::new(Live { cells, ..Live::default() });
         lives.push(Arc::clone(&live));
         let task = Task {
             plan: Arc::clone(&plan),
@@ -158,7 +164,8 @@ pub fn run(plan: Plan, setting: Setting) -> io::Result<Outcome> {
         threads: &threads,
         lives: &lives,
         start,
-        progress: setting.progress && io::stderr().is_terminal(),
+        tui,
+        progress: setting.progress && !setting.tui && io::stderr().is_terminal(),
         shown: Instant::now(),
         shown_acknowledged: 0,
     };
@@ -338,6 +345,7 @@ struct Watch<'a> {
     threads: &'a [JoinHandle<io::Result<Harvest>>],
     lives: &'a [Arc<Live>],
     start: Instant,
+    tui: Option<Tui>,
     progress: bool,
     shown: Instant,
     shown_acknowledged: u64,
@@ -347,6 +355,10 @@ impl Watch<'_> {
     /// Waits until all cores are done, or until that moment.
     fn wait(&mut self, until: Option<Instant>) {
         loop {
+            if let Some(tui) = &mut self.tui {
+                let asked = tui.tick(Instant::now(), self.lives, self.shared);
+                self.interrupts.fetch_add(asked, Relaxed);
+            }
             let interrupts = self.interrupts.load(Relaxed);
             if interrupts > 0 {
                 self.shared.end(Ending::Interrupted);
@@ -454,13 +466,17 @@ impl Watch<'_> {
         self.write(&line);
     }
 
-    fn clear(&self) {
+    fn clear(&mut self) {
+        self.tui = None;
         if self.progress {
             self.write("");
         }
     }
 
-    fn write(&self, line: &str) {
+    fn write(&mut self, line: &str) {
+        if let Some(tui) = &mut self.tui {
+            return tui.note(line);
+        }
         // A line that cannot be written is no reason to end.
         let _ = if self.progress {
             write!(io::stderr(), "\r\x1b[K{line}")
