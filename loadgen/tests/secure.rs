@@ -104,7 +104,7 @@ fn serve<S: Read + Write>(
     greets: bool,
 ) -> Option<S> {
     let mut stream = BufReader::new(stream);
-    let mut say = |stream: &mut BufReader<S>, reply: &str| {
+    let say = |stream: &mut BufReader<S>, reply: &str| {
         // A client that is gone notices nothing.
         let _ = stream.get_mut().write_all(reply.as_bytes());
         let _ = stream.get_mut().flush();
