@@ -187,6 +187,10 @@ struct Lane {
     turn: (u64, u64),
     /// Measured messages that this core may still begin.
     budget: Cell<Option<u64>>,
+    /// Messages of the schedule that were begun and are not over.
+    under_way: Cell<u64>,
+    /// What it sent or did not is judged in a ramp: not that of slow senders, whose time is their own.
+    is_judged: bool,
 }
 
 /// State of a core, shared by its sessions.
@@ -203,8 +207,6 @@ pub(crate) struct Worker {
     live: Arc<Live>,
     core: u64,
     begun: Cell<u64>,
-    /// Messages of the schedule that were begun and are not over.
-    under_way: Cell<u64>,
     lanes: Vec<Lane>,
     stage: Cell<Stage>,
     stages: Option<Sender<(u32, Figures)>>,
@@ -236,7 +238,13 @@ impl Worker {
                     Some(Pacer::new(task.stage.start, task.stage.end, rate, arrivals, seed, (before, cores)))
                 }
             };
-            Lane { pacer, turn: (before, cores), budget: Cell::new(budget) }
+            Lane {
+                pacer,
+                turn: (before, cores),
+                budget: Cell::new(budget),
+                under_way: Cell::new(0),
+                is_judged: !plan.senders[sender].is_slow() || plan.only_slow(),
+            }
         });
         let records = vec![Record::new(); plan.senders.len() * plan.targets.len()];
         Self {
@@ -252,7 +260,6 @@ impl Worker {
             live: Arc::clone(&task.live),
             core: task.core as u64,
             begun: Cell::new(0),
-            under_way: Cell::new(0),
             stage: Cell::new(task.stage),
             stages: task.stages.clone(),
             next_target: Cell::new(task.core),
@@ -293,7 +300,7 @@ impl Worker {
         let senders = self.lanes.len() as u64;
         let n = (self.begun.get() * self.plan.cores as u64 + self.core) * senders + sender as u64;
         self.begun.set(self.begun.get() + 1);
-        self.under_way.set(self.under_way.get() + 1);
+        lane.under_way.set(lane.under_way.get() + 1);
         Take::Ticket(Ticket { n, start, measured, stage: stage.number })
     }
 
@@ -329,7 +336,9 @@ impl Worker {
     /// The message is over, however.
     pub(crate) fn over(&self, ticket: &Ticket) {
         if ticket.stage == self.stage.get().number {
-            self.under_way.set(self.under_way.get().saturating_sub(1));
+            let sender = usize::try_from(ticket.n % self.lanes.len() as u64).unwrap_or(0);
+            let under_way = &self.lanes[sender].under_way;
+            under_way.set(under_way.get().saturating_sub(1));
         }
     }
 
@@ -455,12 +464,18 @@ impl Worker {
         self.pacers().map(Pacer::backlog).sum()
     }
 
+    /// Due and never begun; of a ramp, of those that are judged.
+    fn not_sent(&self) -> u64 {
+        let counts = |lane: &&Lane| lane.is_judged || self.stages.is_none();
+        self.lanes.iter().filter(counts).filter_map(|lane| lane.pacer.as_ref()).map(Pacer::backlog).sum()
+    }
+
     /// The figures so far, to begin anew.
     fn figures(&self, own: Option<OwnCore>) -> Figures {
         let records = vec![Record::new(); self.records.borrow().len()];
         Figures {
             records: self.records.replace(records),
-            not_sent: if self.stage.get().end.is_some() { self.backlog() } else { 0 },
+            not_sent: if self.stage.get().end.is_some() { self.not_sent() } else { 0 },
             backlog_max: self.pacers().map(Pacer::backlog_max).sum(),
             own,
         }
@@ -516,11 +531,15 @@ impl Worker {
             // The last message is due, but its session has not run yet.
             timer.sleep(end.saturating_duration_since(Instant::now())).await;
             let own = self.meter.end(usize::try_from(self.core).unwrap_or(0));
-            while self.under_way.get() > 0 && Instant::now() < drained_by {
+            let is_under_way = || self.lanes.iter().any(|lane| lane.is_judged && lane.under_way.get() > 0);
+            while is_under_way() && Instant::now() < drained_by {
                 timer.sleep(STAGE_INTERVAL).await;
             }
             let mut figures = self.figures(own);
-            figures.records[0].counts.unfinished += self.under_way.get();
+            for (sender, lane) in self.lanes.iter().enumerate().filter(|(_, lane)| lane.is_judged) {
+                let record = &mut figures.records[sender * self.plan.targets.len()];
+                record.counts.unfinished += lane.under_way.get();
+            }
             // The main thread is gone only when the run is.
             let _ = stages.send((stage.number, figures));
             loop {
@@ -550,7 +569,7 @@ impl Worker {
 
     fn begin_stage(&self, stage: Stage) {
         self.stage.set(stage);
-        self.under_way.set(0);
+        self.lanes.iter().for_each(|lane| lane.under_way.set(0));
         self.meter.reset();
         let Pace::Ramp(_, arrivals) = self.plan.pace else { return };
         for (sender, lane) in self.lanes.iter().enumerate() {

@@ -208,6 +208,23 @@ fn a_stall_fails_the_step() {
 }
 
 #[test]
+fn a_slow_sender_does_not_fail_a_step() {
+    let server = Server::friendly();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    // The slow ones need half a minute for a message.
+    let profile =
+        "[[sender]]\nname = \"quick\"\nweight = 9\n[[sender]]\nname = \"slow\"\noctets_per_second = 150\n";
+    fs::write(file.path(), profile).unwrap();
+    let words = "-s 4 --ramp 40-40 -D 300ms --warmup 0s --slo p50=10s --ramp-confirmations 1 --grace 200ms";
+    let run = run(&format!("{} {words} --profile {}", server.address, file.path().display()));
+    assert_eq!((run.code, run.json["ramp"]["rate"].as_f64()), (0, Some(40.0)), "{:?}", run.output);
+    assert_eq!(
+        run.json["latency_us"]["total"]["count"],
+        part(&run, "senders", "quick")["counts"]["acknowledged"]
+    );
+}
+
+#[test]
 fn grouped_commands_are_not_told_apart() {
     let server = Server::friendly();
     let grouped = run(&format!("{} -m 10 -d -r 3", server.address));
