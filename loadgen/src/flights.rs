@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 
-use inrush_proto::client::{Answer, Command, Severity};
+use inrush_proto::client::{Answer, Command, Protocol, Severity};
 
 use crate::record::{Counts, Phase, Record};
 use crate::worker::{Ticket, Worker};
@@ -20,6 +20,8 @@ pub(crate) struct Flight {
     recipients: u32,
     pub(crate) body_sent: Instant,
     recipients_refused: u32,
+    /// Recipients that the final replies so far were positive for.
+    delivered: u32,
     acknowledged: bool,
     /// Its first error is booked; what follows from it is not.
     cause_booked: bool,
@@ -89,6 +91,7 @@ impl Flights {
             step_began: self.now,
             body_sent: self.now,
             recipients_refused: 0,
+            delivered: 0,
             acknowledged: false,
             cause_booked: false,
         });
@@ -170,6 +173,9 @@ impl Flights {
                 // A 250 for a message without recipients delivers nothing.
                 flight.acknowledged |= completed && answer.recipients_accepted > 0;
                 if completed {
+                    // RFC 2033 §4.2: in LMTP each final reply is for one recipient.
+                    let lmtp = worker.plan.protocol == Protocol::Lmtp;
+                    flight.delivered += if lmtp { 1 } else { answer.recipients_accepted };
                     time(Phase::Body, flight.body_sent);
                 }
                 "final"
@@ -208,13 +214,22 @@ impl Flights {
             counts.recipients_refused += u64::from(flight.recipients_refused);
         }
         drop(records);
+        let mut series = worker.series.borrow_mut();
+        // The slowness of a slow sender is its own.
+        let slow = worker.plan.senders[self.sender].is_slow() && !worker.plan.only_slow();
+        let total = (!slow).then(|| now.saturating_duration_since(flight.ticket.start));
+        series.acknowledged(now, total, flight.octets as u64);
+        if flight.recipients_refused > 0 {
+            series.errors(now, u64::from(flight.recipients_refused));
+        }
+        drop(series);
         worker.over(&flight.ticket);
         for _ in 0..flight.recipients_refused {
             worker.error();
         }
         let mut acks = worker.acks.borrow_mut();
         if !acks.is_idle() {
-            acks.add(flight.ticket.n, answer.reply.text, &worker.plan.content);
+            acks.add(flight.ticket.n, flight.delivered, answer.reply.text, &worker.plan.content);
         }
         true
     }
@@ -229,6 +244,7 @@ impl Flights {
                 Failure::Unfinished => counts.unfinished += 1,
             }
         });
+        self.worker.series.borrow_mut().errors(self.now, 1);
         self.worker.over(ticket);
         self.worker.error();
     }

@@ -8,22 +8,26 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use clap::Parser as _;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
+use inrush_load::compare::compare;
 use inrush_load::descriptors;
+use inrush_load::html;
 use inrush_load::json::{self, Context};
 use inrush_load::options::{Cli, Command, RunOptions};
 use inrush_load::record::Phase;
 use inrush_load::report::{Table, write_hgrm};
 use inrush_load::run::{self, Outcome, Setting};
 use inrush_load::server_cpu::Processes;
-use inrush_load::verify::{Sought, Verification, verify};
+use inrush_load::settings::settings;
+use inrush_load::sink::sink;
+use inrush_load::verify::{Sought, Verification, Verify, verify};
 use inrush_load::worker::{Ending, Shared};
 use jiff::Zoned;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Errors beyond `--errors-max`.
+/// Errors beyond `--errors-max`; a comparison that `--fail-if-worse` fails.
 const EXIT_ERRORS: u8 = 1;
 /// Wrong usage, or a file that cannot be opened.
 const EXIT_USAGE: u8 = 2;
@@ -33,8 +37,18 @@ const EXIT_NOT_VERIFIED: u8 = 4;
 const EXIT_UNREACHABLE: u8 = 3;
 
 fn main() -> ExitCode {
-    let Command::Run(options) = Cli::parse().command;
-    match command(&options) {
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let result = match &cli.command {
+        Command::Run(options) => run_command(options, &matches),
+        Command::Report(options) => html::report(options).map(|()| 0),
+        Command::Sink(options) => interrupts()
+            .map_err(|error| format!("cannot watch for SIGINT: {error}"))
+            .and_then(|interrupts| sink(options, &interrupts))
+            .map(|()| 0),
+        Command::Compare(options) => compare(options).map(|worse| if worse { EXIT_ERRORS } else { 0 }),
+    };
+    match result {
         Ok(code) => ExitCode::from(code),
         Err(message) => {
             let _ = writeln!(io::stderr(), "inrush-load: {message}");
@@ -43,7 +57,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn command(options: &RunOptions) -> Result<u8, String> {
+fn run_command(options: &RunOptions, matches: &ArgMatches) -> Result<u8, String> {
     let started = Zoned::now();
     // Unique enough to tell the messages of two runs apart.
     let run = u64::from(std::process::id()) << 40
@@ -75,10 +89,12 @@ fn command(options: &RunOptions) -> Result<u8, String> {
     let errors_max = plan.errors_max;
     let content = plan.content.clone();
     let mut outcome = run::run(plan, setting).map_err(|error| error.to_string())?;
-    if let Some(directory) = &options.verify {
+    if let Some(store) = &options.verify {
         let started_us = u64::try_from(started.timestamp().as_microsecond()).unwrap_or(0);
+        let wanted =
+            Verify { store: store.clone(), copies: options.verify_copies, wait: options.verify_wait };
         let sought = Sought { content: &content, run, started_us, acknowledged: &outcome.acknowledged };
-        outcome.verification = Some(verify(directory, &sought));
+        outcome.verification = Some(verify(&wanted, &sought));
     }
     let code = exit_code(&outcome, errors_max);
     let failed = |error: io::Error| format!("cannot write the report: {error}");
@@ -94,6 +110,8 @@ fn command(options: &RunOptions) -> Result<u8, String> {
             started_at: started.timestamp().to_string(),
             run,
             exit_code: code,
+            settings: settings(matches, "run"),
+            labels: options.label.clone(),
         };
         let text = format!("{:#}\n", json::object(&outcome, &context));
         match json_file {

@@ -9,12 +9,16 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::authentication::Mechanism;
+use crate::compare::CompareOptions;
 use crate::hostile::Behaviour;
+use crate::html::ReportOptions;
 use crate::plan::Engine;
 use crate::ramp::{self, Slo};
 use crate::sender::{PerConnection, PipeliningOption, SenderSettings, ThinkTime, TlsMode};
+use crate::sink::SinkOptions;
 use crate::sizes::{Numbers, Sizes};
 use crate::units;
+use crate::verify::{Copies, Store};
 
 /// Load generator for SMTP and LMTP servers.
 #[derive(Debug, Parser)]
@@ -33,6 +37,18 @@ pub enum Command {
     /// Exit code: 0 every message was acknowledged; 1 errors beyond --errors-max; 2 wrong usage; 3 the target cannot be
     /// reached; 4 an acknowledged message was not found again by --verify.
     Run(Box<RunOptions>),
+    /// Write runs as one HTML page with plots that needs nothing else.
+    ///
+    /// Exit code: 0; 2 wrong usage, a file that cannot be read or written.
+    Report(ReportOptions),
+    /// Compare two groups of runs: by how much they differ, and how sure that is.
+    ///
+    /// Exit code: 0; 1 shown to be worse by more than --fail-if-worse; 2 wrong usage, a file that cannot be read, too few runs.
+    Compare(CompareOptions),
+    /// Be an SMTP or LMTP server that takes mail and throws it away, keeps it, or misbehaves as it is told.
+    ///
+    /// Exit code: 0; 2 wrong usage, an address or a file that cannot be had.
+    Sink(Box<SinkOptions>),
 }
 
 /// `--mode`
@@ -249,15 +265,25 @@ pub struct RunOptions {
     /// Append a line `ID N CRC32C OCTETS` for each acknowledged message, as soon as its reply came.
     #[arg(long, value_name = "FILE")]
     pub acks: Option<PathBuf>,
-    /// After the run, find every acknowledged message in the logs of this data directory of the gateway: whole, under its id, once.
-    #[arg(long, value_name = "DIR")]
-    pub verify: Option<PathBuf>,
+    /// After the run, find every acknowledged message again, whole and as often as promised: in the logs of this data directory of the
+    /// gateway (DIR), in Maildirs (maildir:DIR), in an mbox (mbox:FILE), in files of smtp-sink -d (smtp-sink:DIR).
+    #[arg(long, value_name = "STORE")]
+    pub verify: Option<Store>,
+    /// Whether the store holds a message once for each recipient or once [default: recipient for maildir and mbox, else message].
+    #[arg(long, value_enum, requires = "verify")]
+    pub verify_copies: Option<Copies>,
+    /// Longest wait for mail that is not delivered yet (not for DIR: there a 250 is the delivery).
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = units::duration)]
+    pub verify_wait: Duration,
     /// Report the CPU time of this process per message; may be given several times.
     #[arg(long, value_name = "PID")]
     pub server_pid: Vec<u32>,
     /// Account for the children of --server-pid too.
     #[arg(long, requires = "server_pid")]
     pub server_children: bool,
+    /// Words that go into the JSON and the report, e.g. server=postfix-3.10; may be given several times.
+    #[arg(long, value_name = "TEXT")]
+    pub label: Vec<String>,
     /// No progress line.
     #[arg(short, long)]
     pub quiet: bool,

@@ -288,7 +288,8 @@ mod tests {
     fn options(line: &str) -> Result<Plan, String> {
         let words = ["inrush-load", "run"].into_iter().chain(line.split_ascii_whitespace());
         #[allow(clippy::infallible_destructuring_match, reason = "commands may be added")]
-        let Command::Run(options) = Cli::try_parse_from(words).map_err(|error| error.to_string())?.command;
+        let parsed = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
+        let Command::Run(options) = parsed.command else { return Err("another command".to_owned()) };
         options.plan(1, "Sat, 21 Nov 2026 21:44:57 +0000")
     }
 
@@ -418,7 +419,7 @@ mod tests {
         }
         assert!(options("-m 1 -s 4 --in-flight 4").is_ok());
         let words = ["inrush-load", "run", "-m", "1", "-S", "a\r\nb"];
-        let Command::Run(parsed) = Cli::try_parse_from(words).unwrap().command;
+        let Command::Run(parsed) = Cli::try_parse_from(words).unwrap().command else { panic!("run") };
         assert!(parsed.plan(1, "").unwrap_err().contains("--subject"));
     }
 }

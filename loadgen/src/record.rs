@@ -1,10 +1,12 @@
 //! What a worker counts: a histogram for each phase, outcomes, and why something failed.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+
+use crate::live::LiveCells;
 
 /// Shortest time told apart, nanoseconds.
 const NANOSECONDS_MIN: u64 = 100;
@@ -151,7 +153,9 @@ pub struct Record {
     /// Causes of everything that is an error, warm-up included.
     pub causes: BTreeMap<Cause, Occurrences>,
     /// A phase that was never met takes no memory: 200 KB for each, for each sender, target and core.
-    histograms: [Option<Histogram<u64>>; 11],
+    /// Where a running display looks; None: nowhere.
+    pub live: Option<Arc<LiveCells>>,
+    histograms: [Option<Histogram<u64>>; Phase::ALL.len()],
 }
 
 /// A histogram of times in nanoseconds, 3 significant digits.
@@ -169,7 +173,13 @@ impl Record {
     #[must_use]
     pub fn new() -> Self {
         let histograms = Phase::ALL.map(|_| None);
-        Self { counts: Counts::default(), warmup: Counts::default(), causes: BTreeMap::new(), histograms }
+        Self {
+            counts: Counts::default(),
+            warmup: Counts::default(),
+            causes: BTreeMap::new(),
+            live: None,
+            histograms,
+        }
     }
 
     /// The counters that an event belongs to.
@@ -182,6 +192,9 @@ impl Record {
         let nanoseconds = u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX);
         let histogram = self.histograms[phase as usize].get_or_insert_with(self::nanoseconds);
         histogram.saturating_record(nanoseconds);
+        if let Some(live) = &self.live {
+            live.time(phase, nanoseconds);
+        }
     }
 
     /// Nanoseconds of a phase.
@@ -193,6 +206,9 @@ impl Record {
 
     /// Books a cause; its first text is kept as the example.
     pub fn cause(&mut self, place: &'static str, code: u16, text: &[u8]) {
+        if let Some(live) = &self.live {
+            live.cause(place, code);
+        }
         self.causes
             .entry(Cause { place, code })
             .or_insert_with(|| Occurrences { count: 0, example: printable(text) })

@@ -14,6 +14,7 @@ use crate::own_limit::{self, OwnCore};
 use crate::plan::{Pace, Plan, Seat};
 use crate::ramp::{Found, Ramp, Search, Step};
 use crate::record::{Phase, Record};
+use crate::series::Series;
 use crate::server_cpu::{CpuTime, Processes, Sample, tick_us};
 use crate::verify::Verification;
 use crate::worker::{self, Ending, Figures, Harvest, Live, Shared, Stage, Task};
@@ -47,6 +48,8 @@ impl CpuShare {
 pub struct Outcome {
     /// Figures of all cores; times without those of slow senders, unless there are no others.
     pub record: Record,
+    /// The run over time, warm-up and steps of a ramp included.
+    pub series: Option<Series>,
     /// By sender.
     pub senders: Vec<(String, Record)>,
     /// By target.
@@ -231,6 +234,7 @@ fn gather(
 ) -> Outcome {
     let mut outcome = Outcome {
         record: Record::new(),
+        series: None,
         senders: Vec::new(),
         targets: Vec::new(),
         hostile: plan
@@ -255,6 +259,10 @@ fn gather(
     let mut records = vec![Record::new(); plan.senders.len() * plan.targets.len()];
     for harvest in harvests {
         merge(&mut records, &harvest.figures.records);
+        match &mut outcome.series {
+            Some(series) => series.merge(&harvest.series),
+            none => *none = Some(harvest.series),
+        }
         outcome.acknowledged.extend(harvest.acknowledged);
         outcome.not_sent += harvest.figures.not_sent;
         outcome.backlog_max += harvest.figures.backlog_max;

@@ -17,10 +17,12 @@ use rustls::ClientConfig;
 
 use crate::acks::{AckSink, Acknowledged};
 use crate::hostile::HostileCounts;
+use crate::live::LiveCells;
 use crate::own_limit::{Meter, OwnCore};
 use crate::pacer::{Next, Pacer};
 use crate::plan::{Engine, Pace, Place, Plan, Seat};
 use crate::record::Record;
+use crate::series::Series;
 use crate::slot::{Kick, Slot};
 use crate::timer::Timer;
 use crate::wire::{Manner, Wire, WireError};
@@ -92,6 +94,8 @@ pub struct Live {
     pub backlog: AtomicU64,
     /// The core has finished.
     pub done: AtomicBool,
+    /// What the full display shows beside; None: nobody looks.
+    pub cells: Option<Arc<LiveCells>>,
 }
 
 /// A schedule: the only one of a run, or a step of a ramp.
@@ -127,6 +131,8 @@ pub struct Figures {
 pub struct Harvest {
     /// Its figures; those of a ramp were handed over step by step.
     pub figures: Figures,
+    /// The run over time.
+    pub series: Series,
     /// By hostile kind.
     pub hostile: Vec<HostileCounts>,
     /// Acknowledgements, when they were to be kept.
@@ -199,6 +205,7 @@ pub(crate) struct Worker {
     pub(crate) plan: Arc<Plan>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) records: RefCell<Vec<Record>>,
+    pub(crate) series: RefCell<Series>,
     pub(crate) hostile: RefCell<Vec<HostileCounts>>,
     pub(crate) acks: RefCell<AckSink>,
     pub(crate) last_acknowledged: Cell<Option<Instant>>,
@@ -246,10 +253,14 @@ impl Worker {
                 is_judged: !plan.senders[sender].is_slow() || plan.only_slow(),
             }
         });
-        let records = vec![Record::new(); plan.senders.len() * plan.targets.len()];
+        let live = task.live.cells.as_ref();
+        let records = new_records(plan.senders.len() * plan.targets.len(), live);
+        let stage = task.stage;
+        let series = Series::new(stage.start, stage.measure_from - stage.start);
         Self {
             lanes: lanes.collect(),
             records: RefCell::new(records),
+            series: RefCell::new(series),
             hostile: RefCell::new(vec![HostileCounts::default(); plan.hostile.len()]),
             acks: RefCell::new(AckSink::new(task.acks.clone(), plan.keep_ids)),
             tls: plan.tls.as_ref().map(|tls| tls::for_core(&tls.config, tls.resumption)),
@@ -300,6 +311,8 @@ impl Worker {
         let senders = self.lanes.len() as u64;
         let n = (self.begun.get() * self.plan.cores as u64 + self.core) * senders + sender as u64;
         self.begun.set(self.begun.get() + 1);
+        let planned = lane.pacer.is_some().then_some(start);
+        self.series.borrow_mut().begun(now, planned);
         lane.under_way.set(lane.under_way.get() + 1);
         Take::Ticket(Ticket { n, start, measured, stage: stage.number })
     }
@@ -472,10 +485,19 @@ impl Worker {
 
     /// The figures so far, to begin anew.
     fn figures(&self, own: Option<OwnCore>) -> Figures {
-        let records = vec![Record::new(); self.records.borrow().len()];
+        let records = new_records(self.records.borrow().len(), self.live.cells.as_ref());
+        // Without an end in time the schedule goes on for ever, and what is due beyond the last message was not meant.
+        let has_end = self.stage.get().end.is_some();
+        let not_sent = if has_end { self.not_sent() } else { 0 };
+        if has_end {
+            let mut series = self.series.borrow_mut();
+            for pacer in self.pacers() {
+                std::iter::from_fn(|| pacer.take()).for_each(|planned| series.planned(planned));
+            }
+        }
         Figures {
             records: self.records.replace(records),
-            not_sent: if self.stage.get().end.is_some() { self.not_sent() } else { 0 },
+            not_sent,
             backlog_max: self.pacers().map(Pacer::backlog_max).sum(),
             own,
         }
@@ -581,6 +603,13 @@ impl Worker {
     }
 }
 
+/// Empty records that show what they book to the full display.
+fn new_records(number: usize, live: Option<&Arc<LiveCells>>) -> Vec<Record> {
+    let mut record = Record::new();
+    record.live = live.cloned();
+    vec![record; number]
+}
+
 /// Runs one core to its end; called on the core's own thread.
 ///
 /// # Errors
@@ -655,6 +684,7 @@ async fn work(task: &Task, engine: &'static str) -> Harvest {
         hostile: worker.hostile.take(),
         acknowledged: acks.into_kept(),
         last_acknowledged: worker.last_acknowledged.get(),
+        series: worker.series.borrow().clone(),
         engine,
     }
 }

@@ -1,5 +1,5 @@
 //! Nothing is allocated per message: not by the client session once it has met its largest group, not by a whole thread of the generator.
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is a failed test")]
 
 #[allow(dead_code, reason = "the whole of it is for the other tests")]
 mod support;
@@ -57,7 +57,9 @@ fn no_allocation_per_message() {
 /// Allocations of a thread that runs with these words.
 fn allocations(words: &str) -> u64 {
     let words = ["inrush-load", "run"].into_iter().chain(words.split_ascii_whitespace());
-    let Command::Run(options) = Cli::try_parse_from(words).unwrap().command;
+    let Command::Run(options) = Cli::try_parse_from(words).unwrap().command else {
+        panic!("the words say run")
+    };
     let plan = Arc::new(options.plan(1, "Sat, 21 Nov 2026 21:44:57 +0000").unwrap());
     let start = Instant::now();
     let seats = Arc::new(plan.seats());

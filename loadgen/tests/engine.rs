@@ -1,7 +1,7 @@
 //! What a run is made of: profiles, targets, hostile sessions, ramps, the words of smtp-source.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is a failed test")]
 
-#[allow(dead_code, reason = "some moments are for the other tests")]
+#[allow(dead_code, reason = "some of it is for the other tests")]
 mod support;
 
 use std::collections::BTreeSet;

@@ -87,3 +87,28 @@ fn a_local_socket() {
         assert_eq!((run.code, run.count("acknowledged")), (0, 60), "{:?}", run.output);
     }
 }
+
+#[test]
+fn what_smtp_sink_has_dumped_is_verified() {
+    let directory = tempfile::tempdir().unwrap();
+    let dumps = directory.path().join("dumps");
+    std::fs::create_dir(&dumps).unwrap();
+    for path in [directory.path(), &dumps] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    for (option, words) in
+        [("-d", "-s 4 -m 100 -d -r 3 --dot-lines 20"), ("-D", "-s 2 -m 50 -l uniform:0-20000")]
+    {
+        let template = format!("{}/{option}-%Y.", dumps.display());
+        let sink = Sink::start(&[option, &template]);
+        let store = format!("--verify smtp-sink:{}/{option}-", dumps.display());
+        let verified = run(&format!("{} {words} {store}", sink.address));
+        assert_eq!(verified.code, 0, "{}: {:?}", verified.json["verification"], verified.output);
+        assert_eq!(verified.json["verification"]["found"], verified.json["counts"]["acknowledged"]);
+    }
+    // Where nothing of the run is.
+    let sink = Sink::start(&[]);
+    let words = format!("-m 5 --verify smtp-sink:{}/-d- --verify-wait 100ms", dumps.display());
+    let missing = run(&format!("{} {words}", sink.address));
+    assert_eq!((missing.code, missing.json["verification"]["missing"].as_u64()), (4, Some(5)));
+}
