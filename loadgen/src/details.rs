@@ -76,6 +76,13 @@ pub(crate) fn parts(f: &mut Formatter<'_>, outcome: &Outcome) -> fmt::Result {
             counts.permanent_replies,
             counts.messages_accepted,
         )?;
+        if counts.messages_smuggled > 0 {
+            writeln!(
+                f,
+                "  THE SERVER TOOK {} SMUGGLED MESSAGES: not only CR LF . CR LF ends its mail data",
+                counts.messages_smuggled
+            )?;
+        }
     }
     Ok(())
 }
@@ -201,6 +208,7 @@ pub(crate) fn add_to(object: &mut serde_json::Map<String, Value>, outcome: &Outc
             "transient_replies": counts.transient_replies,
             "permanent_replies": counts.permanent_replies,
             "messages_accepted": counts.messages_accepted,
+            "messages_smuggled": counts.messages_smuggled,
         })
     });
     object.insert("hostile".to_owned(), hostile.collect());

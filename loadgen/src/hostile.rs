@@ -6,7 +6,7 @@
 //! | behaviour | what it does | a server should |
 //! |---|---|---|
 //! | `garbage` | lines that are no commands | refuse, close after some |
-//! | `bare-line-feeds` | mail data with a bare `LF . LF` and a second message behind it | take one message or none, never two |
+//! | `bare-line-feeds` | mail data with a false end (`LF . LF`, `LF . CR LF`, `CR LF . LF`, `CR . CR`) and a second message behind it | take one message or none, never two |
 //! | `disconnect-in-data` | half of the mail data, then gone | take nothing |
 //! | `idle` | connects and says nothing | close at its timeout |
 //! | `slowloris` | an octet of a command now and then | close at its timeout |
@@ -18,6 +18,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use inrush_proto::client::Protocol;
 use serde::Deserialize;
 
 use crate::content::mix;
@@ -35,13 +36,16 @@ const DRIP: Duration = Duration::from_millis(500);
 /// Lines or recipients that are tried on a connection.
 const ATTEMPTS: u32 = 50;
 
+/// What a server may wrongly take for the end of mail data (RFC 5321 §4.1.1.4).
+const FALSE_ENDS: [&[u8]; 4] = [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r"];
+
 /// A way not to keep to the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Behaviour {
     /// Lines that are no commands.
     Garbage,
-    /// Mail data with a bare `LF . LF` and a second message behind it.
+    /// Mail data with a false end and a second message behind it.
     BareLineFeeds,
     /// Half of the mail data, then gone.
     DisconnectInData,
@@ -92,6 +96,8 @@ pub struct HostileCounts {
     pub permanent_replies: u64,
     /// Messages that were acknowledged.
     pub messages_accepted: u64,
+    /// Second messages of `bare-line-feeds` that were acknowledged: SMTP smuggling.
+    pub messages_smuggled: u64,
     /// Connections that the server closed.
     pub closed_by_server: u64,
 }
@@ -105,6 +111,7 @@ impl HostileCounts {
         self.transient_replies += other.transient_replies;
         self.permanent_replies += other.permanent_replies;
         self.messages_accepted += other.messages_accepted;
+        self.messages_smuggled += other.messages_smuggled;
         self.closed_by_server += other.closed_by_server;
     }
 }
@@ -193,14 +200,13 @@ impl Session<'_> {
                 self.command(wire, b"QUIT\r\n").await.map(|_| ())
             }
             Behaviour::EarlyTalker => {
-                let hello = format!("EHLO {}\r\n", self.worker.plan.hello);
-                wire.send(self.slot, hello.into_bytes()).await?;
+                wire.send(self.slot, self.greeting()).await?;
                 self.reply(wire).await?;
                 self.reply(wire).await?;
                 self.command(wire, b"QUIT\r\n").await.map(|_| ())
             }
             Behaviour::PipeliningUnasked => {
-                let mut all = format!("EHLO {}\r\n", self.worker.plan.hello).into_bytes();
+                let mut all = self.greeting();
                 all.extend_from_slice(&self.envelope());
                 all.extend_from_slice(b"DATA\r\nSubject: unasked\r\n\r\ntext\r\n.\r\nQUIT\r\n");
                 self.reply(wire).await?;
@@ -221,18 +227,32 @@ impl Session<'_> {
                 Ok(())
             }
             Behaviour::BareLineFeeds => {
-                if self.data(wire).await? {
-                    let mut text = b"Subject: one\r\n\r\nfirst\n.\nMAIL FROM:<>\r\n".to_vec();
-                    text.extend_from_slice(
-                        b"RCPT TO:<smuggled@inrush.example>\r\nDATA\r\nSubject: two\r\n\r\nsecond\r\n.\r\n",
-                    );
-                    wire.send(self.slot, text).await?;
-                    // One verdict, or one for each line that the server took for a command.
-                    if self.reply(wire).await? / 100 == 2 {
-                        self.count(|counts| counts.messages_accepted += 1);
+                if !self.data(wire).await? {
+                    return self.command(wire, b"QUIT\r\n").await.map(|_| ());
+                }
+                let end = FALSE_ENDS[usize::try_from(random % FALSE_ENDS.len() as u64).unwrap_or(0)];
+                let mut text = b"Subject: one\r\n\r\nfirst".to_vec();
+                text.extend_from_slice(end);
+                text.extend_from_slice(b"MAIL FROM:<>\r\n");
+                text.extend_from_slice(
+                    b"RCPT TO:<smuggled@inrush.example>\r\nDATA\r\nSubject: two\r\n\r\nsecond\r\n.\r\nQUIT\r\n",
+                );
+                wire.send(self.slot, text).await?;
+                let first = self.reply(wire).await?;
+                self.count(|counts| counts.messages_accepted += u64::from(first / 100 == 2));
+                // Another 354 answers a DATA that was text: the server took the false end for the true one.
+                let mut is_smuggling = false;
+                loop {
+                    match self.reply(wire).await? {
+                        221 | 421 => return Ok(()),
+                        354 => is_smuggling = true,
+                        code if is_smuggling && code / 100 == 2 => {
+                            is_smuggling = false;
+                            self.count(|counts| counts.messages_smuggled += 1);
+                        }
+                        _ => {}
                     }
                 }
-                self.command(wire, b"QUIT\r\n").await.map(|_| ())
             }
         }
     }
@@ -247,8 +267,14 @@ impl Session<'_> {
 
     async fn hello(&mut self, wire: &mut Wire) -> Result<(), WireError> {
         self.reply(wire).await?;
-        let hello = format!("EHLO {}\r\n", self.worker.plan.hello);
-        self.command(wire, hello.as_bytes()).await.map(|_| ())
+        let hello = self.greeting();
+        self.command(wire, &hello).await.map(|_| ())
+    }
+
+    fn greeting(&self) -> Vec<u8> {
+        let plan = &self.worker.plan;
+        let verb = if plan.protocol == Protocol::Lmtp { "LHLO" } else { "EHLO" };
+        format!("{verb} {}\r\n", plan.hello).into_bytes()
     }
 
     /// Up to the 354; false when there is none.

@@ -40,6 +40,7 @@ pub mod settings;
 pub mod sink;
 pub mod sizes;
 mod slot;
+pub mod task;
 pub mod template;
 pub mod timer;
 pub mod tls;

@@ -341,3 +341,40 @@ fn fixed_wait(text: &str) -> Result<ThinkTime, String> {
 fn random_wait(text: &str) -> Result<ThinkTime, String> {
     format!("random:{text}").parse()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn every_option_is_described() {
+        let text = include_str!("../README.md");
+        let cli = Cli::command();
+        for option in cli.find_subcommand("run").unwrap().get_arguments().filter_map(clap::Arg::get_long) {
+            assert!(
+                text.contains(&format!("--{option}`")) || text.contains(&format!("--{option} ")),
+                "--{option}"
+            );
+        }
+        for behaviour in Behaviour::value_variants() {
+            assert!(text.contains(&format!("| `{}` |", behaviour.name())), "{behaviour:?}");
+        }
+        for (profile, _) in crate::profile::SHIPPED {
+            assert!(text.contains(&format!("| `{profile}` |")), "{profile}");
+        }
+    }
+
+    #[test]
+    fn hostile_words() {
+        assert_eq!(hostile("slowloris=3"), Ok((Behaviour::Slowloris, 3)));
+        for bad in ["idle", "idle=", "idle=0", "idle=1000001", "rude=1"] {
+            assert!(hostile(bad).is_err(), "{bad}");
+        }
+        assert!(hostile("rude=1").unwrap_err().contains("bare-line-feeds"));
+        assert!(fixed_wait("random:1").is_err() && fixed_wait("1s").is_ok() && random_wait("1s").is_ok());
+    }
+}

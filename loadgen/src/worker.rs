@@ -3,19 +3,18 @@
 //! Nothing is shared with the other cores but a few flags; figures are merged when the threads end.
 
 use std::cell::{Cell, RefCell};
-use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 
-use crate::acks::{AckSink, Acknowledged};
+use crate::acks::AckSink;
 use crate::hostile::HostileCounts;
 use crate::live::LiveCells;
 use crate::own_limit::{Meter, OwnCore};
@@ -24,6 +23,7 @@ use crate::plan::{Engine, Pace, Place, Plan, Seat};
 use crate::record::Record;
 use crate::series::Series;
 use crate::slot::{Kick, Slot};
+pub use crate::task::{Ending, Figures, Harvest, Live, Shared, Stage, Task};
 use crate::timer::Timer;
 use crate::wire::{Manner, Wire, WireError};
 use crate::{connection, hostile, tls};
@@ -38,131 +38,6 @@ const STAGE_INTERVAL: Duration = Duration::from_millis(5);
 const TRY_INTERVAL: Duration = Duration::from_millis(100);
 /// A target that was reachable once and then refused every connection for so long is given up.
 const LOST_AFTER: Duration = Duration::from_secs(10);
-
-/// Flags between the cores and the main thread.
-#[derive(Debug, Default)]
-pub struct Shared {
-    /// Start no further message.
-    pub stop: AtomicBool,
-    /// Do not even wait for those under way.
-    pub abort: AtomicBool,
-    /// A connection was established at least once.
-    pub reached: AtomicBool,
-    /// Errors of all cores.
-    pub errors: AtomicU64,
-    /// Sessions of well-behaved senders that are not done; the hostile ones end with them.
-    pub senders_left: AtomicUsize,
-    /// The step of a ramp that is under way or comes next.
-    pub stage: Mutex<Option<Stage>>,
-    /// Why the run ended before its time.
-    pub ended_by: OnceLock<Ending>,
-}
-
-/// Why a run ended before its time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// No connection could be established, ever.
-    Unreachable(String),
-    /// No connection could be established for some seconds.
-    Lost(String),
-    /// More errors than are borne, and `--fail-fast`.
-    Errors,
-    /// The file of acknowledgements cannot be written.
-    Acks(String),
-    /// The server lacks an extension that was asked for.
-    NotOffered(&'static str),
-    /// By the user.
-    Interrupted,
-}
-
-impl Shared {
-    /// Ends the run; the first reason counts.
-    pub fn end(&self, ending: Ending) {
-        // Losing the race means that a reason is known already.
-        let _ = self.ended_by.set(ending);
-        self.stop.store(true, Relaxed);
-    }
-}
-
-/// Figures of a core while it runs; written by it alone.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub struct Live {
-    /// Messages acknowledged, warm-up included.
-    pub acknowledged: AtomicU64,
-    /// Messages due and not begun.
-    pub backlog: AtomicU64,
-    /// The core has finished.
-    pub done: AtomicBool,
-    /// What the full display shows beside; None: nobody looks.
-    pub cells: Option<Arc<LiveCells>>,
-}
-
-/// A schedule: the only one of a run, or a step of a ramp.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Stage {
-    /// Counts from 0.
-    pub number: u32,
-    /// Start of the warm-up.
-    pub start: Instant,
-    /// Start of the measured window.
-    pub measure_from: Instant,
-    /// Its end; None: that of the messages.
-    pub end: Option<Instant>,
-    /// Messages a second over all cores; without meaning in the closed loop.
-    pub rate: f64,
-}
-
-/// The figures of a core: of the run, or of a step of a ramp.
-#[derive(Debug)]
-pub struct Figures {
-    /// By sender and target: sender times the number of targets, plus target.
-    pub records: Vec<Record>,
-    /// Due and never begun.
-    pub not_sent: u64,
-    /// Largest backlog, the sum over the senders.
-    pub backlog_max: u64,
-    /// What the thread did; None: the window was too short.
-    pub own: Option<OwnCore>,
-}
-
-/// What a core brings home.
-#[derive(Debug)]
-pub struct Harvest {
-    /// Its figures; those of a ramp were handed over step by step.
-    pub figures: Figures,
-    /// The run over time.
-    pub series: Series,
-    /// By hostile kind.
-    pub hostile: Vec<HostileCounts>,
-    /// Acknowledgements, when they were to be kept.
-    pub acknowledged: Vec<Acknowledged>,
-    /// Time of the last measured acknowledgement.
-    pub last_acknowledged: Option<Instant>,
-    /// `io_uring` or `epoll`.
-    pub engine: &'static str,
-}
-
-/// What a core needs to know.
-#[derive(Clone, Debug)]
-pub struct Task {
-    /// The run.
-    pub plan: Arc<Plan>,
-    /// Flags.
-    pub shared: Arc<Shared>,
-    /// Where to show progress.
-    pub live: Arc<Live>,
-    /// Acknowledgements.
-    pub acks: Option<Arc<File>>,
-    /// Number of this core.
-    pub core: usize,
-    /// The sessions of all cores.
-    pub seats: Arc<Vec<Vec<Seat>>>,
-    /// The first schedule.
-    pub stage: Stage,
-    /// Where the figures of each step of a ramp go, with its number.
-    pub stages: Option<Sender<(u32, Figures)>>,
-}
 
 /// A message to send.
 #[derive(Clone, Copy, Debug)]
@@ -193,6 +68,10 @@ struct Lane {
     turn: (u64, u64),
     /// Measured messages that this core may still begin.
     budget: Cell<Option<u64>>,
+    /// Messages of the schedule that were begun and are not over.
+    under_way: Cell<u64>,
+    /// What it sent or did not is judged in a ramp: not that of slow senders, whose time is their own.
+    is_judged: bool,
 }
 
 /// State of a core, shared by its sessions.
@@ -210,8 +89,6 @@ pub(crate) struct Worker {
     live: Arc<Live>,
     core: u64,
     begun: Cell<u64>,
-    /// Messages of the schedule that were begun and are not over.
-    under_way: Cell<u64>,
     lanes: Vec<Lane>,
     stage: Cell<Stage>,
     stages: Option<Sender<(u32, Figures)>>,
@@ -243,7 +120,13 @@ impl Worker {
                     Some(Pacer::new(task.stage.start, task.stage.end, rate, arrivals, seed, (before, cores)))
                 }
             };
-            Lane { pacer, turn: (before, cores), budget: Cell::new(budget) }
+            Lane {
+                pacer,
+                turn: (before, cores),
+                budget: Cell::new(budget),
+                under_way: Cell::new(0),
+                is_judged: !plan.senders[sender].is_slow() || plan.only_slow(),
+            }
         });
         let live = task.live.cells.as_ref();
         let records = new_records(plan.senders.len() * plan.targets.len(), live);
@@ -263,7 +146,6 @@ impl Worker {
             live: Arc::clone(&task.live),
             core: task.core as u64,
             begun: Cell::new(0),
-            under_way: Cell::new(0),
             stage: Cell::new(task.stage),
             stages: task.stages.clone(),
             next_target: Cell::new(task.core),
@@ -306,7 +188,7 @@ impl Worker {
         self.begun.set(self.begun.get() + 1);
         let planned = lane.pacer.is_some().then_some(start);
         self.series.borrow_mut().begun(now, planned);
-        self.under_way.set(self.under_way.get() + 1);
+        lane.under_way.set(lane.under_way.get() + 1);
         Take::Ticket(Ticket { n, start, measured, stage: stage.number })
     }
 
@@ -342,7 +224,9 @@ impl Worker {
     /// The message is over, however.
     pub(crate) fn over(&self, ticket: &Ticket) {
         if ticket.stage == self.stage.get().number {
-            self.under_way.set(self.under_way.get().saturating_sub(1));
+            let sender = usize::try_from(ticket.n % self.lanes.len() as u64).unwrap_or(0);
+            let under_way = &self.lanes[sender].under_way;
+            under_way.set(under_way.get().saturating_sub(1));
         }
     }
 
@@ -468,12 +352,19 @@ impl Worker {
         self.pacers().map(Pacer::backlog).sum()
     }
 
+    /// Due and never begun; of a ramp, of those that are judged.
+    fn not_sent(&self) -> u64 {
+        let counts = |lane: &&Lane| lane.is_judged || self.stages.is_none();
+        self.lanes.iter().filter(counts).filter_map(|lane| lane.pacer.as_ref()).map(Pacer::backlog).sum()
+    }
+
     /// The figures so far, to begin anew.
     fn figures(&self, own: Option<OwnCore>) -> Figures {
         let records = new_records(self.records.borrow().len(), self.live.cells.as_ref());
         // Without an end in time the schedule goes on for ever, and what is due beyond the last message was not meant.
-        let not_sent = if self.stage.get().end.is_some() { self.backlog() } else { 0 };
-        if not_sent > 0 {
+        let has_end = self.stage.get().end.is_some();
+        let not_sent = if has_end { self.not_sent() } else { 0 };
+        if has_end {
             let mut series = self.series.borrow_mut();
             for pacer in self.pacers() {
                 std::iter::from_fn(|| pacer.take()).for_each(|planned| series.planned(planned));
@@ -537,11 +428,15 @@ impl Worker {
             // The last message is due, but its session has not run yet.
             timer.sleep(end.saturating_duration_since(Instant::now())).await;
             let own = self.meter.end(usize::try_from(self.core).unwrap_or(0));
-            while self.under_way.get() > 0 && Instant::now() < drained_by {
+            let is_under_way = || self.lanes.iter().any(|lane| lane.is_judged && lane.under_way.get() > 0);
+            while is_under_way() && Instant::now() < drained_by {
                 timer.sleep(STAGE_INTERVAL).await;
             }
             let mut figures = self.figures(own);
-            figures.records[0].counts.unfinished += self.under_way.get();
+            for (sender, lane) in self.lanes.iter().enumerate().filter(|(_, lane)| lane.is_judged) {
+                let record = &mut figures.records[sender * self.plan.targets.len()];
+                record.counts.unfinished += lane.under_way.get();
+            }
             // The main thread is gone only when the run is.
             let _ = stages.send((stage.number, figures));
             loop {
@@ -571,7 +466,7 @@ impl Worker {
 
     fn begin_stage(&self, stage: Stage) {
         self.stage.set(stage);
-        self.under_way.set(0);
+        self.lanes.iter().for_each(|lane| lane.under_way.set(0));
         self.meter.reset();
         let Pace::Ramp(_, arrivals) = self.plan.pace else { return };
         for (sender, lane) in self.lanes.iter().enumerate() {

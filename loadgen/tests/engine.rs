@@ -6,8 +6,8 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write as _;
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -94,10 +94,57 @@ fn hostile_sessions_are_counted_apart() {
     }
     assert!(part(&run, "hostile", "unknown-recipients")["positive_replies"].as_u64().unwrap() >= 50);
     assert!(part(&run, "hostile", "pipelining-unasked")["messages_accepted"].as_u64().unwrap() >= 2);
+    let bare = part(&run, "hostile", "bare-line-feeds");
+    assert!(bare["messages_accepted"].as_u64().unwrap() >= 2 && bare["messages_smuggled"] == 0, "{bare}");
     // That server takes bare LF for text and no half message.
     let taken = server.taken();
     assert!(!taken.iter().any(|(_, body)| String::from_utf8_lossy(body).contains("Subject: half")));
     assert_eq!(run.count("connections"), 100);
+}
+
+/// Any line with a dot alone ends the mail data here, whatever its line ends.
+fn lenient(stream: TcpStream) -> std::io::Result<()> {
+    let mut input = BufReader::new(stream);
+    let mut is_data = false;
+    input.get_mut().write_all(b"220 old.example\r\n")?;
+    loop {
+        let mut line = String::new();
+        if input.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let reply = match line.trim_end() {
+            "." if is_data => {
+                is_data = false;
+                "250 taken\r\n"
+            }
+            _ if is_data => continue,
+            "DATA" => {
+                is_data = true;
+                "354 go\r\n"
+            }
+            "QUIT" => "221 bye\r\n",
+            _ => "250 ok\r\n",
+        };
+        input.get_mut().write_all(reply.as_bytes())?;
+    }
+}
+
+#[test]
+fn smuggled_messages_are_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            // A client that breaks off is none of the server's business.
+            std::thread::spawn(move || lenient(stream.unwrap()).unwrap_or_default());
+        }
+    });
+    let run = run(&format!("{address} -D 1s --rate 20 --hostile bare-line-feeds=12"));
+    assert_eq!((run.code, run.count("acknowledged")), (0, 20), "{:?}", run.output);
+    let hostile = part(&run, "hostile", "bare-line-feeds");
+    assert!(hostile["messages_smuggled"].as_u64().unwrap() >= 1, "{hostile}");
+    let report = String::from_utf8(run.output.stderr).unwrap();
+    assert!(report.contains("SMUGGLED"), "{report}");
 }
 
 #[test]
@@ -158,6 +205,23 @@ fn a_stall_fails_the_step() {
     let steps = run.json["ramp"]["steps"].as_array().unwrap();
     let stalled = steps.iter().find(|step| step["holds"] == false).unwrap_or_else(|| panic!("{steps:?}"));
     assert!(stalled["unanswered"].as_u64().unwrap() > 10, "{stalled}");
+}
+
+#[test]
+fn a_slow_sender_does_not_fail_a_step() {
+    let server = Server::friendly();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    // The slow ones need half a minute for a message.
+    let profile =
+        "[[sender]]\nname = \"quick\"\nweight = 9\n[[sender]]\nname = \"slow\"\noctets_per_second = 150\n";
+    fs::write(file.path(), profile).unwrap();
+    let words = "-s 4 --ramp 40-40 -D 300ms --warmup 0s --slo p50=10s --ramp-confirmations 1 --grace 200ms";
+    let run = run(&format!("{} {words} --profile {}", server.address, file.path().display()));
+    assert_eq!((run.code, run.json["ramp"]["rate"].as_f64()), (0, Some(40.0)), "{:?}", run.output);
+    assert_eq!(
+        run.json["latency_us"]["total"]["count"],
+        part(&run, "senders", "quick")["counts"]["acknowledged"]
+    );
 }
 
 #[test]
