@@ -14,7 +14,6 @@ use inrush_load::descriptors;
 use inrush_load::html;
 use inrush_load::json::{self, Context};
 use inrush_load::options::{Cli, Command, RunOptions};
-use inrush_load::record::Phase;
 use inrush_load::report::{Table, write_hgrm};
 use inrush_load::run::{self, Outcome, Setting};
 use inrush_load::server_cpu::Processes;
@@ -105,7 +104,7 @@ fn run_command(options: &RunOptions, matches: &ArgMatches) -> Result<u8, String>
     let failed = |error: io::Error| format!("cannot write the report: {error}");
     if let Some(file) = hgrm_file {
         let mut out = BufWriter::new(file);
-        write_hgrm(outcome.record.histogram(Phase::Total), &mut out)
+        write_hgrm(outcome.record.histogram(options.hgrm_phase), &mut out)
             .and_then(|()| out.flush())
             .map_err(failed)?;
     }

@@ -14,6 +14,7 @@ use crate::hostile::Behaviour;
 use crate::html::ReportOptions;
 use crate::plan::Engine;
 use crate::ramp::{self, Slo};
+use crate::record::Phase;
 use crate::sender::{PerConnection, PipeliningOption, SenderSettings, ThinkTime, TlsMode};
 use crate::sink::SinkOptions;
 use crate::sizes::{Numbers, Sizes};
@@ -259,9 +260,12 @@ pub struct RunOptions {
     /// Write the figures as JSON, `-` for standard output (the table then goes to standard error).
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write the distribution of total latency in HdrHistogram's text form (microseconds).
+    /// Write the distribution of the latency of --hgrm-phase in HdrHistogram's text form (microseconds).
     #[arg(long, value_name = "FILE")]
     pub hgrm: Option<PathBuf>,
+    /// Phase of --hgrm, by its name in the report.
+    #[arg(long, value_name = "PHASE", default_value = "total", value_parser = Phase::parse)]
+    pub hgrm_phase: Phase,
     /// Append a line `ID N CRC32C OCTETS` for each acknowledged message, as soon as its reply came.
     #[arg(long, value_name = "FILE")]
     pub acks: Option<PathBuf>,

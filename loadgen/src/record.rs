@@ -73,6 +73,17 @@ impl Phase {
             Self::Total => "total",
         }
     }
+
+    /// The phase of that name.
+    ///
+    /// # Errors
+    /// A sentence with the names there are.
+    pub fn parse(name: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|phase| phase.name() == name).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("{name:?} is no phase ({names})")
+        })
+    }
 }
 
 /// Why something failed: where, and the reply code (0: none came).
