@@ -7,6 +7,8 @@ use crate::html::number as round;
 const GENERATOR_SHARE_MAX: f64 = 0.9;
 /// With fewer messages a p99.9 is the place of a single one.
 const MESSAGES_MIN: f64 = 1000.0;
+/// A shorter run shows how a server starts rather than how it serves.
+const SECONDS_MIN: f64 = 5.0;
 
 /// What speaks against a run, in sentences.
 #[must_use]
@@ -45,6 +47,9 @@ pub fn doubts(run: &Figures) -> Vec<String> {
     }
     if let Some(error) = run.text("/server_cpu/error") {
         doubts.push(format!("The server's CPU time is not known: {error}"));
+    }
+    if let Some(seconds) = run.number("/elapsed_s").filter(|&seconds| seconds < SECONDS_MIN) {
+        doubts.push(format!("Only {} s were measured.", round(seconds)));
     }
     let acknowledged = run.number("/counts/acknowledged").unwrap_or(0.0);
     if acknowledged < MESSAGES_MIN {
@@ -94,6 +99,7 @@ mod tests {
             (json!({ "verification": { "error": "no log" } }), "not possible: no log"),
             (json!({ "server_cpu": { "error": "gone" } }), "not known: gone"),
             (json!({ "counts": { "acknowledged": 10 } }), "Only 10 messages"),
+            (json!({ "elapsed_s": 0.5 }), "Only 0.5 s"),
         ] {
             let doubts = of(extra);
             assert!(doubts.len() == 1 && doubts[0].contains(word), "{doubts:?}");

@@ -4,7 +4,9 @@
 //!   options, profile ─▶ plan ─▶ run ─┬─▶ worker (one thread a core) ─┬─▶ connection ─▶ inrush_proto::client
 //!                              ramp  │                               └─▶ hostile        wire: TCP, TLS
 //!                                    │      pacer, content, acks, record, own_limit
-//!                                    └─▶ cpu (of the server), progress ─▶ report: table, JSON, .hgrm ─▶ verify
+//!                                    └─▶ cpu (of the server), progress, tui ─▶ report: table, JSON, .hgrm ─▶ verify
+//!
+//!   JSON of runs ─▶ figures ─▶ html (report), compare          sink: a server of its own
 //! ```
 #![forbid(unsafe_code)]
 

@@ -284,7 +284,7 @@ fn milliseconds(nanoseconds: u64) -> f64 {
 
 fn figure(title: &str, svg: &str, table: &str) -> String {
     format!(
-        "<figure><figcaption>{}</figcaption>{svg}<details><summary>Figures</summary><div class=\"scroll\">{table}</div></details></figure>\n",
+        "<figure><figcaption>{}</figcaption><div class=\"scroll\" tabindex=\"0\">{svg}</div><details><summary>Figures</summary><div class=\"scroll\">{table}</div></details></figure>\n",
         escape(title)
     )
 }
