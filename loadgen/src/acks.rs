@@ -19,6 +19,8 @@ pub const ID_OCTETS_MAX: usize = 40;
 pub struct Acknowledged {
     /// Number of the message.
     pub n: u64,
+    /// Recipients it was accepted for.
+    pub recipients: u32,
     id: [u8; ID_OCTETS_MAX],
     id_octets: u8,
 }
@@ -26,11 +28,11 @@ pub struct Acknowledged {
 impl Acknowledged {
     /// A message and the id that the final reply told; empty when it told none.
     #[must_use]
-    pub fn new(n: u64, id: &[u8]) -> Self {
+    pub fn new(n: u64, recipients: u32, id: &[u8]) -> Self {
         let octets = id.len().min(ID_OCTETS_MAX);
         let mut kept = [0; ID_OCTETS_MAX];
         kept[..octets].copy_from_slice(&id[..octets]);
-        Self { n, id: kept, id_octets: u8::try_from(octets).unwrap_or(0) }
+        Self { n, recipients, id: kept, id_octets: u8::try_from(octets).unwrap_or(0) }
     }
 
     /// The id; empty when none was told.
@@ -61,9 +63,9 @@ impl AckSink {
         self.file.is_none() && self.kept.is_none()
     }
 
-    /// Message `n` was acknowledged with this reply text.
-    pub fn add(&mut self, n: u64, reply_text: &[u8], content: &Content) {
-        let acknowledged = Acknowledged::new(n, queue_id(reply_text).unwrap_or_default());
+    /// Message `n` was acknowledged for so many recipients with this reply text.
+    pub fn add(&mut self, n: u64, recipients: u32, reply_text: &[u8], content: &Content) {
+        let acknowledged = Acknowledged::new(n, recipients, queue_id(reply_text).unwrap_or_default());
         if self.file.is_some() {
             let (checksum, octets) = content.checksum(n);
             let id = if acknowledged.id().is_empty() { "-" } else { acknowledged.id() };
@@ -120,7 +122,7 @@ mod tests {
         assert_eq!(queue_id(b"2.0.0 queued as "), None);
         assert_eq!(queue_id(b"2.0.0 Ok"), None);
         let long = [b'x'; 100];
-        assert_eq!(Acknowledged::new(1, &long).id().len(), ID_OCTETS_MAX);
-        assert_eq!(Acknowledged::new(1, b"\xff").id(), "");
+        assert_eq!(Acknowledged::new(1, 1, &long).id().len(), ID_OCTETS_MAX);
+        assert_eq!(Acknowledged::new(1, 1, b"\xff").id(), "");
     }
 }

@@ -5,59 +5,53 @@
 //! ```
 //! Buffers live as long as the session, so that a message allocates nothing here. The clock is read once per read.
 
-use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use inrush_proto::client::{
     self, Command, DotStuffing, Event, MailParameters, ProtocolError, Session, Step, Transfer, UnsafeArgument,
 };
-use monoio::io::{AsyncReadRent as _, AsyncWriteRentExt as _};
-use monoio::net::TcpStream;
 
+use crate::authentication;
+use crate::content::mix;
 use crate::flights::{Failure, Flights};
 use crate::record::Phase;
-use crate::worker::{Ending, Kick, Slot, Take, Ticket, Worker};
+use crate::sender::{Sender, ThinkTime, TlsMode};
+use crate::slot::{Kick, Slot};
+use crate::wire::{Manner, Wire, WireError};
+use crate::worker::{Ending, Take, Ticket, Worker};
 
-/// Replies are read in pieces of this size.
-const RECEIVE_OCTETS: usize = 4096;
 /// A piece of payload at least so long is sent from the pool instead of being copied behind the commands.
 const DIRECT_OCTETS: usize = 64 * 1024;
 /// Pauses after connections that came to nothing: doubled from the first to the second.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
+/// A session that thinks looks this often whether the run is over.
+const THINK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Why a connection ended before its time.
 #[derive(Debug)]
 enum Lost {
-    /// The watchdog.
-    Kicked(Kick),
-    /// The socket.
-    Io(io::Error),
-    /// The server closed without a word.
-    Eof,
+    /// The connection failed, or the watchdog ended it.
+    Wire(WireError),
     /// The server left the protocol.
     Protocol(ProtocolError),
-    /// The server said so (421, refused greeting); booked already.
+    /// The server did not answer AUTH with a reply.
+    Authentication,
+    /// The server said so (421, refused greeting, STARTTLS or AUTH); booked already.
     Closing,
     /// The run ends: reason booked already.
     RunEnds,
 }
 
-impl From<Kick> for Lost {
-    fn from(kick: Kick) -> Self {
-        Self::Kicked(kick)
+impl<E: Into<WireError>> From<E> for Lost {
+    fn from(error: E) -> Self {
+        Self::Wire(error.into())
     }
 }
 
-impl From<io::Error> for Lost {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl From<UnsafeArgument> for Lost {
+impl Lost {
     /// Templates are checked when the plan is made.
-    fn from(_: UnsafeArgument) -> Self {
+    fn never(_: UnsafeArgument) -> Self {
         Self::RunEnds
     }
 }
@@ -65,10 +59,24 @@ impl From<UnsafeArgument> for Lost {
 struct Connection {
     worker: Rc<Worker>,
     slot: Rc<Slot>,
+    sender: usize,
     session: Session,
     flights: Flights,
     /// Messages begun on this connection.
     begun: u64,
+    /// Most messages of this connection.
+    most: u64,
+    /// Connections made, this one included.
+    connections: u64,
+    target: usize,
+    tls: TlsMode,
+    /// STARTTLS was answered: nothing may be sent before the handshake.
+    handshake_due: bool,
+    /// The handshake behind STARTTLS is done.
+    secured: bool,
+    authenticated: bool,
+    /// The pause in front of the next message is over.
+    thought: bool,
     out: Vec<u8>,
     received: Vec<u8>,
     /// An unfinished reply of the read before.
@@ -76,22 +84,31 @@ struct Connection {
     address: Vec<u8>,
 }
 
-/// Sends messages until the run is over.
-pub(crate) async fn run_session(worker: Rc<Worker>, slot: Rc<Slot>) {
-    let plan = &worker.plan;
+/// Sends messages of this sender until the run is over.
+pub(crate) async fn run_session(worker: Rc<Worker>, slot: Rc<Slot>, sender: usize) {
+    let pipelining = worker.plan.senders[sender].pipelining;
     let mut connection = Connection {
-        session: Session::new(plan.protocol, plan.pipelining),
-        flights: Flights::new(Rc::clone(&worker)),
+        session: Session::new(worker.plan.protocol, pipelining),
+        flights: Flights::new(Rc::clone(&worker), sender),
+        sender,
         begun: 0,
-        out: Vec::with_capacity(16 * 1024),
-        received: Vec::with_capacity(RECEIVE_OCTETS),
+        most: 0,
+        connections: 0,
+        target: 0,
+        tls: TlsMode::Off,
+        handshake_due: false,
+        secured: false,
+        authenticated: false,
+        thought: false,
+        out: Vec::new(),
+        received: Vec::new(),
         rest: Vec::new(),
         address: Vec::new(),
         slot: Rc::clone(&slot),
         worker: Rc::clone(&worker),
     };
     let mut pause = PAUSE.0;
-    while let Some(ticket) = worker.next().await {
+    while let Some(ticket) = worker.next(&slot, sender).await {
         let came_to_something = connection.run(ticket).await;
         slot.busy_since.set(None);
         slot.rearm();
@@ -106,14 +123,28 @@ pub(crate) async fn run_session(worker: Rc<Worker>, slot: Rc<Slot>) {
 impl Connection {
     /// One connection, beginning with this message. False when not one message could begin.
     async fn run(&mut self, first: Ticket) -> bool {
+        let worker = Rc::clone(&self.worker);
+        let sender = &worker.plan.senders[self.sender];
+        // Same seed, same connections.
+        let random = mix(mix(!worker.plan.content.seed(), self.slot.number), self.connections);
+        self.connections += 1;
+        self.target = worker.target();
+        self.tls = sender.tls(random);
+        let most = sender.messages_per_connection.as_ref();
+        self.most = most.map_or(u64::MAX, |most| u64::from(most.pick(mix(random, 2))));
+        self.handshake_due = false;
+        self.secured = false;
+        self.authenticated = worker.plan.credentials.is_none();
         self.session.restart();
-        self.flights.restart();
+        self.flights.restart(self.target);
         self.begun = 0;
         self.out.clear();
         self.rest.clear();
+        self.flights.started(&first);
+        let measured = first.measured;
         let mut first = Some(first);
-        let result = match self.connect(first.as_ref().is_some_and(|ticket| ticket.measured)).await {
-            Ok(mut stream) => self.converse(&mut stream, &mut first).await,
+        let result = match self.connect(measured).await {
+            Ok(mut wire) => self.converse(&mut wire, &mut first).await,
             Err(lost) => Err(lost),
         };
         if let Err(lost) = result {
@@ -122,77 +153,153 @@ impl Connection {
         self.begun > 0
     }
 
-    async fn connect(&mut self, measured: bool) -> Result<TcpStream, Lost> {
-        let began = Instant::now();
-        self.slot.busy_since.set(Some(began));
-        let connecting = self.slot.guarded(TcpStream::connect_addr(self.worker.target())).await?;
+    fn sender(&self) -> &Sender {
+        &self.worker.plan.senders[self.sender]
+    }
+
+    async fn connect(&mut self, measured: bool) -> Result<Wire, Lost> {
+        let manner = Manner { octets_per_second: self.sender().octets_per_second, ..Manner::default() };
+        let connecting = self.worker.connect(&self.slot, self.target, manner).await;
         self.flights.now = Instant::now();
-        let stream = match connecting {
-            Ok(stream) => stream,
+        let (wire, began) = match connecting {
+            Ok(connected) => connected,
             Err(error) => {
-                self.worker.not_connected(self.flights.now, measured, &error.to_string());
-                return Err(Lost::Io(error));
+                if let WireError::Io(error) = &error {
+                    self.flights.count_connection(measured, |counts| counts.connections_failed += 1);
+                    self.worker.not_connected(self.flights.now, &error.to_string());
+                }
+                return Err(Lost::Wire(error));
             }
         };
         self.flights.connected_at = self.flights.now;
-        self.worker.connected(measured);
+        self.worker.connected();
+        self.flights.count_connection(measured, |counts| counts.connections += 1);
         if measured {
-            self.worker.record.borrow_mut().time(Phase::Connect, self.flights.now - began);
+            self.flights.time_connection(Phase::Connect, began);
         }
-        // Without this the last part of a large message may wait for the acknowledgement of the part before.
-        stream.set_nodelay(true)?;
-        Ok(stream)
+        Ok(wire)
     }
 
     /// Until QUIT is answered.
-    async fn converse(&mut self, stream: &mut TcpStream, first: &mut Option<Ticket>) -> Result<(), Lost> {
+    async fn converse(&mut self, wire: &mut Wire, first: &mut Option<Ticket>) -> Result<(), Lost> {
+        if self.tls == TlsMode::Implicit {
+            self.secure(wire).await?;
+            self.flights.connected_at = self.flights.now;
+        }
         loop {
-            self.fill(stream, first).await?;
-            self.flush(stream).await?;
-            self.slot.busy_since.set(Some(self.flights.now));
-            let mut received = std::mem::take(&mut self.received);
-            if received.capacity() == 0 {
-                // A read that the watchdog ended took its buffer with it.
-                received.reserve(RECEIVE_OCTETS);
+            self.fill(wire, first).await?;
+            self.flush(wire).await?;
+            if self.slot.busy_since.get().is_none_or(|since| since < self.flights.now) {
+                self.slot.busy_since.set(Some(self.flights.now));
             }
-            let (result, received) = self.slot.guarded(stream.read(received)).await?;
-            self.received = received;
-            let octets = result?;
+            self.received = wire.receive(&self.slot, std::mem::take(&mut self.received)).await?;
             self.flights.now = Instant::now();
-            if octets == 0 {
-                return Err(Lost::Eof);
-            }
             if self.replies(first.is_some())? {
                 return Ok(());
+            }
+            if self.handshake_due {
+                self.handshake_due = false;
+                // RFC 3207 §4.2, CVE-2011-0411: what came behind the reply in the clear is not believed.
+                self.rest.clear();
+                self.secure(wire).await?;
+                self.secured = true;
+                self.session.secured();
+                self.flights.secured();
+            }
+            let is_encrypted = self.tls == TlsMode::Off || wire.is_secured();
+            if !self.authenticated && is_encrypted && self.session.is_ready() {
+                self.authenticate(wire).await?;
             }
         }
     }
 
-    /// Writes down everything that may be sent now.
-    async fn fill(&mut self, stream: &mut TcpStream, first: &mut Option<Ticket>) -> Result<(), Lost> {
+    /// The handshake of TLS.
+    async fn secure(&mut self, wire: &mut Wire) -> Result<(), Lost> {
+        let Some(config) = self.worker.tls.clone() else { return Err(Lost::RunEnds) };
+        let began = self.flights.now;
+        self.slot.busy_since.set(Some(began));
+        let name = self.worker.plan.targets[self.target].server_name.clone();
+        let resumed = wire.secure(&self.slot, config, name).await?;
+        self.flights.now = Instant::now();
+        self.flights.time_connection(Phase::Tls, began);
+        self.flights.count_connection(self.worker.is_measured(began), |counts| {
+            counts.handshakes += 1;
+            counts.handshakes_resumed += u64::from(resumed);
+        });
+        Ok(())
+    }
+
+    /// AUTH, from its command to its verdict.
+    async fn authenticate(&mut self, wire: &mut Wire) -> Result<(), Lost> {
         let worker = Rc::clone(&self.worker);
-        let plan = &worker.plan;
+        let Some(credentials) = &worker.plan.credentials else { return Ok(()) };
+        let Some(mechanism) = credentials.mechanism(self.session.extensions()) else {
+            worker.shared.end(Ending::NotOffered("AUTH with a mechanism that fits"));
+            return Err(Lost::RunEnds);
+        };
+        let began = self.flights.now;
+        let mut index = 0;
+        while credentials.write(mechanism, index, &mut self.out) {
+            index += 1;
+            self.slot.touch();
+            self.flush(wire).await?;
+            let mut replies = Vec::new();
+            let (code, text) = loop {
+                self.received = wire.receive(&self.slot, std::mem::take(&mut self.received)).await?;
+                replies.extend_from_slice(&self.received);
+                if let Some(reply) = authentication::reply(&replies).map_err(|()| Lost::Authentication)? {
+                    break reply;
+                }
+            };
+            self.flights.now = Instant::now();
+            match code {
+                334 => {}
+                235 => {
+                    self.authenticated = true;
+                    self.flights.time_connection(Phase::Auth, began);
+                    return Ok(());
+                }
+                _ => {
+                    self.flights.cause("auth", code, text);
+                    return Err(Lost::Closing);
+                }
+            }
+        }
+        Err(Lost::Authentication)
+    }
+
+    /// Writes down everything that may be sent now.
+    async fn fill(&mut self, wire: &mut Wire, first: &mut Option<Ticket>) -> Result<(), Lost> {
+        let worker = Rc::clone(&self.worker);
+        let sender = &worker.plan.senders[self.sender];
         loop {
             while let Some(step) = self.session.take_step() {
-                self.write_step(step, stream).await?;
+                self.write_step(step, wire).await?;
             }
-            if !self.session.can_begin() || self.flights.len() >= plan.in_flight {
+            if !self.session.can_begin() || self.flights.len() >= sender.in_flight {
                 return Ok(());
             }
-            let server_max = self.session.extensions().mail_max.map(u64::from);
-            let most = plan.messages_per_connection.into_iter().chain(server_max).min();
-            if most.is_some_and(|most| self.begun >= most) {
+            // RFC 9422 §4.1.
+            let server_max = self.session.extensions().mail_max.map_or(u64::MAX, u64::from);
+            if self.begun >= self.most.min(server_max) {
                 self.session.quit();
                 continue;
             }
-            let ticket = match first.take().map_or_else(|| worker.take(self.flights.now), Take::Ticket) {
+            if !self.think(wire).await? {
+                return Ok(());
+            }
+            let taken = first.take().map_or_else(|| self.take(), Take::Ticket);
+            let ticket = match taken {
                 Take::Ticket(ticket) => Some(ticket),
                 Take::Over => None,
                 Take::Later if self.flights.len() > 0 || !self.out.is_empty() => return Ok(()),
                 Take::Later => {
                     self.slot.busy_since.set(None);
-                    let ticket = worker.next().await;
+                    let ticket = worker.next(&self.slot, self.sender).await;
                     self.flights.now = Instant::now();
+                    if let Some(ticket) = &ticket {
+                        self.flights.started(ticket);
+                    }
                     ticket
                 }
             };
@@ -200,28 +307,77 @@ impl Connection {
                 self.session.quit();
                 continue;
             };
-            if plan.transfer == Transfer::Chunks && !self.session.extensions().chunking {
-                *first = Some(ticket);
-                worker.shared.end(Ending::NotOffered("CHUNKING"));
-                return Err(Lost::RunEnds);
+            let mut transfer = sender.transfer(self.random(&ticket));
+            if transfer == Transfer::Chunks && !self.session.extensions().chunking {
+                if sender.bdat_percent == 100 {
+                    *first = Some(ticket);
+                    worker.shared.end(Ending::NotOffered("CHUNKING"));
+                    return Err(Lost::RunEnds);
+                }
+                transfer = Transfer::Data;
             }
-            self.begin(ticket);
+            self.begin(ticket, transfer);
         }
     }
 
-    fn begin(&mut self, ticket: Ticket) {
-        let plan = &self.worker.plan;
-        let octets = plan.content.octets(plan.content.payload(ticket.n));
-        self.session.begin(plan.recipients, plan.transfer);
-        self.begun += 1;
-        self.flights.begin(ticket, octets);
+    fn take(&self) -> Take {
+        let taken = self.worker.take(self.sender, self.flights.now);
+        if let Take::Ticket(ticket) = &taken {
+            self.flights.started(ticket);
+        }
+        taken
     }
 
-    async fn write_step(&mut self, step: Step, stream: &mut TcpStream) -> Result<(), Lost> {
+    /// The pause between two messages of a connection. False: replies must come first.
+    async fn think(&mut self, wire: &mut Wire) -> Result<bool, Lost> {
+        let time = self.sender().think_time;
+        if self.begun == 0 || self.thought || time == ThinkTime::None {
+            return Ok(true);
+        }
+        if self.flights.len() > 0 {
+            return Ok(false);
+        }
+        self.flush(wire).await?;
+        self.slot.busy_since.set(None);
+        let random =
+            mix(self.slot.number, self.worker.plan.content.seed() ^ self.begun << 32 ^ self.connections);
+        let until = Instant::now() + time.pick(random);
+        loop {
+            let now = Instant::now();
+            if now >= until || self.worker.is_over(now) {
+                break;
+            }
+            self.slot.guarded(monoio::time::sleep((until - now).min(THINK_INTERVAL))).await?;
+        }
+        self.flights.now = Instant::now();
+        self.thought = true;
+        Ok(true)
+    }
+
+    /// Bits that belong to this message and to no other one.
+    fn random(&self, ticket: &Ticket) -> u64 {
+        mix(self.worker.plan.content.seed().rotate_left(32), ticket.n)
+    }
+
+    fn begin(&mut self, ticket: Ticket, transfer: Transfer) {
+        let content = &self.worker.plan.content;
+        let octets = content.octets(content.payload(ticket.n));
+        let recipients = self.sender().recipients.pick(mix(self.random(&ticket), 3));
+        self.session.begin(recipients, transfer);
+        self.flights.grouped = self.session.is_pipelining();
+        self.begun += 1;
+        self.thought = false;
+        self.flights.begin(ticket, octets, recipients);
+    }
+
+    async fn write_step(&mut self, step: Step, wire: &mut Wire) -> Result<(), Lost> {
         let worker = Rc::clone(&self.worker);
         let plan = &worker.plan;
+        let sender = &plan.senders[self.sender];
         match step {
-            Step::Hello(hello) => client::write_hello(&mut self.out, hello, plan.hello.as_bytes())?,
+            Step::Hello(hello) => {
+                client::write_hello(&mut self.out, hello, plan.hello.as_bytes()).map_err(Lost::never)?;
+            }
             Step::Mail(_) => {
                 let Some(flight) = self.flights.newest() else { return Ok(()) };
                 let declared = plan.declare_size && self.session.extensions().size;
@@ -230,31 +386,31 @@ impl Connection {
                     ..MailParameters::default()
                 };
                 self.address.clear();
-                plan.from.write(flight.ticket.n, 0, &mut self.address);
-                client::write_mail(&mut self.out, &self.address, &parameters)?;
+                sender.from.write(flight.ticket.n, 0, &mut self.address);
+                client::write_mail(&mut self.out, &self.address, &parameters).map_err(Lost::never)?;
             }
             Step::Recipient(_, index) => {
                 let Some(flight) = self.flights.newest() else { return Ok(()) };
                 self.address.clear();
-                plan.to.write(flight.ticket.n, index, &mut self.address);
-                client::write_recipient(&mut self.out, &self.address, b"")?;
+                sender.to.write(flight.ticket.n, index, &mut self.address);
+                client::write_recipient(&mut self.out, &self.address, b"").map_err(Lost::never)?;
             }
             Step::Data => client::write_verb(&mut self.out, "DATA"),
             Step::StartTls => client::write_verb(&mut self.out, "STARTTLS"),
             Step::Reset => client::write_verb(&mut self.out, "RSET"),
             Step::Quit => client::write_verb(&mut self.out, "QUIT"),
-            Step::Body { empty, .. } => self.write_body(stream, empty, true).await?,
+            Step::Body { empty, .. } => self.write_body(wire, empty, true).await?,
             Step::Chunk(_) => {
                 let Some(flight) = self.flights.newest() else { return Ok(()) };
                 client::write_chunk(&mut self.out, flight.octets as u64, true);
                 self.session.chunk_sent(true);
-                self.write_body(stream, false, false).await?;
+                self.write_body(wire, false, false).await?;
             }
         }
         Ok(())
     }
 
-    async fn write_body(&mut self, stream: &mut TcpStream, empty: bool, dots: bool) -> Result<(), Lost> {
+    async fn write_body(&mut self, wire: &mut Wire, empty: bool, dots: bool) -> Result<(), Lost> {
         let worker = Rc::clone(&self.worker);
         let content = &worker.plan.content;
         let now = self.flights.now;
@@ -262,25 +418,29 @@ impl Connection {
         flight.body_sent = now;
         let n = flight.ticket.n;
         if !empty {
+            let payload = content.payload(n);
             content.write_header(n, &mut self.out);
-            let mut stuffing = (dots && content.has_dot_lines()).then(DotStuffing::new);
-            if let Some(stuffing) = &mut stuffing {
-                // The header ends in CRLF, which is what the state must know.
-                stuffing.write(b"\r\n", &mut Vec::new());
-            }
-            for piece in content.pieces(content.payload(n)) {
+            // The header ends in CRLF, or there is none: a line begins here.
+            let mut stuffing = (dots && content.has_dot_lines(payload)).then(DotStuffing::new);
+            for piece in content.pieces(payload) {
                 match &mut stuffing {
                     Some(stuffing) => {
                         stuffing.write(piece, &mut self.out);
                         if self.out.len() >= DIRECT_OCTETS {
-                            self.flush(stream).await?;
+                            self.flush_part(wire).await?;
                         }
                     }
-                    None if piece.len() < DIRECT_OCTETS => self.out.extend_from_slice(piece),
+                    None if piece.len() < DIRECT_OCTETS || !wire.sends_directly() => {
+                        for part in piece.chunks(DIRECT_OCTETS) {
+                            self.out.extend_from_slice(part);
+                            if self.out.len() >= DIRECT_OCTETS {
+                                self.flush_part(wire).await?;
+                            }
+                        }
+                    }
                     None => {
-                        self.flush(stream).await?;
-                        let (result, _) = self.slot.guarded(stream.write_all(piece)).await?;
-                        result?;
+                        self.flush_part(wire).await?;
+                        wire.send_static(&self.slot, piece).await?;
                     }
                 }
             }
@@ -291,16 +451,16 @@ impl Connection {
         Ok(())
     }
 
-    async fn flush(&mut self, stream: &mut TcpStream) -> Result<(), Lost> {
-        if self.out.is_empty() {
-            return Ok(());
+    /// Sends a part of a large message.
+    async fn flush_part(&mut self, wire: &mut Wire) -> Result<(), Lost> {
+        self.slot.touch();
+        self.flush(wire).await
+    }
+
+    async fn flush(&mut self, wire: &mut Wire) -> Result<(), Lost> {
+        if !self.out.is_empty() {
+            self.out = wire.send(&self.slot, std::mem::take(&mut self.out)).await?;
         }
-        self.slot.busy_since.set(Some(Instant::now()));
-        let out = std::mem::take(&mut self.out);
-        let (result, out) = self.slot.guarded(stream.write_all(out)).await?;
-        self.out = out;
-        self.out.clear();
-        result?;
         Ok(())
     }
 
@@ -334,11 +494,20 @@ impl Connection {
     fn answers(&mut self, input: &[u8], first_waits: bool) -> Result<(bool, usize), Lost> {
         let mut consumed = 0;
         let mut acknowledged = 0;
+        let mut greeted = false;
         let outcome = loop {
             let progress = self.session.advance(&input[consumed..]);
             consumed += progress.consumed;
             match progress.event {
                 Event::NeedInput => break Ok(false),
+                Event::Answer(answer) if answer.command == Command::StartTls => {
+                    if answer.reply.is_completed() {
+                        self.handshake_due = true;
+                        break Ok(false);
+                    }
+                    self.flights.cause("starttls", answer.reply.code, answer.reply.text);
+                    break Err(Lost::Closing);
+                }
                 Event::Failed(error) => break Err(Lost::Protocol(error)),
                 Event::Closing(answer) if answer.command == Command::Quit && answer.reply.is_completed() => {
                     break Ok(true);
@@ -348,13 +517,22 @@ impl Connection {
                     let place = if answer.command == Command::Greeting { "greeting" } else { "closing" };
                     let affects = first_waits || self.flights.len() > 0;
                     if affects {
-                        self.worker.record.borrow_mut().cause(place, answer.reply.code, answer.reply.text);
+                        self.flights.cause(place, answer.reply.code, answer.reply.text);
                     }
                     break Err(Lost::Closing);
                 }
                 Event::Answer(answer) => {
                     acknowledged += u64::from(self.flights.answer(&answer));
+                    greeted |= matches!(answer.command, Command::Hello(_)) && answer.reply.is_completed();
                 }
+            }
+            if greeted && self.tls == TlsMode::Starttls && !self.secured {
+                if !self.session.extensions().starttls {
+                    self.worker.shared.end(Ending::NotOffered("STARTTLS"));
+                    break Err(Lost::RunEnds);
+                }
+                self.session.start_tls();
+                greeted = false;
             }
         };
         if acknowledged > 0 {
@@ -362,27 +540,32 @@ impl Connection {
         }
         outcome.map(|quit| (quit, consumed))
     }
+
     /// Books what a lost connection means for its messages.
     fn lost(&mut self, lost: &Lost, first: Option<Ticket>) {
         let (place, text, failure) = match lost {
-            Lost::Kicked(Kick::Timeout) => ("timeout", String::new(), Failure::Failed),
-            Lost::Kicked(Kick::Interrupted) => ("interrupted", String::new(), Failure::Unfinished),
-            Lost::Io(error) if self.begun == 0 && first.is_some() => {
+            Lost::Wire(WireError::Kicked(Kick::Timeout)) => ("timeout", String::new(), Failure::Failed),
+            Lost::Wire(WireError::Kicked(Kick::Interrupted)) => {
+                ("interrupted", String::new(), Failure::Unfinished)
+            }
+            Lost::Wire(WireError::Io(error)) if self.begun == 0 && first.is_some() => {
                 ("connect", error.to_string(), Failure::Failed)
             }
-            Lost::Io(error) => ("connection", error.to_string(), Failure::Failed),
-            Lost::Eof => ("connection", "closed by the server".to_owned(), Failure::Failed),
+            Lost::Wire(WireError::Io(error)) => ("connection", error.to_string(), Failure::Failed),
+            Lost::Wire(WireError::Tls(error)) => ("tls", error.to_string(), Failure::Failed),
+            Lost::Wire(WireError::Eof) => ("connection", "closed by the server".to_owned(), Failure::Failed),
+            Lost::Authentication => ("auth", "not a reply".to_owned(), Failure::Failed),
             Lost::Protocol(error) => ("protocol", error.to_string(), Failure::Failed),
             Lost::Closing => ("", String::new(), Failure::Refused),
             Lost::RunEnds => ("", String::new(), Failure::Unfinished),
         };
         let mut lost = self.flights.lose(failure);
         if let Some(ticket) = first {
-            self.flights.book(ticket, failure);
+            self.flights.book(&ticket, failure);
             lost += 1;
         }
         if lost > 0 && !place.is_empty() {
-            self.worker.record.borrow_mut().cause(place, 0, text.as_bytes());
+            self.flights.cause(place, 0, text.as_bytes());
         }
     }
 }

@@ -4,11 +4,15 @@
 
 use std::fs;
 
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Serializer as _, V2DeflateSerializer};
 use serde_json::{Map, Value, json};
 
-use crate::record::{Counts, Phase};
+use crate::details;
+use crate::record::{Counts, Phase, Record};
 use crate::report::{QUANTILES, explain};
 use crate::run::{CpuShare, Outcome};
+use crate::series::{Series, SliceCounts};
 
 /// Version of the layout.
 pub const SCHEMA: u32 = 1;
@@ -24,6 +28,10 @@ pub struct Context {
     pub run: u64,
     /// What the process will end with.
     pub exit_code: u8,
+    /// The options, see [`crate::settings`].
+    pub settings: Map<String, Value>,
+    /// Words of the user.
+    pub labels: Vec<String>,
 }
 
 /// The whole object.
@@ -32,8 +40,6 @@ pub fn object(outcome: &Outcome, context: &Context) -> Value {
     let record = &outcome.record;
     let seconds = outcome.elapsed.as_secs_f64();
     let rate = |value: u64| if seconds > 0.0 { value as f64 / seconds } else { 0.0 };
-    let phases: Map<String, Value> =
-        Phase::ALL.into_iter().map(|phase| (phase.name().to_owned(), distribution(outcome, phase))).collect();
     let causes: Vec<Value> = record
         .causes
         .iter()
@@ -43,13 +49,15 @@ pub fn object(outcome: &Outcome, context: &Context) -> Value {
             })
         })
         .collect();
-    json!({
+    let mut object = json!({
         "schema": SCHEMA,
         "generator": format!("inrush-load {}", env!("CARGO_PKG_VERSION")),
         "command": context.command,
         "started_at": context.started_at,
         "run": format!("{:016x}", context.run),
         "exit_code": context.exit_code,
+        "settings": context.settings,
+        "labels": context.labels,
         "ended_by": outcome.ended_by.as_ref().map(explain),
         "machine": machine(),
         "engine": outcome.engine,
@@ -61,7 +69,10 @@ pub fn object(outcome: &Outcome, context: &Context) -> Value {
         "errors": record.counts.errors() + record.warmup.errors(),
         "causes": causes,
         "open_loop": { "backlog_max": outcome.backlog_max, "not_sent": outcome.not_sent },
-        "latency_us": phases,
+        "phases": Phase::ALL.map(Phase::name),
+        "latency_us": phases(record),
+        "histograms_ns": histograms(outcome),
+        "series": outcome.series.as_ref().map(series),
         "server_cpu": match &outcome.server_cpu {
             Some(Ok(share)) => cpu(share),
             Some(Err(error)) => json!({ "error": error }),
@@ -84,10 +95,20 @@ pub fn object(outcome: &Outcome, context: &Context) -> Value {
             None => Value::Null,
         },
         "generator_cpu": outcome.own_cpu.as_ref().map(cpu),
-    })
+    });
+    if let Some(object) = object.as_object_mut() {
+        details::add_to(object, outcome);
+    }
+    object
 }
 
-fn counts(counts: &Counts) -> Value {
+/// The distribution of each phase.
+pub(crate) fn phases(record: &Record) -> Value {
+    let phases = Phase::ALL.into_iter();
+    Value::Object(phases.map(|phase| (phase.name().to_owned(), distribution(record, phase))).collect())
+}
+
+pub(crate) fn counts(counts: &Counts) -> Value {
     json!({
         "started": counts.started,
         "acknowledged": counts.acknowledged,
@@ -98,11 +119,13 @@ fn counts(counts: &Counts) -> Value {
         "recipients_refused": counts.recipients_refused,
         "connections": counts.connections,
         "connections_failed": counts.connections_failed,
+        "tls_handshakes": counts.handshakes,
+        "tls_handshakes_resumed": counts.handshakes_resumed,
     })
 }
 
-fn distribution(outcome: &Outcome, phase: Phase) -> Value {
-    let histogram = outcome.record.histogram(phase);
+fn distribution(record: &Record, phase: Phase) -> Value {
+    let histogram = record.histogram(phase);
     if histogram.is_empty() {
         return Value::Null;
     }
@@ -117,6 +140,48 @@ fn distribution(outcome: &Outcome, phase: Phase) -> Value {
     }
     object.insert("max".to_owned(), json!(us(histogram.max())));
     Value::Object(object)
+}
+
+/// The whole distributions, so that reports and comparisons need nothing else.
+fn histograms(outcome: &Outcome) -> Map<String, Value> {
+    let histogram = |phase: Phase| Some(outcome.record.histogram(phase)).filter(|some| !some.is_empty());
+    Phase::ALL
+        .into_iter()
+        .filter_map(|phase| Some((phase.name().to_owned(), compressed(histogram(phase)?))))
+        .collect()
+}
+
+/// HdrHistogram's V2 encoding, deflated, in Base64 (RFC 4648 §4): what its other tools read.
+fn compressed(histogram: &Histogram<u64>) -> Value {
+    let mut octets = Vec::new();
+    match V2DeflateSerializer::new().serialize(histogram, &mut octets) {
+        Ok(_) => Value::String(base64_simd::STANDARD.encode_to_string(&octets)),
+        // Writing into memory; only a count beyond what the encoding can hold is left.
+        Err(error) => json!({ "error": error.to_string() }),
+    }
+}
+
+/// Slices as columns: a run of an hour stays readable.
+fn series(series: &Series) -> Value {
+    let counts = series.counts();
+    let column = |of: fn(&SliceCounts) -> u64| counts.iter().map(of).collect::<Vec<u64>>();
+    let planned = column(|counts| counts.planned);
+    let latencies: Vec<Value> = (0..counts.len())
+        .map(|slice| {
+            let sparse = series.latencies(slice);
+            if sparse.is_empty() { Value::Null } else { compressed(&sparse.histogram()) }
+        })
+        .collect();
+    json!({
+        "slice_s": series.slice().as_secs_f64(),
+        "lead_s": series.lead().as_secs_f64(),
+        "planned": planned.iter().any(|&planned| planned > 0).then_some(planned),
+        "started": column(|counts| counts.started),
+        "acknowledged": column(|counts| counts.acknowledged),
+        "octets": column(|counts| counts.octets),
+        "errors": column(|counts| counts.errors),
+        "latency_ns": latencies,
+    })
 }
 
 fn cpu(share: &CpuShare) -> Value {

@@ -8,21 +8,26 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use clap::Parser as _;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
+use inrush_load::compare::compare;
+use inrush_load::descriptors;
+use inrush_load::html;
 use inrush_load::json::{self, Context};
 use inrush_load::options::{Cli, Command, RunOptions};
-use inrush_load::record::Phase;
 use inrush_load::report::{Table, write_hgrm};
 use inrush_load::run::{self, Outcome, Setting};
 use inrush_load::server_cpu::Processes;
-use inrush_load::verify::{Sought, Verification, verify};
+use inrush_load::settings::settings;
+use inrush_load::sink::sink;
+use inrush_load::tui;
+use inrush_load::verify::{Sought, Verification, Verify, verify};
 use inrush_load::worker::{Ending, Shared};
 use jiff::Zoned;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Errors beyond `--errors-max`.
+/// Errors beyond `--errors-max`; a comparison that `--fail-if-worse` fails.
 const EXIT_ERRORS: u8 = 1;
 /// Wrong usage, or a file that cannot be opened.
 const EXIT_USAGE: u8 = 2;
@@ -32,8 +37,18 @@ const EXIT_NOT_VERIFIED: u8 = 4;
 const EXIT_UNREACHABLE: u8 = 3;
 
 fn main() -> ExitCode {
-    let Command::Run(options) = Cli::parse().command;
-    match command(&options) {
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let result = match &cli.command {
+        Command::Run(options) => run_command(options, &matches),
+        Command::Report(options) => html::report(options).map(|()| 0),
+        Command::Sink(options) => interrupts()
+            .map_err(|error| format!("cannot watch for SIGINT: {error}"))
+            .and_then(|interrupts| sink(options, &interrupts))
+            .map(|()| 0),
+        Command::Compare(options) => compare(options).map(|worse| if worse { EXIT_ERRORS } else { 0 }),
+    };
+    match result {
         Ok(code) => ExitCode::from(code),
         Err(message) => {
             let _ = writeln!(io::stderr(), "inrush-load: {message}");
@@ -42,13 +57,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn command(options: &RunOptions) -> Result<u8, String> {
+fn run_command(options: &RunOptions, matches: &ArgMatches) -> Result<u8, String> {
     let started = Zoned::now();
     // Unique enough to tell the messages of two runs apart.
     let run = u64::from(std::process::id()) << 40
         ^ u64::try_from(started.timestamp().as_microsecond()).unwrap_or(0);
     let date = jiff::fmt::rfc2822::to_string(&started).map_err(|error| error.to_string())?;
     let plan = options.plan(run, &date)?;
+    if options.tui {
+        tui::check()?;
+    }
+    descriptors::allow(plan.seats().iter().map(Vec::len).sum())?;
     let setting = Setting {
         shared: Arc::new(Shared::default()),
         interrupts: interrupts().map_err(|error| format!("cannot watch for SIGINT: {error}"))?,
@@ -62,6 +81,8 @@ fn command(options: &RunOptions) -> Result<u8, String> {
         server: (!options.server_pid.is_empty())
             .then(|| Processes { pids: options.server_pid.clone(), with_children: options.server_children }),
         progress: !options.quiet,
+        quiet: options.quiet,
+        tui: options.tui,
     };
     if let Some(server) = &setting.server {
         server.sample()?;
@@ -72,16 +93,18 @@ fn command(options: &RunOptions) -> Result<u8, String> {
     let errors_max = plan.errors_max;
     let content = plan.content.clone();
     let mut outcome = run::run(plan, setting).map_err(|error| error.to_string())?;
-    if let Some(directory) = &options.verify {
+    if let Some(store) = &options.verify {
         let started_us = u64::try_from(started.timestamp().as_microsecond()).unwrap_or(0);
+        let wanted =
+            Verify { store: store.clone(), copies: options.verify_copies, wait: options.verify_wait };
         let sought = Sought { content: &content, run, started_us, acknowledged: &outcome.acknowledged };
-        outcome.verification = Some(verify(directory, &sought));
+        outcome.verification = Some(verify(&wanted, &sought));
     }
     let code = exit_code(&outcome, errors_max);
     let failed = |error: io::Error| format!("cannot write the report: {error}");
     if let Some(file) = hgrm_file {
         let mut out = BufWriter::new(file);
-        write_hgrm(outcome.record.histogram(Phase::Total), &mut out)
+        write_hgrm(outcome.record.histogram(options.hgrm_phase), &mut out)
             .and_then(|()| out.flush())
             .map_err(failed)?;
     }
@@ -91,6 +114,8 @@ fn command(options: &RunOptions) -> Result<u8, String> {
             started_at: started.timestamp().to_string(),
             run,
             exit_code: code,
+            settings: settings(matches, "run"),
+            labels: options.label.clone(),
         };
         let text = format!("{:#}\n", json::object(&outcome, &context));
         match json_file {
@@ -133,6 +158,8 @@ fn exit_code(outcome: &Outcome, errors_max: u64) -> u8 {
     match &outcome.ended_by {
         Some(Ending::Unreachable(_)) => EXIT_UNREACHABLE,
         Some(Ending::Lost(_) | Ending::Acks(_) | Ending::NotOffered(_)) => EXIT_ERRORS,
+        // Not even the lowest rate of a ramp held.
+        _ if outcome.ramp.as_ref().is_some_and(|found| found.rate.is_none()) => EXIT_ERRORS,
         Some(Ending::Errors | Ending::Interrupted) | None => {
             if record.counts.errors() + record.warmup.errors() > errors_max { EXIT_ERRORS } else { 0 }
         }

@@ -39,6 +39,13 @@ struct Schedule {
 }
 
 impl Schedule {
+    fn new(start: Instant, rate: f64, arrivals: Arrivals, seed: u64, (core, cores): (u64, u64)) -> Self {
+        let interval = 1e9 * cores as f64 / rate;
+        // Cores take turns: each starts one step of the whole schedule behind the one before.
+        let start = start + Duration::from_nanos(nanoseconds(1e9 / rate * core as f64));
+        Self { start, interval, arrivals, seed: mix(seed, core), index: 0, planned: 0.0 }
+    }
+
     /// Planned time of the entry at hand.
     fn planned(&self) -> Instant {
         self.start + Duration::from_nanos(nanoseconds(self.planned))
@@ -70,7 +77,7 @@ fn nanoseconds(value: f64) -> u64 {
 pub struct Pacer {
     due: RefCell<Schedule>,
     taken: RefCell<Schedule>,
-    end: Option<Instant>,
+    end: Cell<Option<Instant>>,
     waiting: RefCell<VecDeque<Waker>>,
     backlog_max: Cell<u64>,
 }
@@ -95,17 +102,31 @@ impl Pacer {
         seed: u64,
         (core, cores): (u64, u64),
     ) -> Self {
-        let interval = 1e9 * cores as f64 / rate;
-        // Cores take turns: each starts one step of the whole schedule behind the one before.
-        let start = start + Duration::from_nanos(nanoseconds(1e9 / rate * core as f64));
-        let schedule = Schedule { start, interval, arrivals, seed: mix(seed, core), index: 0, planned: 0.0 };
+        let schedule = Schedule::new(start, rate, arrivals, seed, (core, cores));
         Self {
             due: RefCell::new(schedule.clone()),
             taken: RefCell::new(schedule),
-            end,
+            end: Cell::new(end),
             waiting: RefCell::new(VecDeque::new()),
             backlog_max: Cell::new(0),
         }
+    }
+
+    /// Begins another schedule; what was due and not taken is forgotten, sessions that wait go on waiting.
+    pub fn restart(
+        &self,
+        start: Instant,
+        end: Option<Instant>,
+        rate: f64,
+        arrivals: Arrivals,
+        seed: u64,
+        turn: (u64, u64),
+    ) {
+        let schedule = Schedule::new(start, rate, arrivals, seed, turn);
+        self.due.replace(schedule.clone());
+        self.taken.replace(schedule);
+        self.end.set(end);
+        self.backlog_max.set(0);
     }
 
     /// Marks as due what is planned up to `now`, wakes as many waiting sessions.
@@ -113,7 +134,7 @@ impl Pacer {
         let mut due = self.due.borrow_mut();
         let next = loop {
             let planned = due.planned();
-            if self.end.is_some_and(|end| planned >= end) {
+            if self.end.get().is_some_and(|end| planned >= end) {
                 break Next::End;
             }
             if planned > now {
@@ -193,6 +214,20 @@ mod tests {
             assert_eq!(pacer.take(), Some(at(start, planned)));
         }
         assert_eq!((pacer.take(), pacer.backlog(), pacer.backlog_max()), (None, 0, 100));
+    }
+
+    #[test]
+    fn another_schedule_starts_empty() {
+        let start = Instant::now();
+        let pacer = Pacer::new(start, None, 1000.0, Arrivals::Uniform, 1, (0, 1));
+        pacer.release(at(start, 50));
+        let second = at(start, 100);
+        pacer.restart(second, Some(at(start, 104)), 500.0, Arrivals::Uniform, 1, (0, 1));
+        assert_eq!((pacer.take(), pacer.backlog(), pacer.backlog_max()), (None, 0, 0));
+        assert_eq!(pacer.release(at(start, 101)), Next::At(at(start, 102)));
+        assert_eq!(pacer.take(), Some(second));
+        assert_eq!(pacer.release(at(start, 200)), Next::End);
+        assert_eq!((pacer.take(), pacer.take()), (Some(at(start, 102)), None));
     }
 
     #[test]

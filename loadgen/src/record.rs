@@ -1,9 +1,12 @@
 //! What a worker counts: a histogram for each phase, outcomes, and why something failed.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+
+use crate::live::LiveCells;
 
 /// Shortest time told apart, nanoseconds.
 const NANOSECONDS_MIN: u64 = 100;
@@ -17,11 +20,19 @@ pub enum Phase {
     Connect,
     /// Connected, to the end of the greeting.
     Banner,
+    /// The handshake: from the reply to STARTTLS, or connected, to its end.
+    Tls,
     /// EHLO (and HELO after a refusal) to its reply.
     Ehlo,
+    /// AUTH to its verdict, all its lines.
+    Auth,
+    /// MAIL to its reply; only where commands are not grouped.
+    Mail,
+    /// Each RCPT to its reply; only where commands are not grouped.
+    Recipient,
     /// MAIL sent, to the reply to the last RCPT.
     Envelope,
-    /// DATA sent (or, in a group, the last RCPT answered) to 354.
+    /// DATA to 354; only where commands are not grouped.
     Data,
     /// Mail data sent, to the final reply.
     Body,
@@ -31,8 +42,19 @@ pub enum Phase {
 
 impl Phase {
     /// In the order of time.
-    pub const ALL: [Self; 7] =
-        [Self::Connect, Self::Banner, Self::Ehlo, Self::Envelope, Self::Data, Self::Body, Self::Total];
+    pub const ALL: [Self; 11] = [
+        Self::Connect,
+        Self::Banner,
+        Self::Tls,
+        Self::Ehlo,
+        Self::Auth,
+        Self::Mail,
+        Self::Recipient,
+        Self::Envelope,
+        Self::Data,
+        Self::Body,
+        Self::Total,
+    ];
 
     /// Name in reports.
     #[must_use]
@@ -40,12 +62,27 @@ impl Phase {
         match self {
             Self::Connect => "connect",
             Self::Banner => "banner",
+            Self::Tls => "tls",
             Self::Ehlo => "ehlo",
+            Self::Auth => "auth",
+            Self::Mail => "mail",
+            Self::Recipient => "rcpt",
             Self::Envelope => "mail+rcpt",
             Self::Data => "data",
             Self::Body => "body",
             Self::Total => "total",
         }
+    }
+
+    /// The phase of that name.
+    ///
+    /// # Errors
+    /// A sentence with the names there are.
+    pub fn parse(name: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|phase| phase.name() == name).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("{name:?} is no phase ({names})")
+        })
     }
 }
 
@@ -88,6 +125,10 @@ pub struct Counts {
     pub connections: u64,
     /// Connections that could not be established.
     pub connections_failed: u64,
+    /// TLS handshakes completed.
+    pub handshakes: u64,
+    /// Those that resumed an earlier session.
+    pub handshakes_resumed: u64,
 }
 
 impl Counts {
@@ -97,7 +138,8 @@ impl Counts {
         self.refused + self.failed + self.unfinished + self.recipients_refused
     }
 
-    fn add(&mut self, other: &Self) {
+    /// Adds those of others.
+    pub fn add(&mut self, other: &Self) {
         self.started += other.started;
         self.acknowledged += other.acknowledged;
         self.octets += other.octets;
@@ -107,6 +149,8 @@ impl Counts {
         self.recipients_refused += other.recipients_refused;
         self.connections += other.connections;
         self.connections_failed += other.connections_failed;
+        self.handshakes += other.handshakes;
+        self.handshakes_resumed += other.handshakes_resumed;
     }
 }
 
@@ -119,21 +163,34 @@ pub struct Record {
     pub warmup: Counts,
     /// Causes of everything that is an error, warm-up included.
     pub causes: BTreeMap<Cause, Occurrences>,
-    histograms: [Histogram<u64>; 7],
+    /// A phase that was never met takes no memory: 200 KB for each, for each sender, target and core.
+    /// Where a running display looks; None: nowhere.
+    pub live: Option<Arc<LiveCells>>,
+    histograms: [Option<Histogram<u64>>; Phase::ALL.len()],
+}
+
+/// A histogram of times in nanoseconds, 3 significant digits.
+///
+/// # Panics
+/// Never: the bounds are constants that the histogram accepts.
+#[must_use]
+pub fn nanoseconds() -> Histogram<u64> {
+    #[expect(clippy::unwrap_used, reason = "constant bounds, covered by every test that records")]
+    Histogram::new_with_bounds(NANOSECONDS_MIN, NANOSECONDS_MAX, 3).unwrap()
 }
 
 impl Record {
     /// All zero.
-    ///
-    /// # Panics
-    /// Never: the bounds are constants that the histogram accepts.
     #[must_use]
     pub fn new() -> Self {
-        let histograms = Phase::ALL.map(|_| {
-            #[expect(clippy::unwrap_used, reason = "constant bounds, covered by every test that records")]
-            Histogram::new_with_bounds(NANOSECONDS_MIN, NANOSECONDS_MAX, 3).unwrap()
-        });
-        Self { counts: Counts::default(), warmup: Counts::default(), causes: BTreeMap::new(), histograms }
+        let histograms = Phase::ALL.map(|_| None);
+        Self {
+            counts: Counts::default(),
+            warmup: Counts::default(),
+            causes: BTreeMap::new(),
+            live: None,
+            histograms,
+        }
     }
 
     /// The counters that an event belongs to.
@@ -144,17 +201,25 @@ impl Record {
     /// Books the duration of a phase.
     pub fn time(&mut self, phase: Phase, taken: Duration) {
         let nanoseconds = u64::try_from(taken.as_nanos()).unwrap_or(u64::MAX);
-        self.histograms[phase as usize].saturating_record(nanoseconds);
+        let histogram = self.histograms[phase as usize].get_or_insert_with(self::nanoseconds);
+        histogram.saturating_record(nanoseconds);
+        if let Some(live) = &self.live {
+            live.time(phase, nanoseconds);
+        }
     }
 
     /// Nanoseconds of a phase.
     #[must_use]
     pub fn histogram(&self, phase: Phase) -> &Histogram<u64> {
-        &self.histograms[phase as usize]
+        static NONE: LazyLock<Histogram<u64>> = LazyLock::new(nanoseconds);
+        self.histograms[phase as usize].as_ref().unwrap_or(&NONE)
     }
 
     /// Books a cause; its first text is kept as the example.
     pub fn cause(&mut self, place: &'static str, code: u16, text: &[u8]) {
+        if let Some(live) = &self.live {
+            live.cause(place, code);
+        }
         self.causes
             .entry(Cause { place, code })
             .or_insert_with(|| Occurrences { count: 0, example: printable(text) })
@@ -163,6 +228,16 @@ impl Record {
 
     /// Adds the figures of another worker.
     pub fn merge(&mut self, other: &Self) {
+        self.merge_counts(other);
+        for (mine, theirs) in self.histograms.iter_mut().zip(&other.histograms) {
+            let Some(theirs) = theirs else { continue };
+            let added = mine.get_or_insert_with(nanoseconds).add(theirs);
+            debug_assert!(added.is_ok(), "all histograms have the same bounds");
+        }
+    }
+
+    /// Adds the figures of another worker without its times.
+    pub fn merge_counts(&mut self, other: &Self) {
         self.counts.add(&other.counts);
         self.warmup.add(&other.warmup);
         for (cause, occurrences) in &other.causes {
@@ -170,10 +245,6 @@ impl Record {
                 .entry(cause.clone())
                 .or_insert_with(|| Occurrences { count: 0, example: occurrences.example.clone() })
                 .count += occurrences.count;
-        }
-        for (mine, theirs) in self.histograms.iter_mut().zip(&other.histograms) {
-            let added = mine.add(theirs);
-            debug_assert!(added.is_ok(), "all histograms have the same bounds");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use hdrhistogram::Histogram;
 
+use crate::details;
 use crate::record::{Phase, Record};
 use crate::run::{CpuShare, Outcome};
 use crate::verify::Verification;
@@ -24,6 +25,7 @@ impl Display for Table<'_> {
         let counts = &record.counts;
         let seconds = elapsed.as_secs_f64();
         let rate = |value: u64| if seconds > 0.0 { value as f64 / seconds } else { 0.0 };
+        details::head(f, self.0)?;
         writeln!(
             f,
             "{} messages in {seconds:.3} s: {:.0}/s, {:.1} MB/s, {} connections, {}",
@@ -43,6 +45,7 @@ impl Display for Table<'_> {
         if let Some(share) = &self.0.own_cpu {
             cpu(f, "generator", share)?;
         }
+        details::parts(f, self.0)?;
         if self.0.backlog_max > 0 {
             writeln!(
                 f,

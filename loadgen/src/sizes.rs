@@ -1,12 +1,15 @@
-//! How large the messages are: a size for every message number, the same for the same seed.
+//! Distributions: how large the messages are, how many recipients they have, how many go over a connection. The same value for the
+//! same seed and number.
 //!
 //! | text | meaning |
 //! |---|---|
-//! | `4096`, `64KiB` | every message so large |
-//! | `uniform:1024-65536` | each size between the two equally likely |
+//! | `4096`, `64KiB` | always this |
+//! | `uniform:1024-65536` | each value between the two equally likely |
 //! | `lognormal:MEDIAN,SIGMA` | as real mail is: half of them under the median, a long tail; cut at 64 times the median |
-//! | `mix:1024=50,4096=40,65536=10` | these sizes with these weights |
+//! | `mix:1024=50,4096=40,65536=10` | these values with these weights |
+//! | `file:PATH` | as they were counted: lines of `VALUE` or `VALUE COUNT`, e.g. from `find Maildir -type f -printf '%s\n'` |
 
+use std::fs;
 use std::str::FromStr;
 
 use crate::units;
@@ -50,7 +53,8 @@ impl Sizes {
             Self::Mix(sizes) => {
                 let total = sizes.last().map_or(1, |&(_, sum)| sum);
                 let point = scale(random, total);
-                sizes.iter().find(|&&(_, sum)| point < sum).map_or(0, |&(octets, _)| octets)
+                let place = sizes.partition_point(|&(_, sum)| sum <= point);
+                sizes.get(place).map_or(0, |&(octets, _)| octets)
             }
         }
     }
@@ -63,6 +67,87 @@ impl Sizes {
             Self::LogNormal(median, _) => median.saturating_mul(64).min(SIZE_MAX),
             Self::Mix(sizes) => sizes.iter().map(|&(octets, _)| octets).max().unwrap_or(0),
         }
+    }
+
+    /// Smallest value that [`Sizes::pick`] can give.
+    #[must_use]
+    pub fn smallest(&self) -> u64 {
+        match self {
+            Self::Fixed(octets) | Self::Uniform(octets, _) => *octets,
+            Self::LogNormal(..) => 0,
+            Self::Mix(sizes) => sizes.iter().map(|&(octets, _)| octets).min().unwrap_or(0),
+        }
+    }
+
+    /// Values as they were counted.
+    fn counted(path: &str) -> Result<Self, String> {
+        let text = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
+        let mut values = Vec::new();
+        let mut sum = 0_u64;
+        for (index, line) in text.lines().enumerate() {
+            let mut words = line.split_ascii_whitespace();
+            let Some(value) = words.next() else { continue };
+            let count = words.next().map_or(Ok(1), str::parse::<u32>);
+            let (Ok(value), Ok(count), None) = (units::octets(value), count, words.next()) else {
+                return Err(format!("{path}:{}: {line:?} is not VALUE or VALUE COUNT", index + 1));
+            };
+            values.push((value, u64::from(count)));
+        }
+        // Equal values in one entry: a file of a million sizes has far fewer different ones.
+        values.sort_unstable();
+        values.dedup_by(|next, kept| {
+            kept.0 == next.0 && {
+                kept.1 += next.1;
+                true
+            }
+        });
+        for (_, count) in &mut values {
+            sum += *count;
+            *count = sum;
+        }
+        if sum == 0 { Err(format!("{path} counts nothing")) } else { Ok(Self::Mix(values)) }
+    }
+}
+
+/// Numbers of recipients or of messages: a distribution without zero and without extremes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Numbers(Sizes);
+
+impl Numbers {
+    /// Largest number that can be asked for.
+    pub const MAX: u32 = 1_000_000;
+
+    /// Always the same.
+    #[must_use]
+    pub fn fixed(number: u32) -> Self {
+        Self(Sizes::Fixed(u64::from(number)))
+    }
+
+    /// A number, from 64 random bits that belong to what it is for.
+    #[must_use]
+    pub fn pick(&self, random: u64) -> u32 {
+        // A log-normal value may come out below one.
+        u32::try_from(self.0.pick(random).max(1)).unwrap_or(Self::MAX)
+    }
+
+    /// Largest number that [`Numbers::pick`] can give.
+    #[must_use]
+    pub fn largest(&self) -> u32 {
+        u32::try_from(self.0.largest().max(1)).unwrap_or(Self::MAX)
+    }
+}
+
+impl FromStr for Numbers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let sizes: Sizes = text.parse()?;
+        let least =
+            if matches!(sizes, Sizes::LogNormal(median, _) if median > 0) { 1 } else { sizes.smallest() };
+        if least == 0 || sizes.largest() > u64::from(Self::MAX) {
+            return Err(format!("{text:?} is not within 1 to {}", Self::MAX));
+        }
+        Ok(Self(sizes))
     }
 }
 
@@ -115,10 +200,13 @@ impl FromStr for Sizes {
                 }
                 Self::Mix(sizes)
             }
-            Some((kind, _)) => return Err(format!("{kind:?} is no distribution (uniform, lognormal, mix)")),
+            Some(("file", path)) => Self::counted(path)?,
+            Some((kind, _)) => {
+                return Err(format!("{kind:?} is no distribution (uniform, lognormal, mix, file)"));
+            }
         };
         if sizes.largest() > SIZE_MAX {
-            return Err(format!("sizes end at {SIZE_MAX} octets"));
+            return Err(format!("{text:?} goes beyond {SIZE_MAX}"));
         }
         Ok(sizes)
     }
@@ -153,6 +241,35 @@ mod tests {
         let mix = sample("mix:1024=50,4096=40,65536=10");
         let large = mix.iter().filter(|&&octets| octets == 65_536).count();
         assert!((1_700..2_300).contains(&large), "{large}");
+    }
+
+    #[test]
+    fn counted_values() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = |lines: &str| {
+            fs::write(file.path(), lines).unwrap();
+            format!("file:{}", file.path().display())
+        };
+        let values = sample(&text("100\n2KiB 8\n\n100\n"));
+        let large = values.iter().filter(|&&octets| octets == 2048).count();
+        assert!((15_600..16_400).contains(&large), "{large}");
+        assert!(values.iter().all(|&octets| octets == 100 || octets == 2048));
+        for bad in ["", "1 0", "x", "1 2 3", "1 -1"] {
+            assert!(text(bad).parse::<Sizes>().is_err(), "{bad:?}");
+        }
+        assert!(text("5\nfive").parse::<Sizes>().unwrap_err().contains(":2: \"five\""));
+        assert!("file:/nowhere".parse::<Sizes>().is_err());
+    }
+
+    #[test]
+    fn numbers() {
+        let numbers: Numbers = "mix:1=9,50=1".parse().unwrap();
+        assert_eq!((numbers.largest(), numbers.pick(0), numbers.pick(u64::MAX)), (50, 1, 50));
+        assert_eq!(Numbers::fixed(3).pick(77), 3);
+        assert!("lognormal:2,1".parse::<Numbers>().is_ok());
+        for bad in ["0", "uniform:0-5", "mix:0=1,5=1", "2000000", "x"] {
+            assert!(bad.parse::<Numbers>().is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -11,6 +11,8 @@ enum Part {
     Text(Vec<u8>),
     Message,
     Recipient,
+    /// A number of its own for every recipient of the run; the payload is the most recipients of a message.
+    Sequence(u32),
 }
 
 impl Template {
@@ -49,6 +51,14 @@ impl Template {
         Ok(Self { parts })
     }
 
+    /// A number that does not repeat in the run goes in front, as in Postfix's `smtp-source -N`. No message has more than
+    /// `recipients_max` recipients.
+    #[must_use]
+    pub fn numbered(mut self, recipients_max: u32) -> Self {
+        self.parts.insert(0, Part::Sequence(recipients_max));
+        self
+    }
+
     /// Appends the address for message `n`, recipient `recipient`.
     pub fn write(&self, n: u64, recipient: u32, out: &mut Vec<u8>) {
         for part in &self.parts {
@@ -56,6 +66,9 @@ impl Template {
                 Part::Text(text) => out.extend_from_slice(text),
                 Part::Message => decimal(n, out),
                 Part::Recipient => decimal(u64::from(recipient), out),
+                Part::Sequence(most) => {
+                    decimal(n.wrapping_mul(u64::from(*most)).wrapping_add(u64::from(recipient)), out);
+                }
             }
         }
     }
@@ -98,6 +111,19 @@ mod tests {
         decimal(u64::MAX, &mut out);
         decimal(0, &mut out);
         assert_eq!(out, b"184467440737095516150");
+    }
+
+    #[test]
+    fn sequence_numbers_do_not_repeat() {
+        let template = Template::parse("@b.example", false).unwrap().numbered(5);
+        let mut seen = std::collections::BTreeSet::new();
+        for n in 0..100 {
+            for recipient in 0..5 {
+                let mut out = Vec::new();
+                template.write(n, recipient, &mut out);
+                assert!(seen.insert(out));
+            }
+        }
     }
 
     #[test]

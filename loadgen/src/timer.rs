@@ -3,6 +3,7 @@
 //! In the open loop a message that starts half a millisecond after its planned time would show a latency that is the generator's, not
 //! the server's. With epoll the runtime's own timer serves; its millisecond then shows in the figures.
 
+use std::cell::RefCell;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ struct Kernel {
     /// Armed through this one, read through `file`: both name the same timer.
     handle: OwnedFd,
     file: monoio::fs::File,
+    /// For the count of expiries that a read gives; taken while it is under way.
+    expiries: RefCell<Vec<u8>>,
 }
 
 impl Timer {
@@ -46,7 +49,7 @@ impl Kernel {
     fn new() -> Option<Self> {
         let handle = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC).ok()?;
         let file = monoio::fs::File::from_std(std::fs::File::from(handle.try_clone().ok()?)).ok()?;
-        Some(Self { handle, file })
+        Some(Self { handle, file, expiries: RefCell::new(Vec::with_capacity(8)) })
     }
 
     /// False: the timer cannot be used.
@@ -62,7 +65,9 @@ impl Kernel {
         if timerfd_settime(self.handle.as_fd(), flags, &Itimerspec { it_interval, it_value }).is_err() {
             return false;
         }
-        let (result, _) = self.file.read_at(Vec::with_capacity(8), 0).await;
+        let (result, mut expiries) = self.file.read_at(self.expiries.take(), 0).await;
+        expiries.clear();
+        self.expiries.replace(expiries);
         result.is_ok()
     }
 }

@@ -3,114 +3,41 @@
 //! Nothing is shared with the other cores but a few flags; figures are merged when the threads end.
 
 use std::cell::{Cell, RefCell};
-use std::fs::File;
-use std::future::Future;
 use std::io;
-use std::pin::pin;
+use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
-use std::task::{Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::Sender;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use crate::acks::{AckSink, Acknowledged};
-use crate::connection;
+use rustls::ClientConfig;
+
+use crate::acks::AckSink;
+use crate::hostile::HostileCounts;
+use crate::live::LiveCells;
+use crate::own_limit::{Meter, OwnCore};
 use crate::pacer::{Next, Pacer};
-use crate::plan::{Engine, Pace, Plan};
+use crate::plan::{Engine, Pace, Place, Plan, Seat};
 use crate::record::Record;
+use crate::series::Series;
+use crate::slot::{Kick, Slot};
+pub use crate::task::{Ending, Figures, Harvest, Live, Shared, Stage, Task};
 use crate::timer::Timer;
+use crate::wire::{Manner, Wire, WireError};
+use crate::{connection, hostile, tls};
 
 /// How often the watchdog looks at stop flags and at stalled connections.
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
+/// How often the watchdog looks at all sessions for those that the server keeps waiting.
+const TIMEOUT_INTERVAL: Duration = Duration::from_millis(250);
+/// How often a core asks whether a step of a ramp is over, and for the next one.
+const STAGE_INTERVAL: Duration = Duration::from_millis(5);
+/// Pause between two tries of a connection.
+const TRY_INTERVAL: Duration = Duration::from_millis(100);
 /// A target that was reachable once and then refused every connection for so long is given up.
 const LOST_AFTER: Duration = Duration::from_secs(10);
-
-/// Flags between the cores and the main thread.
-#[derive(Debug, Default)]
-pub struct Shared {
-    /// Start no further message.
-    pub stop: AtomicBool,
-    /// Do not even wait for those under way.
-    pub abort: AtomicBool,
-    /// A connection was established at least once.
-    pub reached: AtomicBool,
-    /// Errors of all cores.
-    pub errors: AtomicU64,
-    /// Why the run ended before its time.
-    pub ended_by: OnceLock<Ending>,
-}
-
-/// Why a run ended before its time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// No connection could be established, ever.
-    Unreachable(String),
-    /// No connection could be established for some seconds.
-    Lost(String),
-    /// More errors than are borne, and `--fail-fast`.
-    Errors,
-    /// The file of acknowledgements cannot be written.
-    Acks(String),
-    /// The server lacks an extension that was asked for.
-    NotOffered(&'static str),
-    /// By the user.
-    Interrupted,
-}
-
-impl Shared {
-    /// Ends the run; the first reason counts.
-    pub fn end(&self, ending: Ending) {
-        // Losing the race means that a reason is known already.
-        let _ = self.ended_by.set(ending);
-        self.stop.store(true, Relaxed);
-    }
-}
-
-/// Figures of a core while it runs; written by it alone.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub struct Live {
-    /// Messages acknowledged, warm-up included.
-    pub acknowledged: AtomicU64,
-    /// Messages due and not begun.
-    pub backlog: AtomicU64,
-    /// The core has finished.
-    pub done: AtomicBool,
-}
-
-/// What a core brings home.
-#[derive(Debug)]
-pub struct Harvest {
-    /// Its figures.
-    pub record: Record,
-    /// Acknowledgements, when they were to be kept.
-    pub acknowledged: Vec<Acknowledged>,
-    /// Time of the last measured acknowledgement.
-    pub last_acknowledged: Option<Instant>,
-    /// Due and never begun.
-    pub not_sent: u64,
-    /// Largest backlog.
-    pub backlog_max: u64,
-    /// `io_uring` or `epoll`.
-    pub engine: &'static str,
-}
-
-/// What a core needs to know.
-#[derive(Clone, Debug)]
-pub struct Task {
-    /// The run.
-    pub plan: Arc<Plan>,
-    /// Flags.
-    pub shared: Arc<Shared>,
-    /// Where to show progress.
-    pub live: Arc<Live>,
-    /// Acknowledgements.
-    pub acks: Option<Arc<File>>,
-    /// Number of this core.
-    pub core: usize,
-    /// Start of the run, warm-up included.
-    pub start: Instant,
-}
 
 /// A message to send.
 #[derive(Clone, Copy, Debug)]
@@ -119,6 +46,8 @@ pub(crate) struct Ticket {
     /// Latency counts from here.
     pub(crate) start: Instant,
     pub(crate) measured: bool,
+    /// Of this schedule; the figures of another one it does not touch.
+    pub(crate) stage: u32,
 }
 
 /// Answer to "what now?".
@@ -131,55 +60,18 @@ pub(crate) enum Take {
     Over,
 }
 
-/// A session seen by the watchdog.
-#[derive(Debug, Default)]
-pub(crate) struct Slot {
-    /// Waiting for the server since then.
-    pub(crate) busy_since: Cell<Option<Instant>>,
-    kicked: Cell<Option<Kick>>,
-    waker: RefCell<Option<Waker>>,
-}
-
-/// Why the watchdog ends a wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kick {
-    Timeout,
-    Interrupted,
-}
-
-impl Slot {
-    /// Waits for `future`, or for the watchdog. A timer per read would cost more than the read's own bookkeeping.
-    pub(crate) async fn guarded<F: Future>(&self, future: F) -> Result<F::Output, Kick> {
-        let mut future = pin!(future);
-        std::future::poll_fn(|context| {
-            if let Poll::Ready(output) = future.as_mut().poll(context) {
-                return Poll::Ready(Ok(output));
-            }
-            if let Some(kick) = self.kicked.get() {
-                return Poll::Ready(Err(kick));
-            }
-            let mut waker = self.waker.borrow_mut();
-            if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
-                *waker = Some(context.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await
-    }
-
-    fn kick(&self, kick: Kick) {
-        self.kicked.set(Some(kick));
-        if let Some(waker) = self.waker.borrow_mut().take() {
-            waker.wake();
-        }
-    }
-
-    /// Forgets a timeout before the next connection; an interruption stays.
-    pub(crate) fn rearm(&self) {
-        if self.kicked.get() == Some(Kick::Timeout) {
-            self.kicked.set(None);
-        }
-    }
+/// The messages of one sender on this core.
+#[derive(Debug)]
+struct Lane {
+    pacer: Option<Pacer>,
+    /// This core's turn among those with sessions of this sender, and their number.
+    turn: (u64, u64),
+    /// Measured messages that this core may still begin.
+    budget: Cell<Option<u64>>,
+    /// Messages of the schedule that were begun and are not over.
+    under_way: Cell<u64>,
+    /// What it sent or did not is judged in a ramp: not that of slow senders, whose time is their own.
+    is_judged: bool,
 }
 
 /// State of a core, shared by its sessions.
@@ -187,123 +79,233 @@ impl Slot {
 pub(crate) struct Worker {
     pub(crate) plan: Arc<Plan>,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) record: RefCell<Record>,
+    pub(crate) records: RefCell<Vec<Record>>,
+    pub(crate) series: RefCell<Series>,
+    pub(crate) hostile: RefCell<Vec<HostileCounts>>,
     pub(crate) acks: RefCell<AckSink>,
     pub(crate) last_acknowledged: Cell<Option<Instant>>,
+    pub(crate) tls: Option<Arc<ClientConfig>>,
+    meter: Meter,
     live: Arc<Live>,
     core: u64,
     begun: Cell<u64>,
-    /// Measured messages that this core may still begin.
-    budget: Cell<Option<u64>>,
-    pacer: Option<Pacer>,
-    measure_from: Instant,
-    end: Option<Instant>,
+    lanes: Vec<Lane>,
+    stage: Cell<Stage>,
+    stages: Option<Sender<(u32, Figures)>>,
     next_target: Cell<usize>,
+    next_source: Cell<usize>,
+    /// When the next connection may begin.
+    next_connection: Cell<Instant>,
     failing_since: Cell<Option<Instant>>,
 }
 
 impl Worker {
     fn new(task: &Task) -> Self {
         let plan = Arc::clone(&task.plan);
-        let measure_from = task.start + plan.warmup;
-        let end = plan.duration.map(|duration| measure_from + duration);
-        let (core, cores) = (task.core as u64, plan.cores as u64);
-        let pacer = match plan.pace {
-            Pace::Closed => None,
-            Pace::Open(rate, arrivals) => {
-                Some(Pacer::new(task.start, end, rate, arrivals, plan.content.seed(), (core, cores)))
+        let budgets = plan.messages_of_senders();
+        let lanes = (0..plan.senders.len()).map(|sender| {
+            let has = |seats: &Vec<Seat>| seats.contains(&Seat::Sender(sender));
+            let before = task.seats[..task.core].iter().filter(|seats| has(seats)).count() as u64;
+            let cores = task.seats.iter().filter(|seats| has(seats)).count() as u64;
+            let here = has(&task.seats[task.core]);
+            // The first cores take what does not divide evenly.
+            let share = |messages: u64| messages / cores + u64::from(before < messages % cores);
+            let budget = budgets.as_ref().map(|budgets| if here { share(budgets[sender]) } else { 0 });
+            let pacer = match plan.pace {
+                _ if !here => None,
+                Pace::Closed => None,
+                Pace::Open(_, arrivals) | Pace::Ramp(_, arrivals) => {
+                    let rate = task.stage.rate * plan.share(sender);
+                    let seed = plan.content.seed() ^ sender as u64;
+                    Some(Pacer::new(task.stage.start, task.stage.end, rate, arrivals, seed, (before, cores)))
+                }
+            };
+            Lane {
+                pacer,
+                turn: (before, cores),
+                budget: Cell::new(budget),
+                under_way: Cell::new(0),
+                is_judged: !plan.senders[sender].is_slow() || plan.only_slow(),
             }
-        };
-        // The first cores take what does not divide evenly.
-        let budget = plan.messages.map(|messages| messages / cores + u64::from(core < messages % cores));
+        });
+        let live = task.live.cells.as_ref();
+        let records = new_records(plan.senders.len() * plan.targets.len(), live);
+        let stage = task.stage;
+        let series = Series::new(stage.start, stage.measure_from - stage.start);
         Self {
-            record: RefCell::new(Record::new()),
+            lanes: lanes.collect(),
+            records: RefCell::new(records),
+            series: RefCell::new(series),
+            hostile: RefCell::new(vec![HostileCounts::default(); plan.hostile.len()]),
             acks: RefCell::new(AckSink::new(task.acks.clone(), plan.keep_ids)),
+            tls: plan.tls.as_ref().map(|tls| tls::for_core(&tls.config, tls.resumption)),
             plan,
             shared: Arc::clone(&task.shared),
             last_acknowledged: Cell::new(None),
+            meter: Meter::new(),
             live: Arc::clone(&task.live),
-            core,
+            core: task.core as u64,
             begun: Cell::new(0),
-            budget: Cell::new(budget),
-            pacer,
-            measure_from,
-            end,
+            stage: Cell::new(task.stage),
+            stages: task.stages.clone(),
             next_target: Cell::new(task.core),
+            next_source: Cell::new(task.core),
+            next_connection: Cell::new(task.stage.start),
             failing_since: Cell::new(None),
         }
     }
 
-    /// The next message, if one may start at `now`.
-    pub(crate) fn take(&self, now: Instant) -> Take {
-        if self.shared.stop.load(Relaxed)
-            || self.end.is_some_and(|end| now >= end)
-            || self.budget.get() == Some(0)
-        {
+    /// The next message of this sender, if one may start at `now`.
+    pub(crate) fn take(&self, sender: usize, now: Instant) -> Take {
+        let lane = &self.lanes[sender];
+        if self.shared.stop.load(Relaxed) || lane.budget.get() == Some(0) {
             return Take::Over;
         }
-        let start = match &self.pacer {
+        let stage = self.stage.get();
+        if stage.end.is_some_and(|end| now >= end) {
+            return if self.stages.is_some() { Take::Later } else { Take::Over };
+        }
+        let start = match &lane.pacer {
             None => now,
             Some(pacer) => match pacer.take() {
                 Some(planned) => planned,
                 None => return Take::Later,
             },
         };
-        let measured = start >= self.measure_from;
-        if measured && let Some(budget) = self.budget.get() {
-            self.budget.set(Some(budget - 1));
+        let measured = start >= stage.measure_from;
+        if measured && let Some(budget) = lane.budget.get() {
+            lane.budget.set(Some(budget - 1));
             if budget == 1
-                && let Some(pacer) = &self.pacer
+                && let Some(pacer) = &lane.pacer
             {
                 // The others wait for a message that will never come.
                 pacer.wake_all();
             }
         }
-        let n = self.begun.get() * self.plan.cores as u64 + self.core;
+        // The sender follows from the number: see `Content`.
+        let senders = self.lanes.len() as u64;
+        let n = (self.begun.get() * self.plan.cores as u64 + self.core) * senders + sender as u64;
         self.begun.set(self.begun.get() + 1);
-        self.record.borrow_mut().counts_mut(measured).started += 1;
-        Take::Ticket(Ticket { n, start, measured })
+        let planned = lane.pacer.is_some().then_some(start);
+        self.series.borrow_mut().begun(now, planned);
+        lane.under_way.set(lane.under_way.get() + 1);
+        Take::Ticket(Ticket { n, start, measured, stage: stage.number })
     }
 
-    /// Waits for the next message; None: there will be none.
-    pub(crate) async fn next(&self) -> Option<Ticket> {
-        std::future::poll_fn(|context| match self.take(Instant::now()) {
-            Take::Ticket(ticket) => Poll::Ready(Some(ticket)),
-            Take::Over => Poll::Ready(None),
-            Take::Later => {
-                if let Some(pacer) = &self.pacer {
-                    pacer.wait(context.waker());
+    /// Waits for the next message of this session's sender; None: there will be none.
+    pub(crate) async fn next(&self, slot: &Slot, sender: usize) -> Option<Ticket> {
+        std::future::poll_fn(|context| {
+            let now = Instant::now();
+            match self.take(sender, now) {
+                Take::Ticket(ticket) => {
+                    if let Some(free_since) = slot.free_since.take()
+                        && ticket.start >= free_since
+                        && ticket.measured
+                    {
+                        self.meter.late(now.saturating_duration_since(ticket.start));
+                    }
+                    Poll::Ready(Some(ticket))
                 }
-                Poll::Pending
+                Take::Over => Poll::Ready(None),
+                Take::Later => {
+                    if slot.free_since.get().is_none() {
+                        slot.free_since.set(Some(now));
+                    }
+                    if let Some(pacer) = &self.lanes[sender].pacer {
+                        pacer.wait(context.waker());
+                    }
+                    Poll::Pending
+                }
             }
         })
         .await
     }
 
+    /// The message is over, however.
+    pub(crate) fn over(&self, ticket: &Ticket) {
+        if ticket.stage == self.stage.get().number {
+            let sender = usize::try_from(ticket.n % self.lanes.len() as u64).unwrap_or(0);
+            let under_way = &self.lanes[sender].under_way;
+            under_way.set(under_way.get().saturating_sub(1));
+        }
+    }
+
+    /// The record of this place, unless the message is of a step that was handed over already.
+    pub(crate) fn with_record(&self, part: usize, stage: u32, book: impl FnOnce(&mut Record)) {
+        if stage == self.stage.get().number {
+            book(&mut self.records.borrow_mut()[part]);
+        }
+    }
+
     /// An event at `now` lies within the measured window.
     pub(crate) fn is_measured(&self, now: Instant) -> bool {
-        now >= self.measure_from
+        now >= self.stage.get().measure_from
+    }
+
+    pub(crate) fn stage_number(&self) -> u32 {
+        self.stage.get().number
     }
 
     /// The target of the next connection.
-    pub(crate) fn target(&self) -> std::net::SocketAddr {
+    pub(crate) fn target(&self) -> usize {
         let next = self.next_target.get();
         self.next_target.set(next.wrapping_add(1));
-        self.plan.targets[next % self.plan.targets.len()]
+        next % self.plan.targets.len()
+    }
+
+    /// Makes a connection; the moment at which its socket was made with it. Waits for its turn where connections are paced.
+    pub(crate) async fn connect(
+        &self,
+        slot: &Slot,
+        target: usize,
+        manner: Manner,
+    ) -> Result<(Wire, Instant), WireError> {
+        if let Some(rate) = self.plan.connect_rate {
+            let now = Instant::now();
+            let turn = self.next_connection.get().max(now);
+            self.next_connection.set(turn + Duration::from_secs_f64(self.plan.cores as f64 / rate));
+            if turn > now {
+                slot.busy_since.set(None);
+                slot.guarded(monoio::time::sleep(turn - now)).await?;
+            }
+        }
+        let target = &self.plan.targets[target];
+        let manner = Manner { source: self.source(&target.sources), ..manner };
+        let mut tries = 1;
+        loop {
+            let began = Instant::now();
+            slot.busy_since.set(Some(began));
+            let connected = match &target.place {
+                Place::Tcp(address) => Wire::tcp(slot, *address, manner).await,
+                Place::Unix(path) => Wire::unix(slot, path, manner).await,
+            };
+            match connected {
+                Ok(wire) => return Ok((wire, began)),
+                Err(WireError::Io(_)) if tries < self.plan.connect_tries => {
+                    tries += 1;
+                    slot.guarded(monoio::time::sleep(TRY_INTERVAL)).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn source(&self, sources: &[IpAddr]) -> Option<IpAddr> {
+        let next = self.next_source.get();
+        self.next_source.set(next.wrapping_add(1));
+        (!sources.is_empty()).then(|| sources[next % sources.len()])
     }
 
     /// A connection was established.
-    pub(crate) fn connected(&self, measured: bool) {
+    pub(crate) fn connected(&self) {
         self.failing_since.set(None);
         if !self.shared.reached.load(Relaxed) {
             self.shared.reached.store(true, Relaxed);
         }
-        self.record.borrow_mut().counts_mut(measured).connections += 1;
     }
 
     /// A connection could not be established.
-    pub(crate) fn not_connected(&self, now: Instant, measured: bool, error: &str) {
-        self.record.borrow_mut().counts_mut(measured).connections_failed += 1;
+    pub(crate) fn not_connected(&self, now: Instant, error: &str) {
         if !self.shared.reached.load(Relaxed) {
             self.shared.end(Ending::Unreachable(error.to_owned()));
         }
@@ -326,33 +328,85 @@ impl Worker {
     pub(crate) fn show(&self, more: u64) {
         // One writer, so no read-modify-write is needed.
         self.live.acknowledged.store(self.live.acknowledged.load(Relaxed) + more, Relaxed);
-        if let Some(pacer) = &self.pacer {
-            self.live.backlog.store(pacer.backlog(), Relaxed);
+        if self.plan.pace != Pace::Closed {
+            self.live.backlog.store(self.backlog(), Relaxed);
+        }
+    }
+
+    /// No further message begins.
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        self.shared.stop.load(Relaxed)
+            || (self.stages.is_none() && self.stage.get().end.is_some_and(|end| now >= end))
+    }
+
+    /// Hostile sessions begin no further connection.
+    pub(crate) fn is_over_for_hostile(&self) -> bool {
+        self.shared.stop.load(Relaxed) || self.shared.senders_left.load(Relaxed) == 0
+    }
+
+    fn pacers(&self) -> impl Iterator<Item = &Pacer> {
+        self.lanes.iter().filter_map(|lane| lane.pacer.as_ref())
+    }
+
+    fn backlog(&self) -> u64 {
+        self.pacers().map(Pacer::backlog).sum()
+    }
+
+    /// Due and never begun; of a ramp, of those that are judged.
+    fn not_sent(&self) -> u64 {
+        let counts = |lane: &&Lane| lane.is_judged || self.stages.is_none();
+        self.lanes.iter().filter(counts).filter_map(|lane| lane.pacer.as_ref()).map(Pacer::backlog).sum()
+    }
+
+    /// The figures so far, to begin anew.
+    fn figures(&self, own: Option<OwnCore>) -> Figures {
+        let records = new_records(self.records.borrow().len(), self.live.cells.as_ref());
+        // Without an end in time the schedule goes on for ever, and what is due beyond the last message was not meant.
+        let has_end = self.stage.get().end.is_some();
+        let not_sent = if has_end { self.not_sent() } else { 0 };
+        if has_end {
+            let mut series = self.series.borrow_mut();
+            for pacer in self.pacers() {
+                std::iter::from_fn(|| pacer.take()).for_each(|planned| series.planned(planned));
+            }
+        }
+        Figures {
+            records: self.records.replace(records),
+            not_sent,
+            backlog_max: self.pacers().map(Pacer::backlog_max).sum(),
+            own,
         }
     }
 
     /// Looks after stop flags and timeouts until the sessions are done.
     async fn watch(&self, slots: &[Rc<Slot>]) {
         let mut stopped_at = None;
+        let mut looked_at = Instant::now();
         loop {
             monoio::time::sleep(WATCH_INTERVAL).await;
             let now = Instant::now();
-            for slot in slots {
-                if slot
-                    .busy_since
-                    .get()
-                    .is_some_and(|since| now.saturating_duration_since(since) > self.plan.timeout)
-                {
-                    slot.kick(Kick::Timeout);
-                }
+            if !self.meter.has_begun() && self.is_measured(now) {
+                self.meter.begin();
             }
-            if !self.shared.stop.load(Relaxed) && self.end.is_none_or(|end| now < end) {
-                continue;
+            if now.duration_since(looked_at) >= TIMEOUT_INTERVAL {
+                looked_at = now;
+                let late = |since: Instant| now.saturating_duration_since(since) > self.plan.timeout;
+                slots
+                    .iter()
+                    .filter(|slot| slot.busy_since.get().is_some_and(late))
+                    .for_each(|slot| slot.kick(Kick::Timeout));
             }
-            if let Some(pacer) = &self.pacer {
-                pacer.wake_all();
+            if self.is_over_for_hostile() {
+                slots
+                    .iter()
+                    .filter(|slot| matches!(slot.seat, Seat::Hostile(_)))
+                    .for_each(|slot| slot.kick(Kick::Interrupted));
             }
-            if !self.shared.stop.load(Relaxed) {
+            let stopped = self.shared.stop.load(Relaxed);
+            if self.is_over(now) {
+                self.pacers().for_each(Pacer::wake_all);
+            }
+            if !stopped {
                 continue;
             }
             let stopped_at = *stopped_at.get_or_insert(now);
@@ -362,20 +416,73 @@ impl Worker {
         }
     }
 
-    /// Releases planned messages in time.
+    /// Releases planned messages in time; of a ramp, in one step after the other.
     async fn pace(&self, timer: Timer) {
-        let Some(pacer) = &self.pacer else { return };
         loop {
-            let now = Instant::now();
-            match pacer.release(now) {
-                Next::End => {
-                    pacer.wake_all();
-                    return;
+            self.release(&timer).await;
+            let Some(stages) = &self.stages else { return };
+            let stage = self.stage.get();
+            // What is planned up to the end may be under way for as long as an interrupted run waits.
+            let end = stage.end.unwrap_or(stage.start);
+            let drained_by = end + self.plan.grace;
+            // The last message is due, but its session has not run yet.
+            timer.sleep(end.saturating_duration_since(Instant::now())).await;
+            let own = self.meter.end(usize::try_from(self.core).unwrap_or(0));
+            let is_under_way = || self.lanes.iter().any(|lane| lane.is_judged && lane.under_way.get() > 0);
+            while is_under_way() && Instant::now() < drained_by {
+                timer.sleep(STAGE_INTERVAL).await;
+            }
+            let mut figures = self.figures(own);
+            for (sender, lane) in self.lanes.iter().enumerate().filter(|(_, lane)| lane.is_judged) {
+                let record = &mut figures.records[sender * self.plan.targets.len()];
+                record.counts.unfinished += lane.under_way.get();
+            }
+            // The main thread is gone only when the run is.
+            let _ = stages.send((stage.number, figures));
+            loop {
+                let next = self.shared.stage.lock().map_or(None, |stage| *stage);
+                match next.filter(|next| next.number > stage.number) {
+                    Some(next) => break self.begin_stage(next),
+                    None => timer.sleep(STAGE_INTERVAL).await,
                 }
-                Next::At(planned) => timer.sleep(planned.saturating_duration_since(now)).await,
             }
         }
     }
+
+    async fn release(&self, timer: &Timer) {
+        loop {
+            let now = Instant::now();
+            let next = self.pacers().filter_map(|pacer| match pacer.release(now) {
+                Next::At(planned) => Some(planned),
+                Next::End => {
+                    pacer.wake_all();
+                    None
+                }
+            });
+            let Some(next) = next.min() else { return };
+            timer.sleep(next.saturating_duration_since(now)).await;
+        }
+    }
+
+    fn begin_stage(&self, stage: Stage) {
+        self.stage.set(stage);
+        self.lanes.iter().for_each(|lane| lane.under_way.set(0));
+        self.meter.reset();
+        let Pace::Ramp(_, arrivals) = self.plan.pace else { return };
+        for (sender, lane) in self.lanes.iter().enumerate() {
+            let Some(pacer) = &lane.pacer else { continue };
+            let rate = stage.rate * self.plan.share(sender);
+            let seed = self.plan.content.seed() ^ sender as u64;
+            pacer.restart(stage.start, stage.end, rate, arrivals, seed, lane.turn);
+        }
+    }
+}
+
+/// Empty records that show what they book to the full display.
+fn new_records(number: usize, live: Option<&Arc<LiveCells>>) -> Vec<Record> {
+    let mut record = Record::new();
+    record.live = live.cloned();
+    vec![record; number]
 }
 
 /// Runs one core to its end; called on the core's own thread.
@@ -389,7 +496,7 @@ pub fn run(task: &Task) -> io::Result<Harvest> {
         set.set(cpu);
         rustix::thread::sched_setaffinity(None, &set)?;
     }
-    let sessions = plan.sessions / plan.cores + usize::from(task.core < plan.sessions % plan.cores);
+    let sessions = task.seats[task.core].len();
     let entries = u32::try_from(sessions.next_power_of_two()).unwrap_or(u32::MAX).clamp(256, 4096);
     let mut ring = io_uring06::IoUring::builder();
     // Worth a quarter of the time: completions run when this thread asks for them, not by interrupting it.
@@ -403,46 +510,56 @@ pub fn run(task: &Task) -> io::Result<Harvest> {
     };
     let epoll = || monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().enable_timer().build();
     match plan.engine {
-        Engine::Uring => Ok(uring()?.block_on(work(task, sessions, "io_uring"))),
-        Engine::Epoll => Ok(epoll()?.block_on(work(task, sessions, "epoll"))),
+        Engine::Uring => Ok(uring()?.block_on(work(task, "io_uring"))),
+        Engine::Epoll => Ok(epoll()?.block_on(work(task, "epoll"))),
         Engine::Auto => match uring() {
-            Ok(mut runtime) => Ok(runtime.block_on(work(task, sessions, "io_uring"))),
-            Err(_) => Ok(epoll()?.block_on(work(task, sessions, "epoll"))),
+            Ok(mut runtime) => Ok(runtime.block_on(work(task, "io_uring"))),
+            Err(_) => Ok(epoll()?.block_on(work(task, "epoll"))),
         },
     }
 }
 
-async fn work(task: &Task, sessions: usize, engine: &'static str) -> Harvest {
+async fn work(task: &Task, engine: &'static str) -> Harvest {
     let worker = Rc::new(Worker::new(task));
-    let slots: Vec<Rc<Slot>> = (0..sessions).map(|_| Rc::new(Slot::default())).collect();
+    let cores = task.seats.len() as u64;
+    let number = |index: usize| index as u64 * cores + task.core as u64;
+    let seats = task.seats[task.core].iter().enumerate();
+    let slots: Vec<Rc<Slot>> = seats.map(|(index, &seat)| Rc::new(Slot::new(seat, number(index)))).collect();
     // These two end with the runtime.
     drop(monoio::spawn({
         let (worker, slots) = (Rc::clone(&worker), slots.clone());
         async move { worker.watch(&slots).await }
     }));
-    if worker.pacer.is_some() {
+    if worker.plan.pace != Pace::Closed {
         let worker = Rc::clone(&worker);
         let timer = Timer::new(engine == "io_uring");
         drop(monoio::spawn(async move { worker.pace(timer).await }));
     }
-    let tasks: Vec<_> = slots
-        .iter()
-        .map(|slot| monoio::spawn(connection::run_session(Rc::clone(&worker), Rc::clone(slot))))
-        .collect();
+    let tasks = slots.iter().map(|slot| {
+        let (worker, slot) = (Rc::clone(&worker), Rc::clone(slot));
+        monoio::spawn(async move {
+            match slot.seat {
+                Seat::Sender(sender) => {
+                    connection::run_session(Rc::clone(&worker), slot, sender).await;
+                    worker.shared.senders_left.fetch_sub(1, Relaxed);
+                }
+                Seat::Hostile(index) => hostile::run_session(worker, slot, index).await,
+            }
+        })
+    });
+    // All of them begin before the first is waited for.
+    let tasks: Vec<_> = tasks.collect();
     for task in tasks {
         task.await;
     }
     task.live.done.store(true, Relaxed);
     let acks = worker.acks.replace(AckSink::new(None, false));
     Harvest {
-        record: worker.record.replace(Record::new()),
+        figures: worker.figures(worker.meter.end(task.core)),
+        hostile: worker.hostile.take(),
         acknowledged: acks.into_kept(),
         last_acknowledged: worker.last_acknowledged.get(),
-        not_sent: worker
-            .pacer
-            .as_ref()
-            .map_or(0, |pacer| if worker.end.is_some() { pacer.backlog() } else { 0 }),
-        backlog_max: worker.pacer.as_ref().map_or(0, Pacer::backlog_max),
+        series: worker.series.borrow().clone(),
         engine,
     }
 }

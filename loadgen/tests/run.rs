@@ -221,7 +221,7 @@ fn interrupted_in_order_with_a_report() {
         }
         Action::Usual
     });
-    let words = format!("{} -D 1h -d --grace 100ms --json -", server.address);
+    let words = format!("{} -D 1h --closed -d --grace 100ms --json -", server.address);
     let child = command(&words).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     at_server.recv().unwrap();
     let pid = rustix::process::Pid::from_child(&child);
@@ -296,6 +296,11 @@ fn files_and_cpu_figures() {
     let text = fs::read_to_string(hgrm).unwrap();
     assert!(text.contains("Total count    =           50"), "{text}");
     assert_eq!(run.json["server_cpu"]["messages"].as_u64(), Some(50));
+    let banner = directory.path().join("banner.hgrm");
+    let words = format!("{} -m 5 --closed --hgrm {} --hgrm-phase", server.address, banner.display());
+    assert_eq!(command(&format!("{words} banner")).output().unwrap().status.code(), Some(0));
+    assert!(fs::read_to_string(banner).unwrap().contains("Total count    =            5"), "a greeting each");
+    assert_eq!(command(&format!("{words} nothing")).output().unwrap().status.code(), Some(2));
     assert_eq!(run.json["schema"].as_u64(), Some(1));
     assert!(run.json["generator_cpu"]["us_per_message"].as_f64().unwrap() > 0.0);
     let table = String::from_utf8(run.output.stderr).unwrap();

@@ -43,7 +43,7 @@ const PACKAGES: &[Package] = &[
     // Only promtool is used.
     Package { name: "prometheus", programs: &["promtool"], modules: &[] },
     Package { name: "python3", programs: &["python3"], modules: &[] },
-    Package { name: "util-linux", programs: &["prlimit", "unshare"], modules: &[] },
+    Package { name: "util-linux", programs: &["prlimit", "setsid", "unshare"], modules: &[] },
     Package { name: "mount", programs: &["mount", "umount", "losetup"], modules: &[] },
     Package { name: "e2fsprogs", programs: &["mkfs.ext4", "e2fsck"], modules: &[] },
     Package { name: "xfsprogs", programs: &["mkfs.xfs"], modules: &[] },

@@ -54,7 +54,16 @@ struct State {
 
 impl Server {
     pub(crate) fn start(script: impl Fn(&Moment) -> Action + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::with(TcpListener::bind("127.0.0.1:0").unwrap(), script)
+    }
+
+    /// A friendly one at this address.
+    #[allow(dead_code, reason = "not every file of tests needs one")]
+    pub(crate) fn at(address: SocketAddr) -> Self {
+        Self::with(TcpListener::bind(address).unwrap(), |_| Action::Usual)
+    }
+
+    fn with(listener: TcpListener, script: impl Fn(&Moment) -> Action + Send + Sync + 'static) -> Self {
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
             script: Box::new(script),
@@ -86,6 +95,7 @@ impl Server {
         self.state.taken.lock().unwrap().clone()
     }
 
+    #[allow(dead_code, reason = "not every file of tests asks")]
     pub(crate) fn connections(&self) -> u64 {
         self.state.connections.load(SeqCst)
     }

@@ -1,4 +1,4 @@
-//! After the run: is every acknowledged message in the gateway's log, unchanged, once?
+//! The gateway's own log: every acknowledged message under the id that was told.
 //!
 //! One walk over all logs of the data directory, beside the running gateway or after its end. The checksum of each body is computed here,
 //! not taken from the log, and compared with that of the message that was sent. A message of this run that was not
@@ -11,71 +11,18 @@ use std::path::Path;
 use crc_fast::{CrcAlgorithm, Digest};
 use inrush_log::{Entry, Message, ReadError, Reader, RecordKind};
 
-use crate::acks::Acknowledged;
-use crate::content::Content;
+use super::{Sought, Verification};
 
-/// How many findings are described one by one.
-const EXAMPLES_MAX: usize = 10;
 /// The field that names run and number stands within so many octets from the start of a message.
 const HEADER_OCTETS_MAX: usize = 2048;
 /// The log is read from this time before the start of the run on, microseconds: clocks of two processes may differ a little.
 const CLOCK_SLACK_US: u64 = 60_000_000;
 
-/// What was found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Verification {
-    /// Messages acknowledged in the run.
-    pub acknowledged: u64,
-    /// Found whole, under the id that was told.
-    pub found: u64,
-    /// Not found.
-    pub missing: u64,
-    /// Found with other octets than were sent; acknowledged or not.
-    pub altered: u64,
-    /// Stored more than once.
-    pub duplicated: u64,
-    /// Of this run, whole, but not acknowledged.
-    pub unacknowledged: u64,
-    /// Acknowledged without an id that could be looked up.
-    pub without_id: u64,
-    /// Records of the log that do not hold.
-    pub damaged: u64,
-    /// The first findings in words.
-    pub examples: Vec<String>,
-}
-
-impl Verification {
-    /// Every promise was kept.
-    #[must_use]
-    pub fn holds(&self) -> bool {
-        self.found == self.acknowledged && self.missing + self.altered + self.duplicated + self.damaged == 0
-    }
-
-    fn example(&mut self, text: String) {
-        if self.examples.len() < EXAMPLES_MAX {
-            self.examples.push(text);
-        }
-    }
-}
-
-/// The run that is looked for.
-#[derive(Clone, Copy, Debug)]
-pub struct Sought<'a> {
-    /// Its messages.
-    pub content: &'a Content,
-    /// As in `X-Inrush-Load`.
-    pub run: u64,
-    /// Start, microseconds since 1970.
-    pub started_us: u64,
-    /// What was acknowledged.
-    pub acknowledged: &'a [Acknowledged],
-}
-
 /// Looks for the run's messages in `data_directory`.
 ///
 /// # Errors
 /// The directory holds no readable log, or the disk fails.
-pub fn verify(data_directory: &Path, sought: &Sought<'_>) -> Result<Verification, String> {
+pub(super) fn verify(data_directory: &Path, sought: &Sought<'_>) -> Result<Verification, String> {
     let place = |error: &dyn std::fmt::Display| format!("{}: {error}", data_directory.display());
     let mut verification =
         Verification { acknowledged: sought.acknowledged.len() as u64, ..Verification::default() };
@@ -189,7 +136,8 @@ mod tests {
     use inrush_log::{AppendError, Appender, DataDirectory, EnvelopeRef, LogSettings};
 
     use super::*;
-    use crate::content::ContentSettings;
+    use crate::acks::Acknowledged;
+    use crate::content::{Content, ContentSettings};
 
     fn content() -> Content {
         Content::new(&ContentSettings {
@@ -253,8 +201,9 @@ mod tests {
         let path: PathBuf = directory.path().join("data");
         let content = content();
         let (_keep, mut log) = log(&path);
-        let mut acknowledged: Vec<Acknowledged> =
-            (0..60).map(|n| Acknowledged::new(n, store(&mut log, &content.message(n)).as_bytes())).collect();
+        let mut acknowledged: Vec<Acknowledged> = (0..60)
+            .map(|n| Acknowledged::new(n, 1, store(&mut log, &content.message(n)).as_bytes()))
+            .collect();
         // Somebody else's mail, and one of ours whose 250 was lost.
         store(&mut log, b"Subject: other\r\n\r\nhello\r\n");
         store(&mut log, &content.message(60));
@@ -264,8 +213,8 @@ mod tests {
         assert_eq!((verification.found, verification.unacknowledged), (60, 1));
 
         // One that is missing, one without an id.
-        acknowledged.push(Acknowledged::new(61, b"0001000FFFFFFFFFFFF0"));
-        acknowledged.push(Acknowledged::new(62, b""));
+        acknowledged.push(Acknowledged::new(61, 1, b"0001000FFFFFFFFFFFF0"));
+        acknowledged.push(Acknowledged::new(62, 1, b""));
         let verification = look(&path, &content, &acknowledged);
         assert_eq!((verification.missing, verification.without_id, verification.holds()), (2, 1, false));
         acknowledged.truncate(60);
@@ -287,16 +236,16 @@ mod tests {
         let mut other = content.message(0);
         let last = other.len() - 3;
         other[last] ^= 1;
-        let mut acknowledged = vec![Acknowledged::new(0, store(&mut log, &other).as_bytes())];
+        let mut acknowledged = vec![Acknowledged::new(0, 1, store(&mut log, &other).as_bytes())];
         // An id that leads to another message.
-        acknowledged.push(Acknowledged::new(2, store(&mut log, &content.message(1)).as_bytes()));
+        acknowledged.push(Acknowledged::new(2, 1, store(&mut log, &content.message(1)).as_bytes()));
         commit(&mut log);
         let verification = look(&path, &content, &acknowledged);
         assert_eq!((verification.altered, verification.found, verification.holds()), (2, 0, false));
 
         let whole = store(&mut log, &content.message(3));
         commit(&mut log);
-        let last = [Acknowledged::new(3, whole.as_bytes())];
+        let last = [Acknowledged::new(3, 1, whole.as_bytes())];
         assert_eq!(look(&path, &content, &last).found, 1);
         // A later record says that this one was durable, so it cannot be taken for a torn tail.
         store(&mut log, &content.message(4));

@@ -1,0 +1,36 @@
+//! As many open files as the sessions need.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Open files beside the connections: rings, timers, reports, the data of `--verify`.
+const SPARE: u64 = 64;
+
+/// Raises the limit on open files to what is allowed.
+///
+/// # Errors
+/// A sentence: so many connections cannot be open at once.
+pub fn allow(connections: usize) -> Result<(), String> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        // Where it is refused, the limit that stands is judged below.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    }
+    let needed = connections as u64 + SPARE;
+    match getrlimit(Resource::Nofile).current {
+        Some(allowed) if allowed < needed => Err(format!(
+            "{connections} sessions need {needed} open files, {allowed} are allowed: raise the hard limit (ulimit -Hn, LimitNOFILE=)"
+        )),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_are_always_allowed() {
+        assert!(allow(1).is_ok());
+        assert_eq!(getrlimit(Resource::Nofile).current, getrlimit(Resource::Nofile).maximum);
+    }
+}
