@@ -1,5 +1,7 @@
 //! Input in pieces of any size: one octet at a time, a thousand commands at once, BDAT in odd chunks.
 
+use std::io::Read as _;
+
 use inrush_tests::client::{Client, accepted, stuffed};
 use inrush_tests::export;
 use inrush_tests::random::Random;
@@ -150,4 +152,22 @@ fn fifty_mebibytes_by_bdat_and_data() {
     assert!(client.expect(552).text().contains("5.3.4"));
     client.say("NOOP", 250);
     assert_eq!(export::all(&server.data()).len(), 1);
+}
+
+/// RFC 2920 §3.2: the replies to a whole message with BDAT leave as a unit, when it is durable.
+#[test]
+fn one_segment_answers_a_message_with_bdat() {
+    let server = Server::start();
+    let mut client = Client::greeted(server.mx());
+    for round in 0..100 {
+        let group =
+            b"MAIL FROM:<a@client.test.example>\r\nRCPT TO:<b@example.com>\r\nBDAT 6 LAST\r\na: b\r\n";
+        client.send(group).unwrap();
+        let mut octets = [0; 1024];
+        let received = (&mut client.stream()).read(&mut octets).unwrap();
+        let replies = String::from_utf8_lossy(&octets[..received]);
+        assert_eq!(replies.matches("250 2.").count(), 3, "round {round}: {replies}");
+        assert!(replies.ends_with("\r\n"), "round {round}: {replies}");
+    }
+    client.say("QUIT", 221);
 }

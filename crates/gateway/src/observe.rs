@@ -34,6 +34,12 @@ impl Commands {
         self.verbs & (1 << verb.index()) != 0
     }
 
+    /// Whether there are no others than these.
+    pub(crate) fn are_among(self, verbs: &[Verb]) -> bool {
+        let set = verbs.iter().fold(0, |set, verb| set | 1 << verb.index());
+        self.verbs & !set == 0
+    }
+
     pub(crate) fn join(&mut self, other: Self) {
         self.verbs |= other.verbs;
         self.count += other.count;
@@ -94,6 +100,8 @@ mod tests {
         let mut commands = turn.take();
         assert_eq!(turn.take().count, 0);
         assert!(commands.has(Verb::Mail) && commands.has(Verb::Rcpt) && !commands.has(Verb::Data));
+        assert!(commands.are_among(&[Verb::Rcpt, Verb::Mail, Verb::Bdat]));
+        assert!(!commands.are_among(&[Verb::Mail, Verb::Bdat]));
         commands.join(Commands { verbs: 1 << Verb::Quit.index(), count: 1 });
         let phases: Vec<Phase> = commands.phases().collect();
         assert_eq!(phases, [Phase::Mail, Phase::Rcpt, Phase::Other]);

@@ -28,7 +28,7 @@ use std::task::Poll;
 use inrush_log::Appended;
 use inrush_metrics::{Counter, Histogram, Phase, SessionEnd};
 use inrush_proto::sasl::Credentials;
-use inrush_proto::{Accepted, Event, Reply, Session, Tls, Verdict};
+use inrush_proto::{Accepted, Event, Reply, Session, Tls, Verb, Verdict};
 use monoio::net::TcpStream;
 
 use crate::admission::Admitted;
@@ -182,7 +182,8 @@ impl<'c> Talk<'c> {
             if slips > 0 {
                 Box::pin(self.hold_replies(slips)).await;
             }
-            if self.session.has_ready() && !self.send().await {
+            let together = matches!(step, Step::Read(_)) && self.replies_leave_together();
+            if self.session.has_ready() && !together && !self.send().await {
                 return SessionEnd::PeerReset;
             }
             match step {
@@ -420,6 +421,16 @@ impl<'c> Talk<'c> {
             journal.wake_at(gate, context);
         }
         false
+    }
+
+    /// Whether the replies that are ready leave with the one behind them that waits for the log. A client that has sent a whole message with
+    /// BDAT waits for that one, and each send costs both sides as much as the message.
+    ///
+    /// RFC 2920 §3.2: replies to MAIL, RCPT and RSET of a group may be kept back, to be sent as a unit with what the last command of the group
+    /// is answered; those to other commands may not.
+    fn replies_leave_together(&self) -> bool {
+        self.session.has_gated()
+            && self.noted.commands.are_among(&[Verb::Mail, Verb::Rcpt, Verb::Rset, Verb::Bdat])
     }
 
     fn expects_data(&self) -> bool {

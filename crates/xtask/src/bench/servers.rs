@@ -88,12 +88,25 @@ pub(super) struct Gateway<'a> {
     pub(super) durability: Durability,
     /// Where the listener binds.
     pub(super) listen: &'a str,
+    /// Octets of sealed segments that it keeps; the others are written again. `None`: it keeps all.
+    pub(super) retention_bytes: Option<&'a str>,
 }
+
+/// Segments that each log keeps ready: the default of `[log] spares`.
+const SPARES: f64 = 2.0;
+
+/// What is kept by a gateway whose mail is handed on as it comes: with it, segments are recycled and none is filled with zeros while a run goes on.
+const RETENTION_BYTES: &str = "128MiB";
 
 impl<'a> Gateway<'a> {
     /// Strict, on loopback.
     pub(super) fn strict(binary: &'a Path, cores: u16) -> Self {
-        Self { binary, cores, durability: Durability::Strict, listen: "127.0.0.1:0" }
+        Self { binary, cores, durability: Durability::Strict, listen: "127.0.0.1:0", retention_bytes: None }
+    }
+
+    /// With a log that recycles its segments.
+    pub(super) fn recycling(self) -> Self {
+        Self { retention_bytes: Some(RETENTION_BYTES), ..self }
     }
 }
 
@@ -192,9 +205,11 @@ impl Subject {
             top: vec![format!("cores = {}", gateway.cores)],
             ..Settings::default()
         };
-        let durability = format!("durability = \"{durability}\"");
+        let mut log = vec![format!("durability = \"{durability}\"")];
+        log.extend(gateway.retention_bytes.map(|octets| format!("retention_bytes = \"{octets}\"")));
+        let log: Vec<&str> = log.iter().map(String::as_str).collect();
         let data: PathBuf = folder.join(format!("{}-data", name.replace(", ", "-")));
-        let server = Server::with(settings.data(&data).log(&[&durability]));
+        let server = Server::with(settings.data(&data).log(&log));
         meter.started(server.pid());
         Self { name, address: server.mx().to_string(), process: Process::Inrush(Box::new(server)), meter }
     }
@@ -225,7 +240,9 @@ impl Subject {
     pub(super) fn settle(&self) {
         if let Process::Inrush(server) = &self.process {
             process::eventually("no segment is being filled", || {
-                Samples::scrape(server.admin()).sum("inrush_log_spares_waiting", &[]) == 0.0
+                let samples = Samples::scrape(server.admin());
+                // What a log that recycles has more than it needs waits for its turn as it is.
+                samples.sum("inrush_log_spares_ready", &[]) >= SPARES * samples.sum("inrush_cores", &[])
             });
         }
     }

@@ -49,10 +49,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             FLOOR => Subject::floor(&floor, arguments.cores, "127.0.0.1:0"),
             RELAXED => {
                 let durability = inrush_log::Durability::Relaxed;
-                let gateway = Gateway { durability, ..Gateway::strict(&gateway, arguments.cores) };
+                let gateway =
+                    Gateway { durability, ..Gateway::strict(&gateway, arguments.cores) }.recycling();
                 Ok(Subject::inrush(folder.path(), &gateway))
             }
-            _ => Ok(Subject::inrush(folder.path(), &Gateway::strict(&gateway, arguments.cores))),
+            _ => Ok(Subject::inrush(folder.path(), &Gateway::strict(&gateway, arguments.cores).recycling())),
         });
         let subjects = subjects.collect::<anyhow::Result<Vec<_>>>()?;
         outcome.set("server CPU", subjects[0].meter.method());

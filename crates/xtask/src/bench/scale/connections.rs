@@ -51,7 +51,7 @@ pub(super) fn measure(
         "Connections: made before the measured window, on one core; processor time of all threads of the server by inrush-load.".to_owned(),
     );
     let folder = tempfile::Builder::new().prefix("inrush-scale-").tempdir_in(&arguments.folder)?;
-    let gateway = Gateway { listen: "0.0.0.0:0", ..Gateway::strict(&programs.gateway, 1) };
+    let gateway = Gateway { listen: "0.0.0.0:0", ..Gateway::strict(&programs.gateway, 1) }.recycling();
     let subjects =
         [Subject::inrush(folder.path(), &gateway), Subject::floor(&programs.floor, 1, "0.0.0.0:0")?];
     for connections in points {

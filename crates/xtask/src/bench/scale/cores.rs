@@ -48,7 +48,7 @@ pub(super) fn measure(
     for &cores in &measured {
         let own = folder.path().join(cores.to_string());
         std::fs::create_dir_all(&own)?;
-        subjects.push((cores, Subject::inrush(&own, &Gateway::strict(&programs.gateway, cores))));
+        subjects.push((cores, Subject::inrush(&own, &Gateway::strict(&programs.gateway, cores).recycling())));
         subjects.push((cores, Subject::floor(&programs.floor, cores, "127.0.0.1:0")?));
     }
     outcome.set("messages a run, cores", arguments.messages);
