@@ -94,6 +94,22 @@ fn mistakes_are_answered_later_and_later_not_at_all() {
     assert_eq!(count(&server, "inrush_tarpit_total", &[]), 7.0);
 }
 
+/// Clients that are made to wait cost no memory for mail meanwhile: else they would take it from those who have some.
+#[test]
+fn who_waits_for_replies_holds_no_buffer() {
+    let limits = ["tarpit_after = 1", "tarpit_delay = \"20s\"", "errors_max = 1000"];
+    let server = server("tls = \"off\"", &limits);
+    let mut clients: Vec<Client> = (0..20).map(|_| Client::greeted(server.mx())).collect();
+    for client in &mut clients {
+        client.send(&b"NONSENSE\r\n".repeat(2)).unwrap();
+    }
+    process::eventually("all of them wait", || count(&server, "inrush_tarpit_total", &[]) == 20.0);
+    // Gauges are set once a second: with one more session there has been a look since.
+    clients.push(Client::greeted(server.mx()));
+    process::eventually("the core has looked", || count(&server, "inrush_connections_open", &[]) == 21.0);
+    assert_eq!(count(&server, "inrush_pending_bytes", &[]), 0.0);
+}
+
 /// The gateway ends at once though clients wait for their greeting, and tells them.
 #[test]
 fn a_stop_ends_the_wait() {

@@ -95,14 +95,14 @@ async fn converse(core: &Core, socket: &Socket, buffer: &mut Vec<u8>) -> io::Res
             Need::Input { hint } => hint,
         };
         // All replies of one input at once.
-        if !out.is_empty() {
-            socket.send_all(&out).await?;
-        }
+        socket.send_all(&out).await?;
         core.give_back_output(out);
         core.pool.shelve(buffer, &mut start);
         loop {
             socket.readable().await;
-            core.pool.make_room(buffer, &mut start, Wish { hint, bulk, command: !dialog.expects_data() });
+            let wish = Wish { hint, bulk, command: !dialog.expects_data() };
+            let has_room = core.pool.make_room(buffer, &mut start, wish);
+            debug_assert!(has_room, "the budget has no end");
             match socket.receive(buffer)? {
                 None => {}
                 Some(0) => return Ok(()),

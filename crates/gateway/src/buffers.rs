@@ -16,6 +16,10 @@ pub(crate) const RECEIVE: usize = SIZES[1];
 /// Free octets that are worth a receive in the middle of a message.
 const ROOM_MIN: usize = 16 * 1024;
 
+/// Those that are enough for a sender who did not fill its buffer the last time: growing for each of its packets, and shrinking behind it, would
+/// copy what is there again and again.
+const ROOM_FOR_SLOW: usize = 4 * 1024;
+
 /// The larger sizes. The first takes the largest record of TLS (18 KiB), the last one piece of mail data (252 KiB) and what was read behind it.
 pub(crate) const SIZES: [usize; 3] = [20 * 1024, 80 * 1024, 272 * 1024];
 
@@ -110,10 +114,14 @@ impl Pool {
         if buffer.capacity() >= needed.max(RECEIVE) {
             return self.fit(buffer, start, needed);
         }
+        if !bulk && rest > 0 && buffer.capacity() - rest >= ROOM_FOR_SLOW {
+            return self.fit(buffer, start, rest + ROOM_FOR_SLOW);
+        }
         // More than what is needed is a favour; part of a command needs little.
         let least = if command { rest + 1 } else { needed };
         let wishes = [needed.max(most), needed.max(RECEIVE), needed, least];
         wishes.into_iter().any(|octets| self.fit(buffer, start, octets))
+            || (buffer.capacity() > rest && self.fit(buffer, start, rest + 1))
     }
 
     /// Makes room in `buffer`, of which the octets before `start` are worked off, so that it holds `octets` in all with those that are left.
@@ -321,7 +329,9 @@ mod tests {
         for (rest, wish, room_min) in [
             (0, DATA, 16 * 1024),
             (100, COMMANDS, 1948),
-            (70_000, Wish { hint: 140_000, ..DATA }, 16 * 1024),
+            (70_000, Wish { hint: 140_000, ..DATA }, ROOM_FOR_SLOW),
+            (70_000, Wish { hint: 140_000, bulk: true, ..DATA }, 16 * 1024),
+            (79_000, Wish { hint: 158_000, ..DATA }, 16 * 1024),
             (60_000, Wish { hint: 120_000, ..DATA }, 16 * 1024),
             (250_000, Wish { hint: 250_004, bulk: true, ..DATA }, 4),
             (300, Wish { hint: 200, ..DATA }, 1),
@@ -351,5 +361,9 @@ mod tests {
         assert!(pool.make_room(&mut third, &mut start, COMMANDS));
         assert_eq!(third.capacity(), COMMAND);
         assert_eq!(pool.take_largest(RECEIVE).capacity(), COMMAND);
+        second.extend(octets(SIZES[0] - 1));
+        assert!(pool.make_room(&mut second, &mut start, DATA), "there is room for one more");
+        second.push(0);
+        assert!(!pool.make_room(&mut second, &mut start, DATA));
     }
 }

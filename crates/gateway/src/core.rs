@@ -374,7 +374,7 @@ impl Core {
 
     /// Lets the other tasks of the core run after `greed` operations in a row that did not have to wait. The epoll driver
     /// completes what is ready at once, so that a peer with always more to say would keep the core to itself, timers
-    /// included; a task that wakes itself would only come first again. With a ring each operation waits for its turn.
+    /// included; a task that wakes itself would only come first again. With a ring each wait for octets comes back in its turn.
     pub(crate) async fn give_way(&self, greed: &mut u32) {
         if self.engine == ActiveEngine::Epoll && *greed >= GREED_MAX {
             *greed = 0;

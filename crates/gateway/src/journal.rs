@@ -35,6 +35,9 @@ pub(crate) struct Delays {
     pub(crate) write: u64,
 }
 
+/// A write within this time is prompt, in microseconds.
+const PROMPT: u64 = 100_000;
+
 /// The log of one core.
 pub(crate) struct Journal {
     appender: RefCell<Appender>,
@@ -51,6 +54,8 @@ pub(crate) struct Journal {
     syncing_since: Cell<Option<u64>>,
     hung: Cell<bool>,
     hangs: Cell<u64>,
+    /// How long the last write took, in microseconds.
+    last_write: Cell<u64>,
     /// When each message that is not yet committed was appended, in order.
     appended_at: RefCell<VecDeque<u64>>,
     batches_at_last_tick: Cell<u64>,
@@ -86,6 +91,7 @@ impl Journal {
             syncing_since: Cell::new(None),
             hung: Cell::new(false),
             hangs: Cell::new(0),
+            last_write: Cell::new(0),
             appended_at: RefCell::default(),
             batches_at_last_tick: Cell::new(0),
             last_gate: Cell::new(committed),
@@ -203,6 +209,11 @@ impl Journal {
         self.hung.get()
     }
 
+    /// Whether the disk takes a write in a time that nobody notices.
+    pub(crate) fn is_prompt(&self) -> bool {
+        self.last_write.get() <= PROMPT
+    }
+
     /// Wakes the task of `context` when `gate` is committed or the log has failed.
     pub(crate) fn wake_at(&self, gate: u64, context: &Context<'_>) {
         self.gates.wake_at(gate, context);
@@ -237,6 +248,7 @@ impl Journal {
         now: u64,
     ) -> Result<(), Poisoned> {
         self.writing_since.set(None);
+        self.last_write.set(now.saturating_sub(started));
         let done = self.appender.borrow_mut().write_done(write, result);
         let completion = done.inspect_err(|_| self.fail())?;
         self.record(&completion, started, now);

@@ -11,12 +11,14 @@ use inrush_proto::{Observe, Reply, Verb};
 pub(crate) struct Turn {
     verbs: Cell<u32>,
     commands: Cell<u32>,
+    /// Something was refused, which may have been no command at all.
+    refused: Cell<bool>,
 }
 
 impl Turn {
     /// The commands since the last call.
     pub(crate) fn take(&self) -> Commands {
-        Commands { verbs: self.verbs.take(), count: self.commands.take() }
+        Commands { verbs: self.verbs.take(), count: self.commands.take(), refused: self.refused.take() }
     }
 }
 
@@ -25,6 +27,7 @@ impl Turn {
 pub(crate) struct Commands {
     verbs: u32,
     pub(crate) count: u32,
+    refused: bool,
 }
 
 const _: () = assert!(Verb::ALL.len() <= 32);
@@ -34,15 +37,16 @@ impl Commands {
         self.verbs & (1 << verb.index()) != 0
     }
 
-    /// Whether there are no others than these.
-    pub(crate) fn are_among(self, verbs: &[Verb]) -> bool {
+    /// Whether there are no others than these, and none was refused.
+    pub(crate) fn are_taken_and_among(self, verbs: &[Verb]) -> bool {
         let set = verbs.iter().fold(0, |set, verb| set | 1 << verb.index());
-        self.verbs & !set == 0
+        !self.refused && self.verbs & !set == 0
     }
 
     pub(crate) fn join(&mut self, other: Self) {
         self.verbs |= other.verbs;
         self.count += other.count;
+        self.refused |= other.refused;
     }
 
     /// The phases whose replies have left, each named once.
@@ -75,6 +79,9 @@ pub(crate) struct Observer {
 impl Observe for Observer {
     fn reply(&self, reply: &'static Reply) {
         self.metrics.reply(reply.index());
+        if reply.code() >= 400 {
+            self.turn.refused.set(true);
+        }
     }
 
     fn command(&self, verb: Verb) {
@@ -100,9 +107,10 @@ mod tests {
         let mut commands = turn.take();
         assert_eq!(turn.take().count, 0);
         assert!(commands.has(Verb::Mail) && commands.has(Verb::Rcpt) && !commands.has(Verb::Data));
-        assert!(commands.are_among(&[Verb::Rcpt, Verb::Mail, Verb::Bdat]));
-        assert!(!commands.are_among(&[Verb::Mail, Verb::Bdat]));
-        commands.join(Commands { verbs: 1 << Verb::Quit.index(), count: 1 });
+        assert!(commands.are_taken_and_among(&[Verb::Rcpt, Verb::Mail, Verb::Bdat]));
+        assert!(!commands.are_taken_and_among(&[Verb::Mail, Verb::Bdat]));
+        commands.join(Commands { verbs: 1 << Verb::Quit.index(), count: 1, refused: true });
+        assert!(!commands.are_taken_and_among(&Verb::ALL));
         let phases: Vec<Phase> = commands.phases().collect();
         assert_eq!(phases, [Phase::Mail, Phase::Rcpt, Phase::Other]);
         assert_eq!(commands.count, 4);

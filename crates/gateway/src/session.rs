@@ -180,6 +180,7 @@ impl<'c> Talk<'c> {
             self.note_commands();
             let slips = self.new_slips();
             if slips > 0 {
+                self.shelve();
                 Box::pin(self.hold_replies(slips)).await;
             }
             let together = matches!(step, Step::Read(_)) && self.replies_leave_together();
@@ -190,11 +191,15 @@ impl<'c> Talk<'c> {
                 Step::Close => return self.finish().await,
                 // Boxed: only sessions under TLS pay for its task.
                 Step::StartTls => {
+                    self.shelve();
                     if let Some(end) = Box::pin(self.start_tls()).await {
                         return end;
                     }
                 }
-                Step::Authenticate(credentials) => Box::pin(self.log_in(*credentials)).await,
+                Step::Authenticate(credentials) => {
+                    self.shelve();
+                    Box::pin(self.log_in(*credentials)).await;
+                }
                 Step::Send => {
                     if !self.session.has_ready() && !self.wait_for_gates().await {
                         return SessionEnd::PeerReset;
@@ -267,6 +272,7 @@ impl<'c> Talk<'c> {
                         match self.mail.store(self.core, body) {
                             Err(refused) if refused.worth_waiting(self.waited()) => {
                                 self.wait_for_room().await;
+                                self.woken_at = 0;
                             }
                             stored => break stored,
                         }
@@ -297,6 +303,7 @@ impl<'c> Talk<'c> {
                         match appended {
                             Err(refused) if refused.worth_waiting(self.waited()) => {
                                 self.wait_for_room().await;
+                                self.woken_at = 0;
                             }
                             appended => break appended,
                         }
@@ -368,10 +375,7 @@ impl<'c> Talk<'c> {
         let last = self.session.has_quit() && !self.session.has_gated();
         let sent = if last { Ok(self.socket.send_last(&out)) } else { self.socket.send(&out) };
         let sent = match sent {
-            Ok(sent) if sent < octets => {
-                self.place.enter(Stage::Output, core.clock.recent());
-                Box::pin(self.socket.send_slowly(&out[sent..])).await
-            }
+            Ok(sent) if sent < octets => Box::pin(self.send_slowly(&out[sent..])).await,
             sent => sent.map(drop),
         };
         if sent.is_err() {
@@ -400,6 +404,7 @@ impl<'c> Talk<'c> {
     /// Sends gated replies as the log commits, until none is left; false when they never will or the peer is gone.
     async fn wait_for_gates(&mut self) -> bool {
         while self.session.has_gated() {
+            self.shelve();
             self.place.enter(Stage::Commit, self.core.clock.recent());
             poll_fn(|context| if self.gate_is_open(context) { Poll::Ready(()) } else { Poll::Pending }).await;
             if !self.send().await {
@@ -426,11 +431,13 @@ impl<'c> Talk<'c> {
     /// Whether the replies that are ready leave with the one behind them that waits for the log. A client that has sent a whole message with
     /// BDAT waits for that one, and each send costs both sides as much as the message.
     ///
-    /// RFC 2920 §3.2: replies to MAIL, RCPT and RSET of a group may be kept back, to be sent as a unit with what the last command of the group
-    /// is answered; those to other commands may not.
+    /// RFC 2920 §3.2 lets replies to MAIL, RCPT and RSET of a group be sent as a unit, not those to other commands, and wants all of them sent once
+    /// the input is empty, so that nobody waits for the other. Here the client waits for us: for one write, of a disk that is quick.
     fn replies_leave_together(&self) -> bool {
+        let group = [Verb::Mail, Verb::Rcpt, Verb::Rset, Verb::Bdat];
         self.session.has_gated()
-            && self.noted.commands.are_among(&[Verb::Mail, Verb::Rcpt, Verb::Rset, Verb::Bdat])
+            && self.noted.commands.are_taken_and_among(&group)
+            && self.core.journal.is_prompt()
     }
 
     fn expects_data(&self) -> bool {
@@ -440,9 +447,9 @@ impl<'c> Talk<'c> {
     /// Waits for more input, of a session that asks for `hint` octets in all, and sends meanwhile what the log commits.
     async fn receive(&mut self, hint: usize) -> Input {
         let (core, socket) = (self.core, self.socket);
-        core.pool.shelve(&mut self.buffer, &mut self.start);
-        self.greed += 1;
         loop {
+            self.shelve();
+            self.greed += 1;
             let mut readable = pin!(socket.readable());
             loop {
                 self.place.enter(
@@ -472,7 +479,7 @@ impl<'c> Talk<'c> {
                 return Input::NoMemory;
             }
             match socket.receive(self.target()) {
-                Ok(None) => {}
+                Ok(None) => core.give_way(&mut self.greed).await,
                 Ok(Some(0)) => return Input::Closed,
                 Ok(Some(octets)) => {
                     self.received(octets);
@@ -481,6 +488,27 @@ impl<'c> Talk<'c> {
                 Err(_) => return Input::Broken,
             }
         }
+    }
+
+    /// Holds no more memory than what is not worked off takes; before every wait.
+    fn shelve(&mut self) {
+        let pool = &self.core.pool;
+        pool.shelve(&mut self.buffer, &mut self.start);
+        if let Some(secure) = &mut self.secure
+            && secure.tls.incoming.is_empty()
+        {
+            pool.give_back(std::mem::take(&mut secure.tls.incoming));
+        }
+    }
+
+    /// Sends `octets` to a peer that takes its time, and is watched while it does. To be boxed: most peers take replies at once.
+    async fn send_slowly(&mut self, octets: &[u8]) -> std::io::Result<()> {
+        self.shelve();
+        self.place.enter(Stage::Output, self.core.clock.recent());
+        let sent = self.socket.send_slowly(octets).await;
+        // A gate may have been opened, and closed for a later write, while nobody listened.
+        self.woken_at = 0;
+        sent
     }
 
     /// Takes note of octets that have come.
@@ -520,6 +548,7 @@ impl<'c> Talk<'c> {
     /// Gets the last replies out and closes in a way that lets the peer read them.
     async fn finish(&mut self) -> SessionEnd {
         self.wait_for_gates().await;
+        self.shelve();
         let end = match self.place.ending() {
             _ if self.core.journal.failed() || self.core.journal.hung() => SessionEnd::LogFailure,
             Some(Ending::Shutdown) => SessionEnd::Stopping,

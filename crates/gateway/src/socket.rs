@@ -6,10 +6,14 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
 
 use monoio::net::TcpStream;
 
 use crate::system::{self, Direction};
+
+/// How long a send rests that was promised room and got none.
+const REST: Duration = Duration::from_millis(1);
 
 /// One connection.
 pub struct Socket {
@@ -69,15 +73,22 @@ impl Socket {
             self.stream.writable(false).await?;
             let sent = self.send(octets)?;
             octets = &octets[sent..];
+            if sent == 0 {
+                // The kernel is out of memory for sockets, and says that there is room.
+                monoio::time::sleep(REST).await;
+            }
         }
         Ok(())
     }
 
-    /// Sends all of `octets`.
+    /// Sends all of `octets`; nothing where there are none.
     ///
     /// # Errors
     /// The connection is broken.
     pub async fn send_all(&self, octets: &[u8]) -> io::Result<()> {
+        if octets.is_empty() {
+            return Ok(());
+        }
         let sent = self.send(octets)?;
         if sent < octets.len() { Box::pin(self.send_slowly(&octets[sent..])).await } else { Ok(()) }
     }

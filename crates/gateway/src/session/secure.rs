@@ -3,7 +3,7 @@
 //! ```text
 //! socket ─▶ incoming (ciphertext) ─▶ rustls ─▶ the session's buffer ─▶ parse
 //! ```
-//! The buffer for plaintext is there only while something lies in it, so that an idle session holds one small buffer, as without TLS.
+//! Both buffers are there only while something lies in them, so that an idle session holds none, as without TLS.
 //!
 //! Standards: RFC 3207 §4, RFC 8314 §3.
 
@@ -186,7 +186,11 @@ impl Talk<'_> {
         if let Some(secure) = &mut self.secure {
             let sealed = secure.seal(core, core.take_output(), true);
             // Whoever is gone needs none.
-            let _ = self.socket.send_all(&sealed).await;
+            if let Ok(sent) = self.socket.send(&sealed)
+                && sent < sealed.len()
+            {
+                let _ = Box::pin(self.send_slowly(&sealed[sent..])).await;
+            }
             core.give_back_output(sealed);
         }
     }
