@@ -164,9 +164,15 @@ impl Connection {
         let (wire, began) = match connecting {
             Ok(connected) => connected,
             Err(error) => {
-                if let WireError::Io(error) = &error {
+                let why = match &error {
+                    WireError::Io(error) => Some(error.to_string()),
+                    // Where packets are dropped, nobody says no.
+                    WireError::Kicked(Kick::Timeout) => Some("no answer within --timeout".to_owned()),
+                    _ => None,
+                };
+                if let Some(why) = why {
                     self.flights.count_connection(measured, |counts| counts.connections_failed += 1);
-                    self.worker.not_connected(self.flights.now, &error.to_string());
+                    self.worker.not_connected(self.flights.now, &why);
                 }
                 return Err(Lost::Wire(error));
             }

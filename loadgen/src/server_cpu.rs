@@ -1,8 +1,8 @@
 //! What the server's processes cost: CPU time of all their threads, kernel workers of their rings included.
 //!
 //! `/proc/PID/stat` counts all threads of a process, ended ones too, in ticks (10 ms). `/proc/PID/task/*/schedstat` counts each living
-//! thread in nanoseconds, user and system in one. The total comes from schedstat while no thread ended in
-//! between, else from stat; the split between user and system is that of stat. Block and network interrupts are charged
+//! thread in nanoseconds, user and system in one. The total comes from schedstat while no thread and no child ended in
+//! between, also none that began there, else from stat; the split between user and system is that of stat. Block and network interrupts are charged
 //! to whoever was running: on loopback the server's `send` also pays for the client's receive path.
 
 use std::collections::BTreeMap;
@@ -24,6 +24,9 @@ pub struct Sample {
     threads: BTreeMap<u32, u64>,
     user_ticks: u64,
     system_ticks: u64,
+    /// Of these, of children that have ended.
+    children_ticks: u64,
+    processes: u32,
 }
 
 /// CPU time between two samples.
@@ -67,7 +70,9 @@ impl Processes {
             if self.with_children {
                 sample.user_ticks += stat.children_user;
                 sample.system_ticks += stat.children_system;
+                sample.children_ticks += stat.children_user + stat.children_system;
             }
+            sample.processes += 1;
             let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { continue };
             for task in tasks.flatten() {
                 let Some(thread) = task.file_name().to_str().and_then(|name| name.parse().ok()) else {
@@ -90,14 +95,19 @@ impl Sample {
         let user_us = self.user_ticks.saturating_sub(before.user_ticks) as f64 * tick_us;
         let system_us = self.system_ticks.saturating_sub(before.system_ticks) as f64 * tick_us;
         let coarse = user_us + system_us;
-        let fine = !before.threads.is_empty()
-            && before.threads.keys().all(|thread| self.threads.contains_key(thread));
         let nanoseconds: u64 = self
             .threads
             .iter()
             .map(|(thread, &now)| now.saturating_sub(before.threads.get(thread).copied().unwrap_or(0)))
             .sum();
-        let total_us = if fine { nanoseconds as f64 / 1e3 } else { coarse };
+        let living_us = nanoseconds as f64 / 1e3;
+        // Both times of each process are cut to whole ticks. What the ticks have beyond that is of threads that no sample has seen.
+        let cut_us = 2.0 * f64::from(self.processes.max(before.processes)) * tick_us;
+        let fine = !before.threads.is_empty()
+            && before.threads.keys().all(|thread| self.threads.contains_key(thread))
+            && before.children_ticks == self.children_ticks
+            && coarse <= living_us + cut_us;
+        let total_us = if fine { living_us } else { coarse };
         let user_share = if coarse > 0.0 { user_us / coarse } else { 0.0 };
         CpuTime {
             total_us,
@@ -186,8 +196,15 @@ mod tests {
 
     #[test]
     fn ended_threads_fall_back_to_ticks() {
-        let before = Sample { threads: [(1, 5_000), (2, 7_000)].into(), user_ticks: 10, system_ticks: 10 };
-        let after = Sample { threads: [(1, 9_000), (3, 1_000)].into(), user_ticks: 13, system_ticks: 11 };
+        let sample = |threads: &[(u32, u64)], user_ticks, system_ticks| Sample {
+            threads: threads.iter().copied().collect(),
+            user_ticks,
+            system_ticks,
+            processes: 2,
+            ..Sample::default()
+        };
+        let before = sample(&[(1, 5_000), (2, 7_000)], 10, 10);
+        let after = sample(&[(1, 9_000), (3, 1_000)], 13, 11);
         let used = after.since(&before, 10_000.0);
         assert!(!used.fine);
         assert_eq!((used.total_us, used.user_us, used.system_us), (40_000.0, 30_000.0, 10_000.0));
@@ -195,6 +212,11 @@ mod tests {
         let used = after.since(&before, 10_000.0);
         assert!(used.fine);
         assert_eq!((used.total_us, used.threads), (5.0, 3));
+        // Threads that began and ended between the samples, and children that did.
+        let used = Sample { user_ticks: 100, ..after.clone() }.since(&before, 10_000.0);
+        assert_eq!((used.fine, used.total_us), (false, 910_000.0));
+        let used = Sample { children_ticks: 1, ..after }.since(&before, 10_000.0);
+        assert_eq!((used.fine, used.total_us), (false, 40_000.0));
     }
 
     #[test]
