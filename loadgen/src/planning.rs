@@ -305,8 +305,8 @@ mod tests {
             "-m 1 -4 localhost",
             "-m 1 inet:127.0.0.1",
             "-m 1 unix:/run/x",
-            "-m 1 -w 1 -S hello",
-            "-m 1 -R 2 -N -C 5",
+            "-m 1 -d -w 1 -S hello",
+            "-m 1 -d -R 2 -N -C 5",
         ] {
             options(line).unwrap();
         }
@@ -407,7 +407,10 @@ mod tests {
             "-m 1 -4 -6",
             "-m 1 -6 127.0.0.1:25",
             "-m 1 --source-address ::1 127.0.0.1:25",
-            "-m 1 -w 1 -R 1",
+            "-m 1 -d -w 1 -R 1",
+            "-m 1 -w 1",
+            "-m 1 -s 4 --in-flight 4",
+            "-m 1 -s 4 --in-flight 4 --messages-per-connection 1",
             "-m 1 -F /nowhere",
             "-m 1 -F x -l 5",
             "-m 1 --mode bdat --bdat-share 5",
@@ -417,7 +420,8 @@ mod tests {
         ] {
             assert!(options(line).is_err(), "{line}");
         }
-        assert!(options("-m 1 -s 4 --in-flight 4").is_ok());
+        assert!(options("-m 1 -s 4 -d --in-flight 4").is_ok());
+        assert!(options("-m 1 -w 1 --messages-per-connection 2").is_ok());
         let words = ["inrush-load", "run", "-m", "1", "-S", "a\r\nb"];
         let Command::Run(parsed) = Cli::try_parse_from(words).unwrap().command else { panic!("run") };
         assert!(parsed.plan(1, "").unwrap_err().contains("--subject"));

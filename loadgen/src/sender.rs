@@ -201,6 +201,19 @@ impl SenderSettings {
         if in_flight > 1 && pipelining == PipeliningOption::Off {
             return Err("in_flight above 1 needs pipelining".to_owned());
         }
+        let messages_per_connection = match &self.messages_per_connection {
+            None => Some(Numbers::fixed(1)),
+            Some(PerConnection::Unlimited) => None,
+            Some(PerConnection::Numbers(numbers)) => Some(numbers.clone()),
+        };
+        let think_time = self.think_time.unwrap_or_default();
+        let is_kept = messages_per_connection.as_ref().is_none_or(|numbers| numbers.largest() > 1);
+        if in_flight > 1 && !is_kept {
+            return Err("in_flight above 1 needs more than one message of a connection".to_owned());
+        }
+        if think_time != ThinkTime::None && !is_kept {
+            return Err("a pause lies between two messages of a connection, which has one only".to_owned());
+        }
         if self.octets_per_second == Some(0) {
             return Err("octets_per_second must be at least 1".to_owned());
         }
@@ -218,11 +231,7 @@ impl SenderSettings {
             sessions_weight,
             length: self.length.clone().unwrap_or(Sizes::Fixed(4096)),
             dot_lines: percent("dot_lines", self.dot_lines, 0)?,
-            messages_per_connection: match &self.messages_per_connection {
-                None => Some(Numbers::fixed(1)),
-                Some(PerConnection::Unlimited) => None,
-                Some(PerConnection::Numbers(numbers)) => Some(numbers.clone()),
-            },
+            messages_per_connection,
             in_flight: in_flight as usize,
             pipelining: match pipelining {
                 PipeliningOption::On => Pipelining::Force,
@@ -232,7 +241,7 @@ impl SenderSettings {
             bdat_percent: percent("bdat_percent", self.bdat_percent, 0)?,
             tls: self.tls.unwrap_or(TlsMode::Off),
             tls_percent: percent("tls_percent", self.tls_percent, 100)?,
-            think_time: self.think_time.unwrap_or_default(),
+            think_time,
             octets_per_second: self.octets_per_second,
             from: Template::parse(self.from.as_deref().unwrap_or(FROM), false)?,
             to: if sequence { to.numbered(recipients.largest()) } else { to },
