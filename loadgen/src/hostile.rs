@@ -15,10 +15,11 @@
 //! | `pipelining-unasked` | everything in one go, before EHLO is answered | refuse or take, in step |
 //! | `connect-and-reset` | connects and breaks off with RST | not notice |
 
+use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use inrush_proto::client::Protocol;
+use inrush_proto::client::{Protocol, REPLY_LINE_OCTETS_MAX};
 use serde::Deserialize;
 
 use crate::content::mix;
@@ -310,6 +311,10 @@ impl Session<'_> {
                     _ => {}
                 });
                 return Ok(code);
+            }
+            // What is left holds no line end.
+            if self.rest.len() > REPLY_LINE_OCTETS_MAX {
+                return Err(io::Error::from(io::ErrorKind::InvalidData).into());
             }
             let received = wire.receive(self.slot, Vec::new()).await?;
             self.rest.extend_from_slice(&received);

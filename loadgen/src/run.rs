@@ -66,7 +66,8 @@ pub struct Outcome {
     pub own: Vec<OwnCore>,
     /// Why the generator itself was the limit; empty when it was not.
     pub own_limit: Vec<String>,
-    /// The measured window: from its start to the last acknowledgement in it.
+    /// The measured window: from its start to the last acknowledgement in it; where a duration is asked for, not less than that, so that a
+    /// server which stops answering has a lower rate for it.
     pub elapsed: Duration,
     /// Acknowledgements, when they were to be kept.
     pub acknowledged: Vec<Acknowledged>,
@@ -197,6 +198,9 @@ pub fn run(plan: Plan, setting: Setting) -> io::Result<Outcome> {
     let own_cpu = own_before.ok().zip(own_after.ok()).map(|(before, after)| share(&before, &after));
     let mut outcome = gather(&plan, harvests, measure_from, climbed);
     outcome.ended_by = shared.ended_by.get().cloned();
+    if let (None, None, Some(duration)) = (&outcome.ended_by, &outcome.ramp, plan.duration) {
+        outcome.elapsed = outcome.elapsed.max(duration);
+    }
     outcome.server_cpu = server_cpu;
     outcome.own_cpu = own_cpu;
     Ok(outcome)
