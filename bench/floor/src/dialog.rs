@@ -3,7 +3,7 @@
 //! All replies of one input are put together, so that they leave in one send. How much buffer is asked for is what the
 //! gateway's session asks for (`crates/proto/src/session/{data,bdat}.rs`): both have to receive equally often.
 //!
-//! Standards: RFC 5321 §4.1.1, RFC 2920 (PIPELINING), RFC 3030 §2 (CHUNKING).
+//! Standards: RFC 5321 §4.1.1, RFC 2920 (PIPELINING), RFC 3030 §2 (CHUNKING), RFC 3207 (STARTTLS).
 
 use inrush_proto::{INPUT_OCTETS_MAX, PIECE_OCTETS_MAX};
 use memchr::{memchr, memmem};
@@ -12,7 +12,10 @@ use memchr::{memchr, memmem};
 pub(crate) const GREETING: &[u8] = b"220 mx.inrush.invalid ESMTP inrush\r\n";
 const EHLO: &[u8] =
     b"250-mx.inrush.invalid\r\n250-PIPELINING\r\n250-SIZE 52428800\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n\
-    250-ENHANCEDSTATUSCODES\r\n250-CHUNKING\r\n250-BINARYMIME\r\n250-DSN\r\n250-LIMITS MAILMAX=1000 RCPTMAX=1000\r\n250 HELP\r\n";
+    250-ENHANCEDSTATUSCODES\r\n250-CHUNKING\r\n250-BINARYMIME\r\n250-DSN\r\n250-LIMITS MAILMAX=1000 RCPTMAX=1000\r\n";
+/// The last line is the one with the space.
+const EHLO_END: &[u8] = b"250 HELP\r\n";
+const STARTTLS: &[u8] = b"250-STARTTLS\r\n";
 const HELO: &[u8] = b"250 mx.inrush.invalid\r\n";
 const SENDER_OK: &[u8] = b"250 2.1.0 Sender OK\r\n";
 const RECIPIENT_OK: &[u8] = b"250 2.1.5 Recipient OK\r\n";
@@ -20,6 +23,7 @@ const START_MAIL_INPUT: &[u8] = b"354 Send the mail, end with CRLF.CRLF\r\n";
 const CHUNK_OK: &[u8] = b"250 2.0.0 Chunk OK\r\n";
 const ACCEPTED: &[u8] = b"250 2.0.0 OK: queued as 00000000000000000000\r\n";
 const OK: &[u8] = b"250 2.0.0 OK\r\n";
+const READY_FOR_TLS: &[u8] = b"220 2.0.0 Ready to start TLS\r\n";
 const BYE: &[u8] = b"221 2.0.0 mx.inrush.invalid closing connection\r\n";
 const CHUNK_SYNTAX: &[u8] = b"501 5.5.4 Syntax: BDAT octets [LAST]\r\n";
 const UNKNOWN_COMMAND: &[u8] = b"500 5.5.2 Command unrecognized\r\n";
@@ -35,6 +39,8 @@ const TERMINATOR: &[u8] = b"\r\n.\r\n";
 pub(crate) enum Need {
     /// More octets, in a buffer that holds `hint` of them in all.
     Input { hint: usize },
+    /// That its replies are sent and the client begins with TLS.
+    StartTls,
     /// That its replies are sent and the connection is closed.
     Close,
 }
@@ -59,6 +65,8 @@ pub(crate) struct Dialog {
     state: State,
     /// `SIZE=` of the last MAIL.
     declared: Option<usize>,
+    /// STARTTLS is offered.
+    pub(crate) starttls: bool,
     /// Messages answered with `250`.
     pub(crate) accepted: u64,
     end: memmem::Finder<'static>,
@@ -66,8 +74,9 @@ pub(crate) struct Dialog {
 
 impl Dialog {
     /// A conversation whose greeting is said.
-    pub(crate) fn new() -> Self {
-        Self { state: State::Command, declared: None, accepted: 0, end: memmem::Finder::new(TERMINATOR) }
+    pub(crate) fn new(starttls: bool) -> Self {
+        let end = memmem::Finder::new(TERMINATOR);
+        Self { state: State::Command, declared: None, starttls, accepted: 0, end }
     }
 
     /// Whether mail data comes next.
@@ -87,6 +96,7 @@ impl Dialog {
             };
             match step {
                 Step::Done(octets) => at += octets,
+                Step::DoneThen(octets, need) => return (at + octets, need),
                 Step::Need(need) => return (at, need),
             }
         }
@@ -120,9 +130,19 @@ impl Dialog {
                 }
                 None => CHUNK_SYNTAX,
             },
-            Some(b"EHLO") => EHLO,
+            Some(b"EHLO") => {
+                out.extend_from_slice(EHLO);
+                if self.starttls {
+                    out.extend_from_slice(STARTTLS);
+                }
+                EHLO_END
+            }
             Some(b"HELO") => HELO,
             Some(b"RSET" | b"NOOP") => OK,
+            Some(b"STAR") if self.starttls => {
+                out.extend_from_slice(READY_FOR_TLS);
+                return Step::DoneThen(end + 1, Need::StartTls);
+            }
             Some(b"QUIT") => {
                 out.extend_from_slice(BYE);
                 return Step::Need(Need::Close);
@@ -184,6 +204,7 @@ impl Dialog {
 /// Where a command, a piece of data or a chunk has led.
 enum Step {
     Done(usize),
+    DoneThen(usize, Need),
     Need(Need),
 }
 
@@ -221,7 +242,7 @@ mod tests {
 
     /// The codes of the replies to `text`, given in slices of `octets`; the need at its end, and the messages taken.
     fn talk(text: &[u8], octets: usize) -> (Vec<String>, Need, u64) {
-        let (mut dialog, mut out, mut buffer) = (Dialog::new(), Vec::new(), Vec::new());
+        let (mut dialog, mut out, mut buffer) = (Dialog::new(false), Vec::new(), Vec::new());
         let mut need = Need::Input { hint: 0 };
         for slice in text.chunks(octets) {
             buffer.extend_from_slice(slice);

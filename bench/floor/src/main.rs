@@ -10,21 +10,24 @@
 #![forbid(unsafe_code)]
 
 mod dialog;
+mod secure;
 mod server;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::Parser;
 use signal_hook::consts::SIGUSR1;
 use signal_hook::iterator::Signals;
 
 use crate::server::Accepted;
 use inrush_gateway::base;
+use inrush_gateway::tls::{CertificateFiles, Certificates, TlsSettings};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -42,12 +45,19 @@ struct Arguments {
     /// Pin each thread to a processor of its own, as long as there are any; as `pin_cores` of the gateway.
     #[arg(long)]
     pin_cores: bool,
+    /// Offer STARTTLS with this certificate, in PEM.
+    #[arg(long, requires = "key")]
+    certificate: Option<PathBuf>,
+    /// The key of the certificate.
+    #[arg(long, requires = "certificate")]
+    key: Option<PathBuf>,
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let processors = base::usable_processors();
     let cores = if arguments.cores == 0 { processors.len() } else { arguments.cores };
+    let certificates = certificates(&arguments)?;
     base::raise_open_files_limit();
     // Before the first thread, so that all of them leave the signal to the iterator.
     let mut signals = Signals::new([SIGUSR1])?;
@@ -58,8 +68,9 @@ fn main() -> anyhow::Result<()> {
     for (index, listener) in listeners.into_iter().enumerate() {
         let processor = processors.get(index).copied().filter(|_| arguments.pin_cores);
         let (accepted, ended) = (Arc::clone(&counts[index]), ended.clone());
+        let certificates = certificates.clone();
         thread::Builder::new().name(format!("floor-{index}")).spawn(move || {
-            let result = server::run(listener, processor, accepted);
+            let result = server::run(listener, processor, certificates, accepted);
             let _ = ended.send(result);
         })?;
     }
@@ -74,6 +85,18 @@ fn main() -> anyhow::Result<()> {
     })?;
     // A core runs until the process is ended; that one has ended is an error.
     end.recv()?.context("a core could not start")
+}
+
+/// The certificate to show, if there is one.
+fn certificates(arguments: &Arguments) -> anyhow::Result<Option<Arc<Certificates>>> {
+    let (Some(certificate), Some(key)) = (arguments.certificate.clone(), arguments.key.clone()) else {
+        return Ok(None);
+    };
+    let settings =
+        TlsSettings { certificate: Some(CertificateFiles { certificate, key }), ..TlsSettings::default() };
+    let certificates = Certificates::load(&settings)
+        .map_err(|errors| anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))?;
+    Ok(certificates.map(Arc::new))
 }
 
 fn say(line: &str) -> std::io::Result<()> {

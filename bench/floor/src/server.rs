@@ -9,10 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use inrush_gateway::ActiveEngine;
-use inrush_gateway::base::{self, ACCEPTORS, Pool, Socket, Wish};
+use inrush_gateway::base::{self, ACCEPTORS, Pool, Socket, Tls, Wish};
+use inrush_gateway::tls::Certificates;
 use monoio::net::{TcpListener, TcpStream};
 
 use crate::dialog::{Dialog, GREETING, Need};
+use crate::secure;
 
 /// How long an acceptor rests after an error.
 const REST: Duration = Duration::from_millis(1);
@@ -25,8 +27,9 @@ const OUTPUTS_MAX: usize = 256;
 #[repr(align(64))]
 pub(crate) struct Accepted(pub(crate) AtomicU64);
 
-struct Core {
-    pool: Pool,
+pub(crate) struct Core {
+    pub(crate) pool: Pool,
+    certificates: Option<Arc<Certificates>>,
     outputs: RefCell<Vec<Vec<u8>>>,
     accepted: Arc<Accepted>,
 }
@@ -38,6 +41,7 @@ struct Core {
 pub(crate) fn run(
     listener: StdTcpListener,
     processor: Option<usize>,
+    certificates: Option<Arc<Certificates>>,
     accepted: Arc<Accepted>,
 ) -> io::Result<()> {
     if let Some(processor) = processor {
@@ -46,7 +50,12 @@ pub(crate) fn run(
     base::run(ActiveEngine::IoUring, async {
         listener.set_nonblocking(false)?;
         let listener = Rc::new(TcpListener::from_std(listener)?);
-        let core = Rc::new(Core { pool: Pool::new(usize::MAX), outputs: RefCell::default(), accepted });
+        let core = Rc::new(Core {
+            pool: Pool::new(usize::MAX),
+            certificates,
+            outputs: RefCell::default(),
+            accepted,
+        });
         for _ in 1..ACCEPTORS {
             monoio::spawn(accept(Rc::clone(&core), Rc::clone(&listener)));
         }
@@ -77,7 +86,8 @@ async fn serve(core: Rc<Core>, stream: TcpStream) {
 
 async fn converse(core: &Core, socket: &Socket, buffer: &mut Vec<u8>) -> io::Result<()> {
     socket.send_all(GREETING).await?;
-    let mut dialog = Dialog::new();
+    let mut dialog = Dialog::new(core.certificates.is_some());
+    let mut tls: Option<Box<Tls>> = None;
     let (mut start, mut bulk, mut accepted) = (0, false, 0);
     loop {
         let mut out = core.take_output();
@@ -87,38 +97,67 @@ async fn converse(core: &Core, socket: &Socket, buffer: &mut Vec<u8>) -> io::Res
             core.accepted.0.fetch_add(dialog.accepted - accepted, Ordering::Relaxed);
             accepted = dialog.accepted;
         }
-        let hint = match need {
-            Need::Close => {
-                let sent = socket.send_last(&out);
-                return socket.send_all(&out[sent..]).await;
-            }
-            Need::Input { hint } => hint,
-        };
+        if let Some(tls) = &mut tls {
+            let mut sealed = core.take_output();
+            tls.encrypt(&out, &mut sealed);
+            core.give_back_output(std::mem::replace(&mut out, sealed));
+        }
+        if matches!(need, Need::Close) {
+            let sent = socket.send_last(&out);
+            return socket.send_all(&out[sent..]).await;
+        }
         // All replies of one input at once.
         socket.send_all(&out).await?;
         core.give_back_output(out);
         core.pool.shelve(buffer, &mut start);
-        loop {
-            socket.readable().await;
-            let wish = Wish { hint, bulk, command: !dialog.expects_data() };
-            let has_room = core.pool.make_room(buffer, &mut start, wish);
-            debug_assert!(has_room, "the budget has no end");
-            match socket.receive(buffer)? {
-                None => {}
-                Some(0) => return Ok(()),
-                Some(_) => break,
+        match (need, &mut tls, &core.certificates) {
+            (Need::StartTls, None, Some(certificates)) => {
+                // RFC 3207 §4.2: what was sent before the handshake counts for nothing.
+                core.pool.give_back(std::mem::take(buffer));
+                start = 0;
+                tls = Some(Box::new(secure::accept(core, socket, certificates).await?));
+                dialog.starttls = false;
             }
+            (_, Some(tls), _) => {
+                if !secure::read(core, socket, tls, (buffer, &mut start), &mut bulk).await? {
+                    return Ok(());
+                }
+            }
+            (Need::Input { hint }, None, _) => {
+                let wish = Wish { hint, bulk, command: !dialog.expects_data() };
+                if !receive(core, socket, (buffer, &mut start), wish).await? {
+                    return Ok(());
+                }
+                bulk = buffer.len() == buffer.capacity();
+            }
+            (Need::StartTls | Need::Close, None, _) => return Ok(()),
         }
-        bulk = buffer.len() == buffer.capacity();
+    }
+}
+
+/// Adds octets to `buffer`; false when the peer sends no more.
+pub(crate) async fn receive(
+    core: &Core,
+    socket: &Socket,
+    (buffer, start): (&mut Vec<u8>, &mut usize),
+    wish: Wish,
+) -> io::Result<bool> {
+    loop {
+        socket.readable().await;
+        let has_room = core.pool.make_room(buffer, start, wish);
+        debug_assert!(has_room, "the budget has no end");
+        if let Some(octets) = socket.receive(buffer)? {
+            return Ok(octets > 0);
+        }
     }
 }
 
 impl Core {
-    fn take_output(&self) -> Vec<u8> {
+    pub(crate) fn take_output(&self) -> Vec<u8> {
         self.outputs.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(512))
     }
 
-    fn give_back_output(&self, mut out: Vec<u8>) {
+    pub(crate) fn give_back_output(&self, mut out: Vec<u8>) {
         let mut outputs = self.outputs.borrow_mut();
         if outputs.len() < OUTPUTS_MAX && out.capacity() <= 4096 {
             out.clear();

@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use inrush_tests::client::Client;
+use inrush_tests::tls::Authority;
 use rustix::process::{Pid, Signal, kill_process};
 
 struct Floor {
@@ -108,6 +110,30 @@ fn groups_of_commands_and_chunks_of_any_size() {
     assert_eq!(codes, ["250", "250", "250", "250", "250", "250", "250", "221"]);
     assert_eq!(stream.read(&mut [0]).expect("the end"), 0, "it closes after QUIT");
     assert_eq!(floor.accepted(), 3);
+}
+
+#[test]
+fn tls_and_a_message_larger_than_a_buffer() {
+    let authority = Authority::new();
+    let files = authority.issue("mx.test.example");
+    let (certificate, key) = (files.certificate.display().to_string(), files.key.display().to_string());
+    let mut floor = Floor::start(&["--cores", "1", "--certificate", &certificate, "--key", &key]);
+    let mut client = Client::greeted(floor.address);
+    client.start_tls("mx.test.example");
+    assert!(!client.say("EHLO client.example", 250).text().contains("STARTTLS"));
+    for lines in [10, 1366, 350_000] {
+        client.deliver(&["a@b.example"], &b"x\r\n".repeat(lines));
+    }
+    client.say("QUIT", 221);
+    assert_eq!(floor.accepted(), 3);
+    // Without a certificate it is not offered, and one that cannot be read is an error.
+    let plain = Floor::start(&["--cores", "1"]);
+    assert!(!Client::greeted(plain.address).say("EHLO client.example", 250).text().contains("STARTTLS"));
+    let refused = Command::new(env!("CARGO_BIN_EXE_inrush-floor"))
+        .args(["--certificate", &key, "--key", &certificate])
+        .output()
+        .expect("it was built");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains(&key), "{refused:?}");
 }
 
 #[test]

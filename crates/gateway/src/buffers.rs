@@ -126,7 +126,7 @@ impl Pool {
 
     /// Makes room in `buffer`, of which the octets before `start` are worked off, so that it holds `octets` in all with those that are left.
     /// False when the budget is spent.
-    pub(crate) fn fit(&self, buffer: &mut Vec<u8>, start: &mut usize, octets: usize) -> bool {
+    pub fn fit(&self, buffer: &mut Vec<u8>, start: &mut usize, octets: usize) -> bool {
         if buffer.capacity() < octets {
             return self.exchange(buffer, start, octets);
         }

@@ -7,7 +7,7 @@
 //! ```
 //! The cores share nothing on the accept path. [`Gateway`] only starts and stops them.
 
-/// What sessions stand on: runtime, listening sockets, connections, buffers. For the yardstick in `bench/floor`, which has to stand on the same.
+/// What sessions stand on: runtime, listening sockets, connections, buffers, TLS. For the yardstick in `bench/floor`, which has to stand on the same.
 pub mod base {
     pub use crate::buffers::{Exhausted, Pool, Wish};
     pub use crate::doors::ACCEPTORS;
@@ -15,6 +15,7 @@ pub mod base {
     pub use crate::listener::bind;
     pub use crate::socket::Socket;
     pub use crate::system::{pin_to_processor, raise_open_files_limit, usable_processors};
+    pub use crate::tls::Tls;
 }
 
 mod admission;

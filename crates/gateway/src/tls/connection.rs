@@ -31,10 +31,10 @@ pub(crate) struct Agreed {
 }
 
 /// The state of one connection.
-pub(crate) struct Tls {
+pub struct Tls {
     connection: ServerConnection,
     /// Ciphertext; what is before `start` is worked off.
-    pub(crate) incoming: Vec<u8>,
+    pub incoming: Vec<u8>,
     start: usize,
     /// Octets of plaintext that wait.
     waiting: usize,
@@ -57,7 +57,7 @@ impl Tls {
     ///
     /// # Errors
     /// The peer broke the protocol, or there is nothing to agree on; again with every further call.
-    pub(crate) fn advance(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
+    pub fn advance(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
         if self.failed {
             return Err(Error::General("failed before".to_owned()));
         }
@@ -90,22 +90,22 @@ impl Tls {
     }
 
     /// Whether the handshake is done.
-    pub(crate) fn is_ready(&self) -> bool {
+    pub fn is_ready(&self) -> bool {
         !self.connection.is_handshaking()
     }
 
     /// Octets of plaintext that [`read`](Self::read) would give.
-    pub(crate) fn waiting(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.waiting
     }
 
     /// Whether the peer sends nothing more, and everything it has sent was read.
-    pub(crate) fn is_closed(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         self.closed && self.waiting == 0
     }
 
     /// Appends plaintext to `plain`, as much as it has room for.
-    pub(crate) fn read(&mut self, plain: &mut Vec<u8>) {
+    pub fn read(&mut self, plain: &mut Vec<u8>) {
         let (filled, room) = (plain.len(), plain.capacity() - plain.len());
         plain.resize(filled + room.min(self.waiting), 0);
         let octets = self.connection.reader().read(&mut plain[filled..]).unwrap_or(0);
@@ -115,7 +115,7 @@ impl Tls {
     }
 
     /// Encrypts `plain` to the end of `out`.
-    pub(crate) fn encrypt(&mut self, plain: &[u8], out: &mut Vec<u8>) {
+    pub fn encrypt(&mut self, plain: &[u8], out: &mut Vec<u8>) {
         // Into memory, without a limit.
         let _ = self.connection.writer().write_all(plain);
         self.take_output(out);

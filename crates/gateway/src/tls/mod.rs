@@ -17,7 +17,8 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
 
 pub use certificates::{CertificateError, CertificateFiles};
-pub(crate) use connection::{Agreed, Tls};
+pub(crate) use connection::Agreed;
+pub use connection::Tls;
 
 use certificates::ByName;
 use client::{Anyone, Clients};
@@ -87,7 +88,10 @@ impl Certificates {
     }
 
     /// A connection on which the client speaks first; `ask` for its certificate.
-    pub(crate) fn accept(&self, ask: bool) -> Result<Tls, rustls::Error> {
+    ///
+    /// # Errors
+    /// rustls has no state for it, which our settings do not bring about.
+    pub fn accept(&self, ask: bool) -> Result<Tls, rustls::Error> {
         let config = match &self.asking {
             Some((asking, _)) if ask => asking,
             _ => &self.plain,

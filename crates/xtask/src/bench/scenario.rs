@@ -7,8 +7,9 @@
 //! rounds = 7
 //! load = ["-d", "--sessions", "50", "--length", "4096"] # options of inrush-load
 //! memory = true                                         # resident memory as well; false where it is not said
+//! tls = true                                            # the servers offer STARTTLS; false where it is not said
 //! ```
-//! Everything but `memory` has to be said; a key that is not known is an error.
+//! Everything but `memory` and `tls` has to be said; a key that is not known is an error.
 
 use std::fs;
 use std::path::Path;
@@ -40,6 +41,8 @@ pub(super) struct Scenario {
     pub(super) load: Vec<String>,
     #[serde(default)]
     pub(super) memory: bool,
+    #[serde(default)]
+    pub(super) tls: bool,
 }
 
 impl Scenario {

@@ -15,6 +15,7 @@ use inrush_tests::postfix::{Postfix, Purpose, free_port};
 use inrush_tests::process;
 use inrush_tests::server::Server;
 use inrush_tests::settings::Settings;
+use inrush_tests::tls::Files;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::cpu::Meter;
@@ -90,6 +91,8 @@ pub(super) struct Gateway<'a> {
     pub(super) listen: &'a str,
     /// Octets of sealed segments that it keeps; the others are written again. `None`: it keeps all.
     pub(super) retention_bytes: Option<&'a str>,
+    /// What STARTTLS is offered with.
+    pub(super) certificate: Option<&'a Files>,
 }
 
 /// Segments that each log keeps ready: the default of `[log] spares`.
@@ -101,7 +104,14 @@ const RETENTION_BYTES: &str = "128MiB";
 impl<'a> Gateway<'a> {
     /// Strict, on loopback.
     pub(super) fn strict(binary: &'a Path, cores: u16) -> Self {
-        Self { binary, cores, durability: Durability::Strict, listen: "127.0.0.1:0", retention_bytes: None }
+        Self {
+            binary,
+            cores,
+            durability: Durability::Strict,
+            listen: "127.0.0.1:0",
+            retention_bytes: None,
+            certificate: None,
+        }
     }
 
     /// With a log that recycles its segments.
@@ -154,14 +164,26 @@ impl Subject {
         Ok(subject)
     }
 
-    /// The yardstick on `listen`, on `cores` cores (0 = all).
+    /// The yardstick on `listen`, on `cores` cores (0 = all), with STARTTLS if there is a certificate.
     ///
     /// # Errors
     /// It cannot be started.
-    pub(super) fn floor(binary: &Path, cores: u16, listen: &str) -> anyhow::Result<Self> {
+    pub(super) fn floor(
+        binary: &Path,
+        cores: u16,
+        listen: &str,
+        certificate: Option<&Files>,
+    ) -> anyhow::Result<Self> {
         let mut meter = Meter::new(FLOOR);
         let words = [&binary.display().to_string(), "--listen", listen, "--cores", &cores.to_string()];
-        let mut command = launched(&meter, &words.map(str::to_owned))?;
+        let mut words: Vec<String> = words.map(str::to_owned).into();
+        if let Some(Files { certificate, key }) = certificate {
+            let files = [("--certificate", certificate), ("--key", key)];
+            words.extend(
+                files.into_iter().flat_map(|(option, path)| [option.to_owned(), path.display().to_string()]),
+            );
+        }
+        let mut command = launched(&meter, &words)?;
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         let mut child = Alone(child.with_context(|| binary.display().to_string())?);
         meter.started(child.0.id());
@@ -203,6 +225,12 @@ impl Subject {
             launcher: meter.launcher(),
             binary: Some(gateway.binary.into()),
             top: vec![format!("cores = {}", gateway.cores)],
+            listener: gateway.certificate.map(|_| "tls = \"starttls\"".to_owned()).into_iter().collect(),
+            tables: gateway
+                .certificate
+                .map(|files| format!("[tls]\n{}", files.lines()))
+                .into_iter()
+                .collect(),
             ..Settings::default()
         };
         let mut log = vec![format!("durability = \"{durability}\"")];

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use inrush_tests::tls::Authority;
+
 use super::load::{self, Load};
 use super::result::{CPU, Files, MEMORY, Outcome, P50, P99, RATE};
 use super::rounds;
@@ -42,18 +44,20 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     outcome.notes.push(
         "Ratios are medians of the ratios of the same round. The floor is inrush-floor: same runtime, no work.".to_owned(),
     );
+    let authority = scenarios.iter().any(|scenario| scenario.tls).then(Authority::new);
+    let certificate = authority.as_ref().map(|authority| authority.issue("mx.test.example"));
     for scenario in &scenarios {
         // Fresh for each: no scenario runs behind the log of another.
         let folder = tempfile::Builder::new().prefix("inrush-system-").tempdir_in(&arguments.folder)?;
+        let certificate = certificate.as_ref().filter(|_| scenario.tls);
+        let strict = Gateway { certificate, ..Gateway::strict(&gateway, arguments.cores) }.recycling();
         let subjects = scenario.servers.iter().map(|server| match server.as_str() {
-            FLOOR => Subject::floor(&floor, arguments.cores, "127.0.0.1:0"),
+            FLOOR => Subject::floor(&floor, arguments.cores, "127.0.0.1:0", certificate),
             RELAXED => {
-                let durability = inrush_log::Durability::Relaxed;
-                let gateway =
-                    Gateway { durability, ..Gateway::strict(&gateway, arguments.cores) }.recycling();
-                Ok(Subject::inrush(folder.path(), &gateway))
+                let relaxed = Gateway { durability: inrush_log::Durability::Relaxed, ..strict.clone() };
+                Ok(Subject::inrush(folder.path(), &relaxed))
             }
-            _ => Ok(Subject::inrush(folder.path(), &Gateway::strict(&gateway, arguments.cores).recycling())),
+            _ => Ok(Subject::inrush(folder.path(), &strict)),
         });
         let subjects = subjects.collect::<anyhow::Result<Vec<_>>>()?;
         outcome.set("server CPU", subjects[0].meter.method());

@@ -53,7 +53,7 @@ pub(super) fn measure(
     let folder = tempfile::Builder::new().prefix("inrush-scale-").tempdir_in(&arguments.folder)?;
     let gateway = Gateway { listen: "0.0.0.0:0", ..Gateway::strict(&programs.gateway, 1) }.recycling();
     let subjects =
-        [Subject::inrush(folder.path(), &gateway), Subject::floor(&programs.floor, 1, "0.0.0.0:0")?];
+        [Subject::inrush(folder.path(), &gateway), Subject::floor(&programs.floor, 1, "0.0.0.0:0", None)?];
     for connections in points {
         rounds::in_turn(arguments.rounds, subjects.len(), |round, subject| {
             let subject = &subjects[subject];

@@ -49,7 +49,7 @@ pub(super) fn measure(
         let own = folder.path().join(cores.to_string());
         std::fs::create_dir_all(&own)?;
         subjects.push((cores, Subject::inrush(&own, &Gateway::strict(&programs.gateway, cores).recycling())));
-        subjects.push((cores, Subject::floor(&programs.floor, cores, "127.0.0.1:0")?));
+        subjects.push((cores, Subject::floor(&programs.floor, cores, "127.0.0.1:0", None)?));
     }
     outcome.set("messages a run, cores", arguments.messages);
     if let Some((_, subject)) = subjects.first() {
