@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let file = arguments.into.join(format!("{name}.json"));
         let mut command = Command::new(&program);
         command.arg("bench").args(words).arg("--json").arg(&file);
-        if name != "micro" {
+        if !["idle", "micro"].contains(&name) {
             command.arg("--folder").arg(&arguments.folder);
         }
         match run::must(&mut command, LIMIT) {
@@ -67,7 +67,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// The name of each result and the command behind `bench`.
 fn plan(servers: &str, quick: bool) -> Vec<(&'static str, Vec<String>)> {
-    let plan: [(&str, &str, &str); 6] = [
+    let plan: [(&str, &str, &str); 9] = [
         ("system", "system", "--rounds 1 --percent 20"),
         ("label", "compare --label --servers SERVERS", ""),
         (
@@ -81,6 +81,9 @@ fn plan(servers: &str, quick: bool) -> Vec<(&'static str, Vec<String>)> {
             "--rounds 1 --messages 500 --rival-messages 100",
         ),
         ("scale", "scale --rounds 3", "--rounds 1 --messages 3000 --connections 10,100 --log-mib 0,16"),
+        ("large", "large", "--rounds 1 --messages 10 --seconds 1"),
+        ("latency", "latency", "--rounds 1 --seconds 1"),
+        ("idle", "idle", "--rounds 1 --connections 500"),
         ("micro", "micro", "--rounds 1"),
     ];
     plan.map(|(name, words, quickly)| {

@@ -11,11 +11,13 @@ use inrush_tests::server::Server;
 use inrush_tests::settings::Settings;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::report::Summary;
+use super::result::{Figure, Files, Outcome};
 use crate::test;
 
 /// Descriptors of this process that are not connections.
 const OTHER_DESCRIPTORS: u64 = 100;
+
+const EACH: Figure = Figure { name: "memory for each connection", unit: "octets" };
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -28,6 +30,8 @@ pub(crate) struct Arguments {
     /// The gateway to measure, instead of the release build of this tree
     #[arg(long)]
     binary: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
 }
 
 /// Measures and prints octets for each connection.
@@ -43,24 +47,22 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             binary
         }
     };
-    let (mut after_ehlo, mut after_message) = (Vec::new(), Vec::new());
+    let mut outcome = Outcome::begin("idle", &std::env::temp_dir());
+    outcome.notes.push(
+        "Anonymous resident memory of the gateway: what it has more with the connections than without, divided by them. What the kernel \
+         keeps for a socket is not in it."
+            .to_owned(),
+    );
+    let scenario = format!("{} idle connections", arguments.connections);
     for round in 1..=arguments.rounds {
         let (ehlo, message) = measure(&binary, arguments.connections)?;
         println!("   round {round}: {ehlo} octets after EHLO, {message} octets after a message of 4 KiB");
-        after_ehlo.push(ehlo);
-        after_message.push(message);
+        for (state, octets) in [("after EHLO", ehlo), ("after EHLO and a message of 4 KiB", message)] {
+            // Far below 2^52 octets.
+            outcome.add(&scenario, state, EACH, None, octets as f64);
+        }
     }
-    println!(
-        "\n{} idle connections, anonymous resident memory of the gateway for each:\n",
-        arguments.connections
-    );
-    println!("| state | median | least | most |\n|---|---|---|---|");
-    for (state, values) in [("after EHLO", after_ehlo), ("after EHLO and one message", after_message)] {
-        // Far below 2^52 octets.
-        let Summary { median, least, greatest } = Summary::of(values.iter().map(|&octets| octets as f64));
-        println!("| {state} | {median:.0} | {least:.0} | {greatest:.0} |");
-    }
-    Ok(())
+    outcome.publish(&arguments.files)
 }
 
 fn measure(binary: &Path, connections: u32) -> anyhow::Result<(u64, u64)> {

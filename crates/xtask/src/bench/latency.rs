@@ -6,8 +6,6 @@
 //! 1 ms ends is shown beside them. Messages go over kept connections with PIPELINING, the way of a busy sender, and no
 //! round begins while segments are being filled.
 
-use std::fs::{self, OpenOptions};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,18 +14,18 @@ use inrush_tests::http::Samples;
 use inrush_tests::process;
 use inrush_tests::server::Server;
 use inrush_tests::settings::Settings;
-use rustix::fs::OFlags;
 use serde_json::Value;
 
+use super::disk::Disk;
 use super::generator;
-use super::report::Summary;
+use super::result::{Figure, Files, Outcome};
 use crate::test;
 
 const BLOCK: usize = 4096;
 /// Segments that each core keeps ready, the default.
 const SPARES: usize = 2;
-/// Blocks of the file that the disk is measured with.
-const BLOCKS: u64 = 16 * 1024;
+/// Octets of the file that the disk is measured with.
+const FILE_OCTETS: u64 = 64 << 20;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -38,7 +36,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 3)]
     seconds: u64,
     /// Synced writes of the disk a second
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 400)]
     writes: u32,
     /// Sessions of the load
     #[arg(long, default_value_t = 50)]
@@ -49,28 +47,24 @@ pub(crate) struct Arguments {
     /// The gateway to measure, instead of the release build of this tree
     #[arg(long)]
     binary: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
 }
 
-/// One round; times in microseconds.
-struct Round {
-    sleep: Quantiles,
-    disk: Quantiles,
-    disk_alone: Quantiles,
-    answer: Quantiles,
-}
-
-#[derive(Clone, Copy)]
-struct Quantiles {
-    p50: f64,
-    p99: f64,
-}
-
-impl Quantiles {
-    fn of(mut times: Vec<f64>) -> Self {
-        times.sort_unstable_by(f64::total_cmp);
-        Self { p50: times[times.len() / 2], p99: times[times.len() * 99 / 100] }
-    }
-}
+const SCENARIO: &str = "Half of the maximum rate";
+const SLEEP: &str = "sleep of 1 ms, how late";
+const DISK: &str = "disk, synced write of 4 KiB";
+const DISK_ALONE: &str = "disk, without what waited before the write";
+const ANSWER: &str = "250";
+/// The figures, and where each lies, in thousandths.
+const QUANTILES: [(Figure, usize); 3] = [
+    (Figure { name: "p50", unit: "µs" }, 500),
+    (Figure { name: "p99", unit: "µs" }, 990),
+    (Figure { name: "p99.9", unit: "µs" }, 999),
+];
+/// How far the worst of a thousand is from what the disk does to the worst of a hundred.
+const AGAINST_P99: Figure = Figure { name: "p99.9 against p99 of the disk", unit: "ratio" };
+const RATE: Figure = Figure { name: "messages per second", unit: "1/s" };
 
 /// Measures and prints.
 ///
@@ -84,41 +78,60 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let log = ["durability = \"strict\"", &format!("spares = {SPARES}")];
     let server = Server::with(settings.data(&folder.path().join("data")).log(&log));
     let length = Duration::from_secs(arguments.seconds);
-    let disk = Disk::new(folder.path())?;
+    let disk = Disk::new(folder.path().join("disk"), FILE_OCTETS)?;
+    let mut outcome = Outcome::begin("latency", &arguments.folder);
+    outcome.set("sessions", arguments.sessions);
+    outcome.set("synced writes of the disk per second", arguments.writes);
 
     wait_for_spares(&server);
     let rate_max = generate(&load, &server, arguments, None)?["messages_per_second"].as_f64();
     let rate = rate_max.context("no rate")? / 2.0;
     println!("   maximum rate {:.0} messages/s", rate * 2.0);
-    let mut rounds = Vec::new();
     for number in 1..=arguments.rounds {
-        let sleep = Quantiles::of(oversleep(length));
-        let (from_plan, alone) = disk.write(arguments.writes, length)?;
+        let mut add = |subject: &str, times: Vec<f64>| -> f64 {
+            let times = sorted(times);
+            let shown = QUANTILES.map(|(figure, thousandths)| {
+                let value = at(&times, thousandths);
+                outcome.add(SCENARIO, subject, figure, None, value);
+                value
+            });
+            println!(
+                "   round {number}: {subject}: p50 {:.0}, p99 {:.0}, p99.9 {:.0} µs",
+                shown[0], shown[1], shown[2]
+            );
+            shown[1]
+        };
+        add(SLEEP, oversleep(length));
+        let times = disk.write_by_plan(BLOCK, arguments.writes, length)?;
+        let disk_p99 = add(DISK, times.from_plan);
+        add(DISK_ALONE, times.alone);
         wait_for_spares(&server);
         let open = generate(&load, &server, arguments, Some(rate))?;
-        let time = |quantile: &str| open["latency_us"]["total"][quantile].as_f64().context("no latency");
-        let answer = Quantiles { p50: time("p50")?, p99: time("p99")? };
-        let round = Round { sleep, disk: from_plan, disk_alone: alone, answer };
-        println!(
-            "   round {number}: p99 of a sleep {:.0}, the disk {:.0}, the 250 {:.0} µs; p50 {:.0}, {:.0}, {:.0} µs",
-            sleep.p99, from_plan.p99, answer.p99, sleep.p50, from_plan.p50, answer.p50
-        );
-        rounds.push(round);
+        for (figure, key) in QUANTILES.map(|(figure, _)| figure).into_iter().zip(["p50", "p99", "p99.9"]) {
+            let value = open["latency_us"]["total"][key].as_f64().with_context(|| format!("no {key}"))?;
+            outcome.add(SCENARIO, ANSWER, figure, None, value);
+            if key == "p99.9" {
+                outcome.add(SCENARIO, "250 : disk", AGAINST_P99, None, value / disk_p99);
+            }
+            println!("   round {number}: {ANSWER}: {} {value:.0} µs", figure.name);
+        }
+        outcome.add(SCENARIO, ANSWER, RATE, None, open["messages_per_second"].as_f64().context("no rate")?);
     }
-    println!("\n| figure | median | least | most |\n|---|---|---|---|");
-    let row = |name: &str, value: &dyn Fn(&Round) -> f64| {
-        let Summary { median, least, greatest } = Summary::of(rounds.iter().map(value));
-        println!("| {name} | {median:.2} | {least:.2} | {greatest:.2} |");
-    };
-    row("sleep of 1 ms, how late p99 µs", &|round| round.sleep.p99);
-    row("disk, synced write of 4 KiB, p50 µs", &|round| round.disk.p50);
-    row("disk, p99 µs", &|round| round.disk.p99);
-    row("disk, p99 µs without what waited before the write", &|round| round.disk_alone.p99);
-    row("250 at half of the maximum rate, p50 µs", &|round| round.answer.p50);
-    row("250, p99 µs", &|round| round.answer.p99);
-    row("p50 of the 250 against p50 of the disk", &|round| round.answer.p50 / round.disk.p50);
-    row("p99 of the 250 against p99 of the disk", &|round| round.answer.p99 / round.disk.p99);
-    Ok(())
+    for (figure, _) in QUANTILES {
+        outcome.relate(ANSWER, DISK, figure);
+    }
+    outcome.publish(&arguments.files)
+}
+
+fn sorted(mut times: Vec<f64>) -> Vec<f64> {
+    times.sort_unstable_by(f64::total_cmp);
+    times
+}
+
+/// What so many thousandths of the times, which are in order, lie below.
+fn at(times: &[f64], thousandths: usize) -> f64 {
+    let index = times.len() * thousandths / 1000;
+    times.get(index.min(times.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
 }
 
 /// Waits until no segment is being filled.
@@ -153,40 +166,4 @@ fn oversleep(length: Duration) -> Vec<f64> {
         late.push(start.elapsed().as_secs_f64() * 1e6 - 1e3);
     }
     late
-}
-
-/// A file whose blocks were all written before, as in a segment that is ready for use.
-struct Disk(PathBuf);
-
-impl Disk {
-    fn new(folder: &Path) -> anyhow::Result<Self> {
-        let path = folder.join("disk");
-        fs::write(&path, vec![1; BLOCK * usize::try_from(BLOCKS)?])?;
-        fs::File::open(&path)?.sync_all()?;
-        Ok(Self(path))
-    }
-
-    /// Writes `rate` blocks a second: times from the planned start, and from the start of the write itself.
-    fn write(&self, rate: u32, length: Duration) -> anyhow::Result<(Quantiles, Quantiles)> {
-        let flags = i32::try_from((OFlags::DIRECT | OFlags::DSYNC).bits())?;
-        let file = OpenOptions::new().write(true).custom_flags(flags).open(&self.0)?;
-        // Direct writes want memory aligned to the block.
-        let memory = vec![2u8; BLOCK * 2];
-        let start = memory.as_ptr().align_offset(BLOCK);
-        let block = &memory[start..start + BLOCK];
-        let (mut from_plan, mut alone) = (Vec::new(), Vec::new());
-        let begin = Instant::now();
-        for number in 0.. {
-            let planned = Duration::from_secs(number) / rate;
-            if planned >= length {
-                break;
-            }
-            std::thread::sleep(planned.saturating_sub(begin.elapsed()));
-            let write = Instant::now();
-            file.write_all_at(block, number % BLOCKS * BLOCK as u64)?;
-            alone.push(write.elapsed().as_secs_f64() * 1e6);
-            from_plan.push((begin.elapsed() - planned).as_secs_f64() * 1e6);
-        }
-        Ok((Quantiles::of(from_plan), Quantiles::of(alone)))
-    }
 }

@@ -9,9 +9,11 @@ mod cpu;
 mod dead_destination;
 mod dead_host;
 mod deferred;
+mod disk;
 mod generator;
 mod idle;
 mod label;
+mod large;
 mod latency;
 mod live_load;
 mod load;
@@ -51,6 +53,8 @@ pub(crate) enum Task {
     Deferred(deferred::Arguments),
     /// Memory of idle connections
     Idle(idle::Arguments),
+    /// Large messages against the disk's own speed, and the memory of their sessions
+    Large(large::Arguments),
     /// Time to the 250 at half of the maximum rate, against the disk's own
     Latency(latency::Arguments),
     /// Instructions and time of each part of the accept path
@@ -84,6 +88,7 @@ pub(crate) fn run(task: &Task) -> anyhow::Result<()> {
         Task::DeadDestination(arguments) => dead_destination::run(arguments),
         Task::Deferred(arguments) => deferred::run(arguments),
         Task::Idle(arguments) => idle::run(arguments),
+        Task::Large(arguments) => large::run(arguments),
         Task::Latency(arguments) => latency::run(arguments),
         Task::Micro(arguments) => micro::run(arguments),
         Task::Page(arguments) => page::run(arguments),
