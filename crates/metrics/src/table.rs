@@ -506,7 +506,7 @@ impl Histogram {
                 "inrush_phase_duration_seconds",
                 &["phase"],
                 Phase::VALUES,
-                "Duration of each phase of a session or message.",
+                "Duration of each phase of a session or message. That of a command ends when its reply is sent, which in a group with BDAT LAST may wait for the commit.",
             ),
             Self::LogCommit => {
                 ("inrush_log_commit_duration_seconds", &[], &[], "Duration of one durable write to the log.")
