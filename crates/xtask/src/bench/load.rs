@@ -114,6 +114,19 @@ pub(super) struct Measured {
     pub(super) cpu_us: f64,
     /// Most resident memory in MiB, of a server of one process.
     pub(super) memory_mib: Option<f64>,
+    /// Of a gateway.
+    pub(super) uses: Option<Uses>,
+}
+
+/// What a message takes of disk and network.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Uses {
+    /// Octets written to the log.
+    pub(super) log_octets: f64,
+    /// Messages that became durable with one write.
+    pub(super) messages_per_write: f64,
+    /// Octets received and sent, without the headers of TCP and IP.
+    pub(super) wire_octets: f64,
 }
 
 /// A short unmeasured run of a tenth of the messages, then the measured one.
@@ -123,24 +136,25 @@ pub(super) struct Measured {
 pub(super) fn measure(subject: &Subject, load: &Load, messages: u32) -> anyhow::Result<Measured> {
     load.run(&subject.address, (messages / 10).max(1))?;
     subject.settle();
-    let accepted = subject.accepted()?;
+    let before = subject.done()?;
     subject.forget_peak_memory();
     let cpu = subject.meter.read()?;
     let sent = load.run(&subject.address, messages)?;
     let cpu = subject.meter.read()?.saturating_sub(cpu);
-    if let (Some(before), Some(after)) = (accepted, subject.accepted()?) {
-        ensure!(
-            after - before == sent.messages,
-            "{} accepted {} of {}",
-            subject.name,
-            after - before,
-            sent.messages
-        );
+    let mut uses = None;
+    if let (Some(before), Some(after)) = (before, subject.done()?) {
+        let accepted = after.accepted - before.accepted;
+        ensure!(accepted == sent.messages, "{} accepted {accepted} of {}", subject.name, sent.messages);
+        uses = before.more.zip(after.more).map(|(before, after)| Uses {
+            log_octets: (after.log_octets - before.log_octets) / sent.messages,
+            messages_per_write: sent.messages / (after.log_writes - before.log_writes),
+            wire_octets: (after.wire_octets - before.wire_octets) / sent.messages,
+        });
     }
     // A process tree is counted in ticks.
     ensure!(!cpu.is_zero(), "{}: {messages} messages are too few to be measured", subject.name);
     let cpu_us = cpu.as_secs_f64() * 1e6 / sent.messages;
-    Ok(Measured { sent, cpu_us, memory_mib: subject.peak_memory_mib() })
+    Ok(Measured { sent, cpu_us, memory_mib: subject.peak_memory_mib(), uses })
 }
 
 /// Field by field, as loadgen/README.md has them.

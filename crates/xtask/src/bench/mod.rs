@@ -31,6 +31,7 @@ mod rounds;
 mod scale;
 mod scenario;
 mod servers;
+mod sizing;
 mod stamp;
 mod system;
 mod tls;
@@ -67,6 +68,8 @@ pub(crate) enum Task {
     Relay(relay::Arguments),
     /// How the cost of a message grows with cores, connections and the log
     Scale(scale::Arguments),
+    /// What ends first on another machine, calculated from a result of `system`
+    Sizing(sizing::Arguments),
     /// The gateway against the floor under it, in the scenarios of bench/system
     System(system::Arguments),
     /// Processor time of TLS handshakes and sessions, against rustls alone and Postfix
@@ -95,6 +98,7 @@ pub(crate) fn run(task: &Task) -> anyhow::Result<()> {
         Task::Reading(arguments) => reading::run(arguments),
         Task::Relay(arguments) => relay::run(arguments),
         Task::Scale(arguments) => scale::run(arguments),
+        Task::Sizing(arguments) => sizing::run(arguments),
         Task::System(arguments) => system::run(arguments),
         Task::Tls(arguments) => tls::run(arguments),
         Task::Turnover(arguments) => turnover::run(arguments),

@@ -34,6 +34,16 @@ pub(super) const P99: Figure = Figure { name: "p99 of the total", unit: "µs" };
 /// Most resident memory during the run.
 pub(super) const MEMORY: Figure = Figure { name: "resident memory, peak", unit: "MiB" };
 
+/// Octets that the log has written for each message.
+pub(super) const LOG_OCTETS: Figure =
+    Figure { name: "octets written to the log per message", unit: "octets" };
+/// Messages that one write has made durable.
+pub(super) const LOG_MESSAGES: Figure = Figure { name: "messages per write of the log", unit: "messages" };
+
+/// Octets received and sent for each message, without the headers of TCP and IP.
+pub(super) const WIRE_OCTETS: Figure =
+    Figure { name: "octets received and sent per message", unit: "octets" };
+
 /// One figure of one subject in one scenario, in all rounds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Series {
@@ -163,6 +173,30 @@ impl Outcome {
         self.series.extend(ratios);
     }
 
+    /// Adds, for each place of a figure on its axis but the `first`, how many times the figure there is that at the first, in the same round.
+    pub(super) fn relate_to_first(
+        &mut self,
+        scenario: &str,
+        subject: &str,
+        figure: Figure,
+        first: f64,
+        name: &'static str,
+    ) {
+        let Some(base) = self.find(scenario, subject, figure.name, Some(first)).cloned() else { return };
+        let of_the_figure = |series: &&Series| {
+            series.scenario == scenario
+                && series.subject == subject
+                && series.figure == figure.name
+                && series.at != Some(first)
+        };
+        let others: Vec<Series> = self.series.iter().filter(of_the_figure).cloned().collect();
+        for other in others {
+            for (run, first) in other.runs.iter().zip(&base.runs) {
+                self.add(scenario, subject, Figure { name, unit: "ratio" }, other.at, run / first);
+            }
+        }
+    }
+
     /// The report for people.
     pub(super) fn markdown(&self) -> String {
         let mut facts = vec![("date", self.date.clone())];
@@ -279,6 +313,19 @@ mod tests {
         assert_eq!(outcome.series.len(), count, "once is enough");
         let text = outcome.markdown();
         assert!(text.contains("| inrush | server CPU per message |  | 12.0 | 11.0 | 22.0 | µs |"), "{text}");
+    }
+
+    #[test]
+    fn times_the_first_of_the_same_round() {
+        let mut outcome = Outcome::begin("scale", Path::new("/"));
+        for (one, two) in [(10.0, 19.0), (20.0, 40.0), (10.0, 18.0)] {
+            outcome.add("cores", "inrush", RATE, Some(1.0), one);
+            outcome.add("cores", "inrush", RATE, Some(2.0), two);
+        }
+        outcome.relate_to_first("cores", "inrush", RATE, 1.0, "times one core");
+        let times = outcome.find("cores", "inrush", "times one core", Some(2.0)).expect("both are there");
+        assert_eq!((times.median, times.least, times.greatest), (1.9, 1.8, 2.0));
+        assert!(outcome.find("cores", "inrush", "times one core", Some(1.0)).is_none());
     }
 
     #[test]

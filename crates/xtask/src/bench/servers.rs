@@ -39,6 +39,26 @@ fn lines(text: &'static str) -> impl Iterator<Item = &'static str> {
     text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
+/// What a server has done since its start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Done {
+    /// Messages accepted.
+    pub(crate) accepted: f64,
+    /// What else a gateway counts.
+    pub(crate) more: Option<More>,
+}
+
+/// What a gateway has done beside accepting.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct More {
+    /// Octets written to the log.
+    pub(crate) log_octets: f64,
+    /// Writes that they took.
+    pub(crate) log_writes: f64,
+    /// Octets received and sent.
+    pub(crate) wire_octets: f64,
+}
+
 /// A running server under measurement.
 pub(crate) struct Subject {
     /// Name in the report.
@@ -93,6 +113,8 @@ pub(super) struct Gateway<'a> {
     pub(super) retention_bytes: Option<&'a str>,
     /// What STARTTLS is offered with.
     pub(super) certificate: Option<&'a Files>,
+    /// Octets of a segment; `None`: the default.
+    pub(super) segment_bytes: Option<&'a str>,
 }
 
 /// Segments that each log keeps ready: the default of `[log] spares`.
@@ -111,6 +133,7 @@ impl<'a> Gateway<'a> {
             listen: "127.0.0.1:0",
             retention_bytes: None,
             certificate: None,
+            segment_bytes: None,
         }
     }
 
@@ -235,6 +258,7 @@ impl Subject {
         };
         let mut log = vec![format!("durability = \"{durability}\"")];
         log.extend(gateway.retention_bytes.map(|octets| format!("retention_bytes = \"{octets}\"")));
+        log.extend(gateway.segment_bytes.map(|octets| format!("segment_bytes = \"{octets}\"")));
         let log: Vec<&str> = log.iter().map(String::as_str).collect();
         let data: PathBuf = folder.join(format!("{}-data", name.replace(", ", "-")));
         let server = Server::with(settings.data(&data).log(&log));
@@ -242,14 +266,22 @@ impl Subject {
         Self { name, address: server.mx().to_string(), process: Process::Inrush(Box::new(server)), meter }
     }
 
-    /// How many messages it says it has accepted, where it says so.
+    /// What it says it has done, where it says so.
     ///
     /// # Errors
     /// It does not answer.
-    pub(crate) fn accepted(&self) -> anyhow::Result<Option<f64>> {
+    pub(crate) fn done(&self) -> anyhow::Result<Option<Done>> {
         match &self.process {
             Process::Inrush(server) => {
-                Ok(Some(Samples::scrape(server.admin()).sum("inrush_messages_accepted_total", &[])))
+                let samples = Samples::scrape(server.admin());
+                let sum = |name: &str| samples.sum(name, &[]);
+                let accepted = sum("inrush_messages_accepted_total");
+                let more = More {
+                    log_octets: sum("inrush_log_written_bytes_total"),
+                    log_writes: sum("inrush_log_batches_total"),
+                    wire_octets: sum("inrush_received_bytes_total") + sum("inrush_sent_bytes_total"),
+                };
+                Ok(Some(Done { accepted, more: Some(more) }))
             }
             Process::Floor(child, lines) => {
                 let pid = i32::try_from(child.0.id()).ok().and_then(Pid::from_raw).context("no process")?;
@@ -258,7 +290,7 @@ impl Subject {
                 let mut lines = lines.lock().map_err(|_| anyhow::anyhow!("another thread has failed"))?;
                 lines.read_line(&mut line)?;
                 let count = line.trim().strip_prefix("accepted ").context("inrush-floor does not count")?;
-                Ok(Some(count.parse()?))
+                Ok(Some(Done { accepted: count.parse()?, more: None }))
             }
             Process::Alone(_) | Process::Postfix(_) => Ok(None),
         }
@@ -273,6 +305,13 @@ impl Subject {
                 samples.sum("inrush_log_spares_ready", &[]) >= SPARES * samples.sum("inrush_cores", &[])
             });
         }
+    }
+
+    /// Segments of a gateway's log, and its resident memory in MiB.
+    pub(super) fn log_and_memory(&self) -> Option<(f64, f64)> {
+        let Process::Inrush(server) = &self.process else { return None };
+        let segments = Samples::scrape(server.admin()).sum("inrush_log_segments", &[]);
+        Some((segments, status_mib(server.pid(), "VmRSS:")?))
     }
 
     /// Ends the gateway with SIGKILL and starts it on the same data, on another port; seconds from the start to where it takes mail.

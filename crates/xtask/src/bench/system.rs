@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use inrush_tests::tls::Authority;
 
 use super::load::{self, Load};
-use super::result::{CPU, Files, MEMORY, Outcome, P50, P99, RATE};
+use super::result::{CPU, Files, LOG_MESSAGES, LOG_OCTETS, MEMORY, Outcome, P50, P99, RATE, WIRE_OCTETS};
 use super::rounds;
 use super::scenario::{self, Scenario};
 use super::servers::{FLOOR, Gateway, INRUSH, RELAXED, Subject};
@@ -102,7 +102,16 @@ fn measure(
             (P99, done.sent.p99_us),
             (MEMORY, memory),
         ];
-        for (figure, value) in figures.into_iter().filter_map(|(figure, value)| Some((figure, value?))) {
+        let uses = done.uses.iter().flat_map(|uses| {
+            [
+                (LOG_OCTETS, Some(uses.log_octets)),
+                (LOG_MESSAGES, Some(uses.messages_per_write)),
+                (WIRE_OCTETS, Some(uses.wire_octets)),
+            ]
+        });
+        for (figure, value) in
+            figures.into_iter().chain(uses).filter_map(|(figure, value)| Some((figure, value?)))
+        {
             outcome.add(&scenario.title, subject.name, figure, None, value);
         }
         Ok(())

@@ -84,6 +84,9 @@ pub(super) fn measure(
             Ok(())
         })?;
         outcome.relate(INRUSH, FLOOR, CPU);
+        for subject in [INRUSH, FLOOR] {
+            outcome.relate_to_first(scenario, subject, CAPACITY, 1.0, "capacity, times that of one core");
+        }
         let first = outcome.find(scenario, INRUSH, CPU.name, Some(1.0)).map(|series| series.median);
         let ratio_name = format!("{INRUSH} : {FLOOR}");
         let ratios: Vec<(f64, f64)> = measured

@@ -14,6 +14,9 @@ use crate::bench::servers::{Gateway, INRUSH, Subject};
 const SCENARIO: &str = "MiB of mail in the log";
 const START: Figure = Figure { name: "from the start after SIGKILL to taking mail", unit: "s" };
 
+const SEGMENTS: Figure = Figure { name: "segments", unit: "segments" };
+const RESIDENT: Figure = Figure { name: "resident memory after the start", unit: "MiB" };
+
 /// MiB of a message that the log grows by.
 const GROWTH_MIB: u32 = 1;
 
@@ -23,7 +26,13 @@ pub(super) fn measure(
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
     let folder = tempfile::Builder::new().prefix("inrush-scale-").tempdir_in(&arguments.folder)?;
-    let mut subject = Subject::inrush(folder.path(), &Gateway::strict(&programs.gateway, 1));
+    let segment_bytes = arguments.segment_mib.map(|mib| format!("{mib}MiB"));
+    if let Some(octets) = &segment_bytes {
+        outcome.set("octets of a segment, log", octets.as_str());
+    }
+    let gateway =
+        Gateway { segment_bytes: segment_bytes.as_deref(), ..Gateway::strict(&programs.gateway, 1) };
+    let mut subject = Subject::inrush(folder.path(), &gateway);
     let of = |words: &[&str]| {
         let options = words.iter().map(|word| (*word).to_owned()).chain(addresses()).collect();
         Load::inrush_load(&programs.generator, options)
@@ -54,6 +63,9 @@ pub(super) fn measure(
             );
             outcome.add(SCENARIO, INRUSH, CPU, at, done.cpu_us);
             outcome.add(SCENARIO, INRUSH, START, at, seconds);
+            let (segments, memory) = subject.log_and_memory().context("a gateway")?;
+            outcome.add(SCENARIO, INRUSH, SEGMENTS, at, segments);
+            outcome.add(SCENARIO, INRUSH, RESIDENT, at, memory);
         }
     }
     Ok(())

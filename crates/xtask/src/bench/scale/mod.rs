@@ -29,6 +29,9 @@ pub(crate) struct Arguments {
     /// MiB of mail in the log; each is measured after it has grown to it
     #[arg(long, value_delimiter = ',', default_value = "0,256,1024,4096")]
     pub(super) log_mib: Vec<u32>,
+    /// MiB of a segment of the log that grows, instead of the default: smaller ones make as many segments as a much larger log has
+    #[arg(long)]
+    pub(super) segment_mib: Option<u32>,
     /// Where the logs lie
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     pub(super) folder: PathBuf,
