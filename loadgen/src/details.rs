@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::hostile::{Behaviour, HostileCounts};
 use crate::pacer::Arrivals;
 use crate::plan::Pace;
 use crate::ramp::{Found, Step};
 use crate::record::{Phase, Record};
 use crate::run::Outcome;
+use crate::smuggling::{self, FALSE_ENDS, SmugglingCounts};
 
 /// The first lines of the report: how the load came, and whether the figures are the server's at all.
 pub(crate) fn head(f: &mut Formatter<'_>, outcome: &Outcome) -> fmt::Result {
@@ -76,15 +78,41 @@ pub(crate) fn parts(f: &mut Formatter<'_>, outcome: &Outcome) -> fmt::Result {
             counts.permanent_replies,
             counts.messages_accepted,
         )?;
-        if counts.messages_smuggled > 0 {
-            writeln!(
-                f,
-                "  THE SERVER TOOK {} SMUGGLED MESSAGES: not only CR LF . CR LF ends its mail data",
-                counts.messages_smuggled
-            )?;
+        if *behaviour == Behaviour::BareLineFeeds {
+            smuggled(f, counts)?;
         }
     }
     Ok(())
+}
+
+/// Whether the server is open to SMTP smuggling, false end by false end.
+fn smuggled(f: &mut Formatter<'_>, counts: &HostileCounts) -> fmt::Result {
+    for ((name, _), counts) in FALSE_ENDS.iter().zip(&counts.smuggling) {
+        let SmugglingCounts { taken_as_text, refused, found, not_tested } = counts;
+        writeln!(
+            f,
+            "  {name}: {taken_as_text} taken as text, {refused} refused, {found} taken as the end of the mail data, {not_tested} not tested"
+        )?;
+    }
+    match smuggling::verdict(&counts.smuggling) {
+        "found" => {
+            writeln!(f, "  THE SERVER IS OPEN TO SMTP SMUGGLING: it answers commands inside of mail data")?;
+            if counts.messages_smuggled > 0 {
+                writeln!(f, "  THE SERVER TOOK {} SMUGGLED MESSAGES", counts.messages_smuggled)?;
+            }
+            Ok(())
+        }
+        "not_found" => writeln!(f, "  no command inside of mail data was answered"),
+        _ => {
+            let untested = FALSE_ENDS.iter().zip(&counts.smuggling).filter(|(_, counts)| !counts.is_tested());
+            let names: Vec<&str> = untested.map(|((name, _), _)| *name).collect();
+            writeln!(
+                f,
+                "  SMUGGLING WAS NOT TESTED by {}: the server did not get as far as the mail data or closed in between (--from, --to, --tls, --auth-user, --duration)",
+                names.join(", ")
+            )
+        }
+    }
 }
 
 fn part(f: &mut Formatter<'_>, kind: &str, name: &str, record: &Record) -> fmt::Result {
@@ -209,6 +237,16 @@ pub(crate) fn add_to(object: &mut serde_json::Map<String, Value>, outcome: &Outc
             "permanent_replies": counts.permanent_replies,
             "messages_accepted": counts.messages_accepted,
             "messages_smuggled": counts.messages_smuggled,
+            "smuggling": (*behaviour == Behaviour::BareLineFeeds).then(|| json!({
+                "verdict": smuggling::verdict(&counts.smuggling),
+                "false_ends": FALSE_ENDS.iter().zip(&counts.smuggling).map(|((name, _), counts)| json!({
+                    "false_end": name,
+                    "taken_as_text": counts.taken_as_text,
+                    "refused": counts.refused,
+                    "found": counts.found,
+                    "not_tested": counts.not_tested,
+                })).collect::<Vec<_>>(),
+            })),
         })
     });
     object.insert("hostile".to_owned(), hostile.collect());

@@ -1,7 +1,8 @@
 //! Senders that do not keep to the rules, beside those that do.
 //!
 //! Each behaviour is what servers meet on port 25. Its sessions make connection after connection until the well-behaved are done. They
-//! are counted apart and never in the latencies; an error of theirs is no error of the run. What a server should do about each:
+//! are counted apart and never in the latencies; an error of theirs is no error of the run. Those that go as far as a transaction use TLS, log in and
+//! name sender and recipient as a well-behaved sender of the run would. What a server should do about each:
 //!
 //! | behaviour | what it does | a server should |
 //! |---|---|---|
@@ -19,12 +20,14 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use inrush_proto::client::{Protocol, REPLY_LINE_OCTETS_MAX};
+use inrush_proto::client::{Extensions, Protocol, REPLY_LINE_OCTETS_MAX};
 use serde::Deserialize;
 
 use crate::content::mix;
 use crate::plan::Hostile;
+use crate::sender::{Sender, TlsMode};
 use crate::slot::{Kick, Slot};
+use crate::smuggling::{self, FALSE_ENDS, SmugglingCounts, Verdict};
 use crate::wire::{Manner, Wire, WireError};
 use crate::worker::Worker;
 
@@ -36,9 +39,8 @@ pub const HOLD: Duration = Duration::from_secs(30);
 const DRIP: Duration = Duration::from_millis(500);
 /// Lines or recipients that are tried on a connection.
 const ATTEMPTS: u32 = 50;
-
-/// What a server may wrongly take for the end of mail data (RFC 5321 §4.1.1.4).
-const FALSE_ENDS: [&[u8]; 4] = [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r"];
+/// Replies that are read behind a false end: far more than the smuggled lines can have.
+const SMUGGLED_REPLIES_MAX: usize = 32;
 
 /// A way not to keep to the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -101,6 +103,8 @@ pub struct HostileCounts {
     pub messages_smuggled: u64,
     /// Connections that the server closed.
     pub closed_by_server: u64,
+    /// Verdicts of `bare-line-feeds`, in the order of [`FALSE_ENDS`].
+    pub smuggling: [SmugglingCounts; FALSE_ENDS.len()],
 }
 
 impl HostileCounts {
@@ -114,6 +118,7 @@ impl HostileCounts {
         self.messages_accepted += other.messages_accepted;
         self.messages_smuggled += other.messages_smuggled;
         self.closed_by_server += other.closed_by_server;
+        self.smuggling.iter_mut().zip(&other.smuggling).for_each(|(mine, theirs)| mine.add(theirs));
     }
 }
 
@@ -123,8 +128,22 @@ pub(crate) async fn run_session(worker: Rc<Worker>, slot: Rc<Slot>, index: usize
     let mut connection = 0;
     while !worker.is_over_for_hostile() {
         let random = mix(worker.plan.content.seed() ^ slot.number, connection);
+        let senders = &worker.plan.senders;
+        // A remainder below their number.
+        let sender = &senders[usize::try_from(mix(random, 1) % senders.len() as u64).unwrap_or(0)];
+        let turn = usize::try_from((slot.number + connection) % FALSE_ENDS.len() as u64).unwrap_or(0);
         connection += 1;
-        let mut session = Session { worker: &worker, slot: &slot, index, rest: Vec::new() };
+        let mut session = Session {
+            worker: &worker,
+            slot: &slot,
+            index,
+            sender,
+            tls: sender.tls(mix(random, 2)),
+            target: worker.target(),
+            turn,
+            rest: Vec::new(),
+            extensions: Extensions::default(),
+        };
         session.run(&hostile, random).await;
         slot.busy_since.set(None);
         slot.rearm();
@@ -138,16 +157,23 @@ struct Session<'a> {
     worker: &'a Worker,
     slot: &'a Slot,
     index: usize,
+    /// Whose TLS and addresses it uses.
+    sender: &'a Sender,
+    tls: TlsMode,
+    target: usize,
+    /// The false end of this connection; they take turns, so that each is tried.
+    turn: usize,
     /// An unfinished reply line.
     rest: Vec<u8>,
+    /// Of the last reply to EHLO.
+    extensions: Extensions,
 }
 
 impl Session<'_> {
     async fn run(&mut self, hostile: &Hostile, random: u64) {
         self.slot.busy_since.set(Some(Instant::now()));
         let manner = Manner { reset: hostile.behaviour == Behaviour::ConnectAndReset, ..Manner::default() };
-        let target = self.worker.target();
-        let mut wire = match self.worker.connect(self.slot, target, manner).await {
+        let mut wire = match self.worker.connect(self.slot, self.target, manner).await {
             Ok((wire, _)) => wire,
             Err(WireError::Kicked(Kick::Interrupted)) => return,
             Err(_) => {
@@ -162,6 +188,10 @@ impl Session<'_> {
     }
 
     async fn behave(&mut self, wire: &mut Wire, hostile: &Hostile, random: u64) -> Result<(), WireError> {
+        let is_silent = matches!(hostile.behaviour, Behaviour::Idle | Behaviour::ConnectAndReset);
+        if self.tls == TlsMode::Implicit && !is_silent {
+            self.secure(wire).await?;
+        }
         match hostile.behaviour {
             Behaviour::Idle => self.wait_out(wire, hostile.hold).await,
             // The socket was made so that its end is a RST.
@@ -191,8 +221,12 @@ impl Session<'_> {
                 Ok(())
             }
             Behaviour::UnknownRecipients => {
-                self.hello(wire).await?;
-                self.command(wire, b"MAIL FROM:<>\r\n").await?;
+                if !self.ready(wire).await? {
+                    return self.command(wire, b"QUIT\r\n").await.map(|_| ());
+                }
+                let envelope = self.envelope();
+                let mail = envelope.split_inclusive(|&b| b == b'\n').next().unwrap_or_default();
+                self.command(wire, mail).await?;
                 for attempt in 0..u64::from(ATTEMPTS) {
                     let user = mix(random, attempt);
                     let line = format!("RCPT TO:<{user:016x}@{}>\r\n", self.worker.plan.hostile_domain);
@@ -228,48 +262,100 @@ impl Session<'_> {
                 Ok(())
             }
             Behaviour::BareLineFeeds => {
-                if !self.data(wire).await? {
-                    return self.command(wire, b"QUIT\r\n").await.map(|_| ());
+                let verdict = self.smuggle(wire).await;
+                // What the end of the run cut short says nothing about the server.
+                let is_cut = matches!(verdict, Err(WireError::Kicked(Kick::Interrupted)));
+                if !is_cut {
+                    let turn = self.turn;
+                    let booked = *verdict.as_ref().unwrap_or(&Verdict::NotTested);
+                    self.count(|counts| counts.smuggling[turn].book(booked));
                 }
-                let end = FALSE_ENDS[usize::try_from(random % FALSE_ENDS.len() as u64).unwrap_or(0)];
-                let mut text = b"Subject: one\r\n\r\nfirst".to_vec();
-                text.extend_from_slice(end);
-                text.extend_from_slice(b"MAIL FROM:<>\r\n");
-                text.extend_from_slice(
-                    b"RCPT TO:<smuggled@inrush.example>\r\nDATA\r\nSubject: two\r\n\r\nsecond\r\n.\r\nQUIT\r\n",
-                );
-                wire.send(self.slot, text).await?;
-                let first = self.reply(wire).await?;
-                self.count(|counts| counts.messages_accepted += u64::from(first / 100 == 2));
-                // Another 354 answers a DATA that was text: the server took the false end for the true one.
-                let mut is_smuggling = false;
-                loop {
-                    match self.reply(wire).await? {
-                        221 | 421 => return Ok(()),
-                        354 => is_smuggling = true,
-                        code if is_smuggling && code / 100 == 2 => {
-                            is_smuggling = false;
-                            self.count(|counts| counts.messages_smuggled += 1);
-                        }
-                        _ => {}
-                    }
-                }
+                verdict.map(|_| ())
             }
         }
     }
 
+    /// Mail data with a false end and a second message behind it.
+    async fn smuggle(&mut self, wire: &mut Wire) -> Result<Verdict, WireError> {
+        if !self.data(wire).await? {
+            self.command(wire, b"QUIT\r\n").await?;
+            return Ok(Verdict::NotTested);
+        }
+        let text = smuggling::text(FALSE_ENDS[self.turn].1, &self.envelope());
+        wire.send(self.slot, text).await?;
+        let mut replies = Vec::new();
+        let ended = loop {
+            match self.reply(wire).await {
+                Ok(code) => replies.push(code),
+                Err(error) => break error,
+            }
+            if matches!(replies.last(), Some(221 | 421)) || replies.len() >= SMUGGLED_REPLIES_MAX {
+                break WireError::Eof;
+            }
+        };
+        self.count(|counts| {
+            counts.messages_accepted += u64::from(replies.first().is_some_and(|code| code / 100 == 2));
+            counts.messages_smuggled += smuggling::messages(&replies);
+        });
+        match (smuggling::judge(&replies), ended) {
+            (Verdict::NotTested, WireError::Kicked(Kick::Interrupted)) => Err(Kick::Interrupted.into()),
+            (verdict, _) => Ok(verdict),
+        }
+    }
+
+    /// MAIL and RCPT as a well-behaved sender says them.
     fn envelope(&self) -> Vec<u8> {
-        let plan = &self.worker.plan;
-        let mut out = b"MAIL FROM:<>\r\nRCPT TO:<".to_vec();
-        plan.senders[0].to.write(0, 0, &mut out);
+        let mut out = b"MAIL FROM:<".to_vec();
+        self.sender.from.write(0, 0, &mut out);
+        out.extend_from_slice(b">\r\nRCPT TO:<");
+        self.sender.to.write(0, 0, &mut out);
         out.extend_from_slice(b">\r\n");
         out
     }
 
-    async fn hello(&mut self, wire: &mut Wire) -> Result<(), WireError> {
-        self.reply(wire).await?;
+    /// Up to where MAIL may be said, TLS and AUTH included; false: the server does not let us.
+    async fn ready(&mut self, wire: &mut Wire) -> Result<bool, WireError> {
+        if self.reply(wire).await? / 100 != 2 || !self.hello(wire).await? {
+            return Ok(false);
+        }
+        if self.tls == TlsMode::Starttls {
+            if !self.extensions.starttls || self.command(wire, b"STARTTLS\r\n").await? != 220 {
+                return Ok(false);
+            }
+            // RFC 3207 §4.2, CVE-2011-0411: what came behind the reply in the clear is not believed.
+            self.rest.clear();
+            self.secure(wire).await?;
+            if !self.hello(wire).await? {
+                return Ok(false);
+            }
+        }
+        let Some(credentials) = &self.worker.plan.credentials else { return Ok(true) };
+        let Some(mechanism) = credentials.mechanism(&self.extensions) else { return Ok(false) };
+        let mut line = Vec::new();
+        let mut index = 0;
+        while credentials.write(mechanism, index, &mut line) {
+            index += 1;
+            match self.command(wire, &line).await? {
+                334 => line.clear(),
+                code => return Ok(code == 235),
+            }
+        }
+        Ok(false)
+    }
+
+    async fn secure(&mut self, wire: &mut Wire) -> Result<(), WireError> {
+        self.slot.busy_since.set(Some(Instant::now()));
+        // There are settings of TLS wherever a sender uses it.
+        let Some(config) = self.worker.tls.clone() else { return Ok(()) };
+        let name = self.worker.plan.targets[self.target].server_name.clone();
+        wire.secure(self.slot, config, name).await.map(|_| ())
+    }
+
+    /// EHLO; false: refused.
+    async fn hello(&mut self, wire: &mut Wire) -> Result<bool, WireError> {
         let hello = self.greeting();
-        self.command(wire, &hello).await.map(|_| ())
+        self.extensions = Extensions::default();
+        Ok(self.command(wire, &hello).await? / 100 == 2)
     }
 
     fn greeting(&self) -> Vec<u8> {
@@ -280,10 +366,14 @@ impl Session<'_> {
 
     /// Up to the 354; false when there is none.
     async fn data(&mut self, wire: &mut Wire) -> Result<bool, WireError> {
-        self.hello(wire).await?;
+        if !self.ready(wire).await? {
+            return Ok(false);
+        }
         let envelope = self.envelope();
         for line in envelope.split_inclusive(|&b| b == b'\n') {
-            self.command(wire, line).await?;
+            if self.command(wire, line).await? / 100 != 2 {
+                return Ok(false);
+            }
         }
         Ok(self.command(wire, b"DATA\r\n").await? == 354)
     }
@@ -301,6 +391,8 @@ impl Session<'_> {
                 let line: Vec<u8> = self.rest.drain(..=end).collect();
                 let code =
                     line.get(..3).and_then(|code| std::str::from_utf8(code).ok()?.parse().ok()).unwrap_or(0);
+                // The first line of a reply names the server, and no extension has that name.
+                self.extensions.add_line(line.get(4..).unwrap_or_default().trim_ascii_end());
                 if line.get(3) == Some(&b'-') {
                     continue;
                 }

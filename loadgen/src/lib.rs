@@ -42,6 +42,7 @@ pub mod settings;
 pub mod sink;
 pub mod sizes;
 mod slot;
+pub mod smuggling;
 pub mod task;
 pub mod template;
 pub mod timer;

@@ -291,3 +291,25 @@ fn a_connection_that_breaks_in_the_handshake() {
     let run = run(&format!("{address} -m 2 --tls implicit"));
     assert_eq!((run.code, run.count("failed")), (1, 2), "{:?}", run.output);
 }
+
+#[test]
+fn hostile_sessions_go_under_tls_and_log_in_where_the_run_does() {
+    let password = tempfile::NamedTempFile::new().unwrap();
+    fs::write(password.path(), "secret\n").unwrap();
+    let auth = format!("--auth-user test --auth-password-file {}", password.path().display());
+    for (door, mode) in [(Door::Starttls, "starttls"), (Door::Implicit, "implicit")] {
+        let server = Server::start(door, "PLAIN");
+        let load = format!("{} -s 2 -D 1s --rate 10 --hostile bare-line-feeds=4", server.address);
+        let smuggling = |words: &str| {
+            let run = run(words);
+            run.json["hostile"][0]["smuggling"].clone()
+        };
+        // That server takes any line `. CR LF` for the end.
+        let found = smuggling(&format!("{load} --tls {mode} {auth}"));
+        assert_eq!((&found["verdict"], &found["false_ends"][0]["found"]), (&"found".into(), &0.into()));
+        assert!(found["false_ends"][1]["found"].as_u64().unwrap() > 0, "{found}");
+        assert_eq!(server.seen.messages_in_the_clear.load(SeqCst), 0);
+        let without = smuggling(&format!("{load} --tls {mode}"));
+        assert_eq!(without["verdict"], "not_tested", "{without}");
+    }
+}

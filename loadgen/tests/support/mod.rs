@@ -211,11 +211,13 @@ fn read_text(input: &mut impl std::io::BufRead) -> std::io::Result<Vec<u8>> {
         if input.read_until(b'\n', &mut body)? == 0 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
-        if &body[start..] == b".\r\n" {
+        // RFC 5321 §4.1.1.4: a line begins behind CR LF only.
+        let begins = start == 0 || body[..start].ends_with(b"\r\n");
+        if begins && &body[start..] == b".\r\n" {
             body.truncate(start);
             return Ok(body);
         }
-        if body[start] == b'.' {
+        if begins && body[start] == b'.' {
             body.remove(start);
         }
     }
