@@ -77,6 +77,8 @@ struct Connection {
     authenticated: bool,
     /// The pause in front of the next message is over.
     thought: bool,
+    /// A whole reply came since the wait for the server began.
+    answered: bool,
     out: Vec<u8>,
     received: Vec<u8>,
     /// An unfinished reply of the read before.
@@ -100,6 +102,7 @@ pub(crate) async fn run_session(worker: Rc<Worker>, slot: Rc<Slot>, sender: usiz
         secured: false,
         authenticated: false,
         thought: false,
+        answered: true,
         out: Vec::new(),
         received: Vec::new(),
         rest: Vec::new(),
@@ -134,6 +137,7 @@ impl Connection {
         self.most = most.map_or(u64::MAX, |most| u64::from(most.pick(mix(random, 2))));
         self.handshake_due = false;
         self.secured = false;
+        self.answered = true;
         self.authenticated = worker.plan.credentials.is_none();
         self.session.restart();
         self.flights.restart(self.target);
@@ -195,7 +199,9 @@ impl Connection {
         loop {
             self.fill(wire, first).await?;
             self.flush(wire).await?;
-            if self.slot.busy_since.get().is_none_or(|since| since < self.flights.now) {
+            // A part of a reply is none: a server that says an octet now and then must not keep the session for ever.
+            let begun = self.slot.busy_since.get();
+            if begun.is_none_or(|since| std::mem::take(&mut self.answered) && since < self.flights.now) {
                 self.slot.busy_since.set(Some(self.flights.now));
             }
             self.received = wire.receive(&self.slot, std::mem::take(&mut self.received)).await?;
@@ -211,10 +217,12 @@ impl Connection {
                 self.secured = true;
                 self.session.secured();
                 self.flights.secured();
+                self.answered = true;
             }
             let is_encrypted = self.tls == TlsMode::Off || wire.is_secured();
             if !self.authenticated && is_encrypted && self.session.is_ready() {
                 self.authenticate(wire).await?;
+                self.answered = true;
             }
         }
     }
@@ -350,7 +358,7 @@ impl Connection {
         let until = Instant::now() + time.pick(random);
         loop {
             let now = Instant::now();
-            if now >= until || self.worker.is_over(now) {
+            if now >= until || self.worker.is_over(self.sender, now) {
                 break;
             }
             self.slot.guarded(monoio::time::sleep((until - now).min(THINK_INTERVAL))).await?;
@@ -504,6 +512,7 @@ impl Connection {
         let outcome = loop {
             let progress = self.session.advance(&input[consumed..]);
             consumed += progress.consumed;
+            self.answered |= !matches!(progress.event, Event::NeedInput);
             match progress.event {
                 Event::NeedInput => break Ok(false),
                 Event::Answer(answer) if answer.command == Command::StartTls => {
@@ -551,6 +560,11 @@ impl Connection {
     fn lost(&mut self, lost: &Lost, first: Option<Ticket>) {
         let (place, text, failure) = match lost {
             Lost::Wire(WireError::Kicked(Kick::Timeout)) => ("timeout", String::new(), Failure::Failed),
+            Lost::Wire(WireError::Kicked(Kick::End)) => (
+                "timeout",
+                "the run is over for longer than --timeout and --grace".to_owned(),
+                Failure::Failed,
+            ),
             Lost::Wire(WireError::Kicked(Kick::Interrupted)) => {
                 ("interrupted", String::new(), Failure::Unfinished)
             }

@@ -21,6 +21,12 @@ pub fn doubts(run: &Figures) -> Vec<String> {
             round(not_sent)
         ));
     }
+    if let Some(not_sent) = at_least_one("/open_loop/not_sent_own_pace") {
+        doubts.push(format!(
+            "{} planned messages of slow or thinking senders were never sent: their sessions are too few for the rate, whatever the server does.",
+            round(not_sent)
+        ));
+    }
     if let Some(verdict) = run.json.get("generator_limit").filter(|verdict| !verdict.is_null()) {
         if let Some(reason) = verdict.as_str() {
             doubts.push(format!("The generator was the limit: {reason}"));
@@ -91,6 +97,7 @@ mod tests {
         assert!(of(json!({})).is_empty());
         for (extra, word) in [
             (json!({ "open_loop": { "not_sent": 7 } }), "7 planned messages were never sent"),
+            (json!({ "open_loop": { "not_sent_own_pace": 5 } }), "5 planned messages of slow or thinking"),
             (json!({ "generator_cpu": { "total_us": 9.5e6 } }), "used 95 %"),
             (json!({ "generator_limit": { "reasons": ["late"] } }), "limit: late"),
             (json!({ "ended_by": "interrupted" }), "ended early: interrupted"),

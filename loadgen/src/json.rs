@@ -8,10 +8,11 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer as _, V2DeflateSerializer};
 use serde_json::{Map, Value, json};
 
+use crate::cpu_share::CpuShare;
 use crate::details;
 use crate::record::{Counts, Phase, Record};
 use crate::report::{QUANTILES, explain};
-use crate::run::{CpuShare, Outcome};
+use crate::run::Outcome;
 use crate::series::{Series, SliceCounts};
 
 /// Version of the layout.
@@ -68,7 +69,7 @@ pub fn object(outcome: &Outcome, context: &Context) -> Value {
         "warmup_counts": counts(&record.warmup),
         "errors": record.counts.errors() + record.warmup.errors(),
         "causes": causes,
-        "open_loop": { "backlog_max": outcome.backlog_max, "not_sent": outcome.not_sent },
+        "open_loop": { "backlog_max": outcome.backlog_max, "not_sent": outcome.not_sent, "not_sent_own_pace": outcome.not_sent_own_pace },
         "phases": Phase::ALL.map(Phase::name),
         "latency_us": phases(record),
         "histograms_ns": histograms(outcome),

@@ -16,6 +16,7 @@ pub mod cells;
 pub mod compare;
 mod connection;
 pub mod content;
+pub mod cpu_share;
 pub mod descriptors;
 mod details;
 pub mod doubts;

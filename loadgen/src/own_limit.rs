@@ -114,12 +114,14 @@ impl Reading {
 #[derive(Debug)]
 pub(crate) struct Meter {
     begun: Cell<Option<Reading>>,
+    /// Where the window ends, as far as is known.
+    marked: Cell<Option<Reading>>,
     lateness: RefCell<Histogram<u64>>,
 }
 
 impl Meter {
     pub(crate) fn new() -> Self {
-        Self { begun: Cell::new(None), lateness: RefCell::new(nanoseconds()) }
+        Self { begun: Cell::new(None), marked: Cell::new(None), lateness: RefCell::new(nanoseconds()) }
     }
 
     pub(crate) fn has_begun(&self) -> bool {
@@ -131,9 +133,18 @@ impl Meter {
         self.begun.set(Some(Reading::now()));
     }
 
+    /// The window ends here, unless it is marked again: what follows is waiting for the last replies, in which a thread that was out of breath
+    /// would look idle.
+    pub(crate) fn mark(&self) {
+        if self.has_begun() {
+            self.marked.set(Some(Reading::now()));
+        }
+    }
+
     /// Back to the start, for another window.
     pub(crate) fn reset(&self) {
         self.begun.set(None);
+        self.marked.set(None);
         self.lateness.replace(nanoseconds());
     }
 
@@ -143,10 +154,10 @@ impl Meter {
         self.lateness.borrow_mut().saturating_record(late);
     }
 
-    /// The window ends. None: it was too short to begin.
+    /// The window ends, where it was marked or else now. None: it was too short to begin.
     pub(crate) fn end(&self, core: usize) -> Option<OwnCore> {
         let begun = self.begun.take()?;
-        let ended = Reading::now();
+        let ended = self.marked.take().unwrap_or_else(Reading::now);
         let wall = ended.at - begun.at;
         (wall >= WALL_MIN).then(|| OwnCore {
             core,
@@ -186,6 +197,20 @@ mod tests {
         // 3 ms do not matter where the server takes 100.
         assert!(reasons(&[core(0.5, 0.0, Duration::from_millis(3))], Duration::from_millis(100)).is_empty());
         assert!(reasons(&[], p99).is_empty());
+    }
+
+    #[test]
+    fn waiting_for_the_last_replies_is_no_part_of_the_window() {
+        let meter = Meter::new();
+        meter.mark();
+        assert!(meter.end(0).is_none(), "nothing to mark before it begins");
+        meter.begin();
+        let begun = Instant::now();
+        while begun.elapsed() < WALL_MIN * 2 {}
+        meter.mark();
+        let marked = begun.elapsed();
+        std::thread::sleep(WALL_MIN * 10);
+        assert!(meter.end(0).unwrap().wall <= marked);
     }
 
     #[test]

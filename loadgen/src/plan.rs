@@ -174,6 +174,18 @@ impl Plan {
         self.messages.map(|messages| apportion(messages, &weights))
     }
 
+    /// How long after its end a schedule's messages may still begin. What is planned in the last moment is as good as the rest, and a queue of a few
+    /// messages is no overload: their wait counts in their latency. In a ramp nobody need wait for longer than the promise: what has not begun by then is
+    /// too slow, whenever it comes.
+    #[must_use]
+    pub fn late_start_max(&self) -> Duration {
+        match self.pace {
+            Pace::Closed => Duration::ZERO,
+            Pace::Open(..) => self.grace,
+            Pace::Ramp(ramp, _) => self.grace.min(ramp.slo.limit),
+        }
+    }
+
     /// There is no sender whose times are the server's alone.
     #[must_use]
     pub fn only_slow(&self) -> bool {

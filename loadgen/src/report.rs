@@ -5,9 +5,10 @@ use std::io::{self, Write};
 
 use hdrhistogram::Histogram;
 
+use crate::cpu_share::CpuShare;
 use crate::details;
 use crate::record::{Phase, Record};
-use crate::run::{CpuShare, Outcome};
+use crate::run::Outcome;
 use crate::verify::Verification;
 use crate::worker::Ending;
 
@@ -52,6 +53,13 @@ impl Display for Table<'_> {
                 "waiting for a free session: {} at most, {} never sent",
                 self.0.backlog_max, self.0.not_sent
             )?;
+            if self.0.not_sent_own_pace > 0 {
+                writeln!(
+                    f,
+                    "never sent by slow or thinking senders: {}; their sessions are too few for the rate",
+                    self.0.not_sent_own_pace
+                )?;
+            }
         }
         if record.warmup.started > 0 {
             writeln!(f, "warm-up: {} messages, left out", record.warmup.acknowledged)?;

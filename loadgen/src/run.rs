@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::acks::Acknowledged;
+use crate::cpu_share::{CpuShare, Meters, Shares};
 use crate::hostile::{Behaviour, HostileCounts};
 use crate::live::LiveCells;
 use crate::own_limit::{self, OwnCore};
@@ -16,7 +17,7 @@ use crate::plan::{Pace, Plan, Seat};
 use crate::ramp::{Found, Ramp, Search, Step};
 use crate::record::{Phase, Record};
 use crate::series::Series;
-use crate::server_cpu::{CpuTime, Processes, Sample, tick_us};
+use crate::server_cpu::Processes;
 use crate::tui::Tui;
 use crate::verify::Verification;
 use crate::worker::{self, Ending, Figures, Harvest, Live, Shared, Stage, Task};
@@ -27,23 +28,6 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 const STEP_NAP: Duration = Duration::from_millis(10);
 /// The first planned message shall not be late because its thread, or the step of a ramp, is still starting.
 const LEAD: Duration = Duration::from_millis(20);
-
-/// CPU time over the window, and the messages acknowledged in it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct CpuShare {
-    /// CPU time.
-    pub time: CpuTime,
-    /// Messages.
-    pub messages: u64,
-}
-
-impl CpuShare {
-    /// Microseconds a message.
-    #[must_use]
-    pub fn per_message(&self, microseconds: f64) -> Option<f64> {
-        (self.messages > 0).then(|| microseconds / self.messages as f64)
-    }
-}
 
 /// Everything a run found out.
 #[derive(Debug)]
@@ -71,15 +55,17 @@ pub struct Outcome {
     pub elapsed: Duration,
     /// Acknowledgements, when they were to be kept.
     pub acknowledged: Vec<Acknowledged>,
-    /// Planned in the window and never begun.
+    /// Planned in the window and never begun, by senders that go as fast as they can.
     pub not_sent: u64,
+    /// The same of senders that are slow or think, whose sessions are busy with themselves.
+    pub not_sent_own_pace: u64,
     /// Largest number of planned messages that waited, the sum over the cores.
     pub backlog_max: u64,
     /// `io_uring` or `epoll`.
     pub engine: &'static str,
     /// Why the run ended early.
     pub ended_by: Option<Ending>,
-    /// The server's CPU time; the text says why there is none.
+    /// The server's CPU time over the measured window, of a ramp over those at the rate found; the text says why there is none.
     pub server_cpu: Option<Result<CpuShare, String>>,
     /// The generator's own.
     pub own_cpu: Option<CpuShare>,
@@ -157,11 +143,11 @@ pub fn run(plan: Plan, setting: Setting) -> io::Result<Outcome> {
             harvest
         })?);
     }
-    let own = Processes { pids: vec![std::process::id()], with_children: false };
     let mut watch = Watch {
         plan: &plan,
         shared: &shared,
         interrupts: &setting.interrupts,
+        meters: Meters::new(setting.server),
         threads: &threads,
         lives: &lives,
         start,
@@ -170,18 +156,13 @@ pub fn run(plan: Plan, setting: Setting) -> io::Result<Outcome> {
         shown: Instant::now(),
         shown_acknowledged: 0,
     };
-    watch.wait(Some(measure_from));
-    let window_acknowledged = watch.acknowledged();
-    let server_before = setting.server.as_ref().map(Processes::sample);
-    let own_before = own.sample();
-    let climbed = match plan.pace {
-        Pace::Ramp(ramp, _) => Some(watch.climb(ramp, &receiver, !setting.quiet)),
-        Pace::Closed | Pace::Open(..) => None,
-    };
+    let mut climbed = None;
+    let mut shares = None;
+    match plan.pace {
+        Pace::Ramp(ramp, _) => climbed = Some(watch.climb(ramp, stage, &receiver, !setting.quiet)),
+        Pace::Closed | Pace::Open(..) => shares = Some(watch.window(stage)),
+    }
     watch.wait(None);
-    let own_after = own.sample();
-    let server_after = setting.server.as_ref().map(Processes::sample);
-    let messages = watch.acknowledged() - window_acknowledged;
     watch.clear();
     sampled.store(true, Relaxed);
     threads.iter().for_each(|thread| thread.thread().unpark());
@@ -193,16 +174,17 @@ pub fn run(plan: Plan, setting: Setting) -> io::Result<Outcome> {
             Err(panic) => std::panic::resume_unwind(panic),
         }
     }
-    let share = |before: &Sample, after: &Sample| CpuShare { time: after.since(before, tick_us()), messages };
-    let server_cpu = server_before.zip(server_after).map(|(before, after)| Ok(share(&before?, &after?)));
-    let own_cpu = own_before.ok().zip(own_after.ok()).map(|(before, after)| share(&before, &after));
+    if let Some((_, climb)) = &mut climbed {
+        shares = climb.shares.take();
+    }
     let mut outcome = gather(&plan, harvests, measure_from, climbed);
     outcome.ended_by = shared.ended_by.get().cloned();
     if let (None, None, Some(duration)) = (&outcome.ended_by, &outcome.ramp, plan.duration) {
         outcome.elapsed = outcome.elapsed.max(duration);
     }
-    outcome.server_cpu = server_cpu;
-    outcome.own_cpu = own_cpu;
+    if let Some(Shares { server, own }) = shares {
+        (outcome.server_cpu, outcome.own_cpu) = (server, own);
+    }
     Ok(outcome)
 }
 
@@ -260,6 +242,7 @@ fn gather(
         elapsed: Duration::ZERO,
         acknowledged: Vec::new(),
         not_sent: 0,
+        not_sent_own_pace: 0,
         backlog_max: 0,
         engine: "",
         ended_by: None,
@@ -276,6 +259,7 @@ fn gather(
         }
         outcome.acknowledged.extend(harvest.acknowledged);
         outcome.not_sent += harvest.figures.not_sent;
+        outcome.not_sent_own_pace += harvest.figures.not_sent_own_pace;
         outcome.backlog_max += harvest.figures.backlog_max;
         outcome.own.extend(harvest.figures.own);
         for ((_, _, counts), more) in outcome.hostile.iter_mut().zip(&harvest.hostile) {
@@ -291,6 +275,7 @@ fn gather(
         records = climb.records;
         outcome.elapsed = climb.elapsed;
         (outcome.not_sent, outcome.backlog_max) = (climb.not_sent, climb.backlog_max);
+        outcome.not_sent_own_pace = climb.not_sent_own_pace;
         outcome.own = climb.own;
     }
     outcome.record = well_behaved(plan, &records);
@@ -323,8 +308,10 @@ struct Climb {
     records: Vec<Record>,
     elapsed: Duration,
     not_sent: u64,
+    not_sent_own_pace: u64,
     backlog_max: u64,
     own: Vec<OwnCore>,
+    shares: Option<Shares>,
 }
 
 impl Climb {
@@ -336,6 +323,7 @@ impl Climb {
             merge(&mut self.records, &figures.records);
         }
         self.not_sent += figures.not_sent;
+        self.not_sent_own_pace += figures.not_sent_own_pace;
         self.backlog_max = self.backlog_max.max(figures.backlog_max);
         self.own.extend(figures.own);
     }
@@ -346,6 +334,7 @@ struct Watch<'a> {
     plan: &'a Plan,
     shared: &'a Shared,
     interrupts: &'a AtomicUsize,
+    meters: Meters,
     threads: &'a [JoinHandle<io::Result<Harvest>>],
     lives: &'a [Arc<Live>],
     start: Instant,
@@ -382,20 +371,34 @@ impl Watch<'_> {
         }
     }
 
+    /// Waits for the measured window and to its end; of a run that ends with its messages, to the end of the run.
+    fn window(&mut self, stage: Stage) -> Shares {
+        self.wait(Some(stage.measure_from));
+        let before = self.meters.read(self.acknowledged());
+        self.wait(stage.end);
+        before.until(&self.meters.read(self.acknowledged()))
+    }
+
     /// Goes from step to step until the search is over or the run is ended. The figures are those of the windows at the rate found.
-    fn climb(&mut self, ramp: Ramp, steps: &Receiver<(u32, Figures)>, tells: bool) -> (Found, Climb) {
+    fn climb(
+        &mut self,
+        ramp: Ramp,
+        mut stage: Stage,
+        steps: &Receiver<(u32, Figures)>,
+        tells: bool,
+    ) -> (Found, Climb) {
         let window = self.plan.duration.unwrap_or_default();
         let mut search = Search::new(ramp);
         let mut held: Vec<(f64, Climb)> = Vec::new();
         let mut number = 0;
         while let Some((rate, confirms)) = search.next_rate() {
             if number > 0 {
-                let next = stage(self.plan, number, Instant::now() + LEAD, rate);
-                if let Ok(mut stage) = self.shared.stage.lock() {
-                    *stage = Some(next);
+                stage = self::stage(self.plan, number, Instant::now() + LEAD, rate);
+                if let Ok(mut next) = self.shared.stage.lock() {
+                    *next = Some(stage);
                 }
             }
-            let Some(climb) = self.step(number, window, steps) else { break };
+            let Some(climb) = self.step(stage, window, steps) else { break };
             number += 1;
             let record = well_behaved(self.plan, &climb.records);
             let own_limit = own_limit::reasons(&climb.own, total_p99(&record));
@@ -415,9 +418,13 @@ impl Watch<'_> {
         for (rate, climb) in held {
             if Some(rate) == found.rate {
                 all.elapsed += climb.elapsed;
-                let Climb { records, not_sent, backlog_max, own, .. } = climb;
-                all.add(Figures { records, not_sent, backlog_max, own: None });
+                let Climb { records, not_sent, not_sent_own_pace, backlog_max, own, shares, .. } = climb;
+                all.add(Figures { records, not_sent, not_sent_own_pace, backlog_max, own: None });
                 all.own.extend(own);
+                all.shares = match (all.shares.take(), shares) {
+                    (Some(before), Some(more)) => Some(before.and(more)),
+                    (before, more) => before.or(more),
+                };
             }
         }
         if all.records.is_empty() {
@@ -427,8 +434,9 @@ impl Watch<'_> {
     }
 
     /// The figures of all cores of a step; None: the run ended before.
-    fn step(&mut self, number: u32, window: Duration, steps: &Receiver<(u32, Figures)>) -> Option<Climb> {
-        let mut climb = Climb { elapsed: window, ..Climb::default() };
+    fn step(&mut self, stage: Stage, window: Duration, steps: &Receiver<(u32, Figures)>) -> Option<Climb> {
+        let shares = Some(self.window(stage));
+        let mut climb = Climb { elapsed: window, shares, ..Climb::default() };
         let mut cores = 0;
         while cores < self.plan.cores {
             self.wait(Some(Instant::now() + STEP_NAP));
@@ -436,7 +444,7 @@ impl Watch<'_> {
                 return None;
             }
             while let Ok((of, figures)) = steps.try_recv() {
-                debug_assert_eq!(of, number, "cores go from step to step together");
+                debug_assert_eq!(of, stage.number, "cores go from step to step together");
                 climb.add(figures);
                 cores += 1;
             }

@@ -16,6 +16,10 @@ use crate::units;
 /// Most transactions in flight on a connection: their replies must fit into the socket buffers, since nothing is read
 /// while a group is written.
 const IN_FLIGHT_MAX: u32 = 256;
+/// Octets of a message beside its payload: header, commands, TLS.
+const ENVELOPE_OCTETS: f64 = 16_384.0;
+/// Bound of what slow senders may take behind the end of a run, seconds.
+const OWN_TIME_MAX: f64 = 24.0 * 3600.0;
 /// Longest think time.
 const THINK_TIME_MAX: Duration = Duration::from_secs(3600);
 
@@ -297,6 +301,20 @@ impl Sender {
     #[must_use]
     pub fn is_slow(&self) -> bool {
         self.octets_per_second.is_some()
+    }
+
+    /// Its sessions are busy with themselves for a part of their time.
+    #[must_use]
+    pub fn has_own_pace(&self) -> bool {
+        self.is_slow() || self.think_time != ThinkTime::None
+    }
+
+    /// How long the largest messages under way take by its own slowness alone, twice over for what lies between them.
+    #[must_use]
+    pub fn own_time_max(&self) -> Duration {
+        let Some(octets_per_second) = self.octets_per_second else { return Duration::ZERO };
+        let octets = (self.length.largest() as f64 + ENVELOPE_OCTETS) * self.in_flight as f64;
+        Duration::from_secs_f64((2.0 * octets / f64::from(octets_per_second)).min(OWN_TIME_MAX))
     }
 
     /// How the message with these random bits goes.

@@ -44,6 +44,20 @@ pub struct CpuTime {
     pub fine: bool,
 }
 
+impl CpuTime {
+    /// With that of another window.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        Self {
+            total_us: self.total_us + other.total_us,
+            user_us: self.user_us + other.user_us,
+            system_us: self.system_us + other.system_us,
+            threads: other.threads,
+            fine: self.fine && other.fine,
+        }
+    }
+}
+
 impl Processes {
     /// Reads the counters.
     ///

@@ -28,6 +28,8 @@ pub(crate) struct Slot {
 pub(crate) enum Kick {
     Timeout,
     Interrupted,
+    /// The run is over for so long that nothing more is waited for.
+    End,
 }
 
 impl Slot {
@@ -46,11 +48,12 @@ impl Slot {
     pub(crate) async fn guarded<F: Future>(&self, future: F) -> Result<F::Output, Kick> {
         let mut future = pin!(future);
         std::future::poll_fn(|context| {
-            if let Poll::Ready(output) = future.as_mut().poll(context) {
-                return Poll::Ready(Ok(output));
-            }
+            // First, so that a server which always has something to say cannot keep a session for ever.
             if let Some(kick) = self.kicked.get() {
                 return Poll::Ready(Err(kick));
+            }
+            if let Poll::Ready(output) = future.as_mut().poll(context) {
+                return Poll::Ready(Ok(output));
             }
             let mut waker = self.waker.borrow_mut();
             if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {

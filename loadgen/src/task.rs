@@ -93,8 +93,10 @@ pub struct Stage {
 pub struct Figures {
     /// By sender and target: sender times the number of targets, plus target.
     pub records: Vec<Record>,
-    /// Due and never begun.
+    /// Due and never begun, by senders that go as fast as they can; of a ramp, by those that are judged.
     pub not_sent: u64,
+    /// Due and never begun by the others.
+    pub not_sent_own_pace: u64,
     /// Largest backlog, the sum over the senders.
     pub backlog_max: u64,
     /// What the thread did; None: the window was too short.

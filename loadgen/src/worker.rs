@@ -72,6 +72,14 @@ struct Lane {
     under_way: Cell<u64>,
     /// What it sent or did not is judged in a ramp: not that of slow senders, whose time is their own.
     is_judged: bool,
+    /// Its sessions are slow or think: what finds none of them free is neither the server's failure nor the generator's.
+    has_own_pace: bool,
+}
+
+impl Lane {
+    fn backlog(&self) -> u64 {
+        self.pacer.as_ref().map_or(0, Pacer::backlog)
+    }
 }
 
 /// State of a core, shared by its sessions.
@@ -126,6 +134,7 @@ impl Worker {
                 budget: Cell::new(budget),
                 under_way: Cell::new(0),
                 is_judged: !plan.senders[sender].is_slow() || plan.only_slow(),
+                has_own_pace: plan.senders[sender].has_own_pace(),
             }
         });
         let live = task.live.cells.as_ref();
@@ -162,15 +171,22 @@ impl Worker {
             return Take::Over;
         }
         let stage = self.stage.get();
-        if stage.end.is_some_and(|end| now >= end) {
-            return if self.stages.is_some() { Take::Later } else { Take::Over };
-        }
+        let is_past = stage.end.is_some_and(|end| now >= end);
+        let nothing = if is_past && self.stages.is_none() { Take::Over } else { Take::Later };
         let start = match &lane.pacer {
+            None if is_past => return nothing,
             None => now,
-            Some(pacer) => match pacer.take() {
-                Some(planned) => planned,
-                None => return Take::Later,
-            },
+            Some(_) if self.is_too_late(now) => return nothing,
+            Some(pacer) => {
+                if is_past {
+                    // What is planned up to the end may not be marked as due yet.
+                    pacer.release(now);
+                }
+                match pacer.take() {
+                    Some(planned) => planned,
+                    None => return nothing,
+                }
+            }
         };
         let measured = start >= stage.measure_from;
         if measured && let Some(budget) = lane.budget.get() {
@@ -333,10 +349,23 @@ impl Worker {
         }
     }
 
-    /// No further message begins.
-    pub(crate) fn is_over(&self, now: Instant) -> bool {
+    /// The schedule is over for so long that none of its messages begins any more.
+    fn is_too_late(&self, now: Instant) -> bool {
+        self.stage.get().end.is_some_and(|end| now >= end + self.plan.late_start_max())
+    }
+
+    /// No further message of this sender begins.
+    pub(crate) fn is_over(&self, sender: usize, now: Instant) -> bool {
+        let is_past = self.stage.get().end.is_some_and(|end| now >= end);
         self.shared.stop.load(Relaxed)
-            || (self.stages.is_none() && self.stage.get().end.is_some_and(|end| now >= end))
+            || (self.stages.is_none()
+                && is_past
+                && (self.is_too_late(now) || self.lanes[sender].backlog() == 0))
+    }
+
+    /// All messages that this core may begin are begun.
+    fn has_spent_all(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.budget.get() == Some(0))
     }
 
     /// Hostile sessions begin no further connection.
@@ -352,10 +381,12 @@ impl Worker {
         self.pacers().map(Pacer::backlog).sum()
     }
 
-    /// Due and never begun; of a ramp, of those that are judged.
-    fn not_sent(&self) -> u64 {
-        let counts = |lane: &&Lane| lane.is_judged || self.stages.is_none();
-        self.lanes.iter().filter(counts).filter_map(|lane| lane.pacer.as_ref()).map(Pacer::backlog).sum()
+    /// Due and never begun: by senders that go as fast as they can (of a ramp, by those that are judged), and by the others.
+    fn not_sent(&self) -> (u64, u64) {
+        let counts = |lane: &&Lane| if self.stages.is_some() { lane.is_judged } else { !lane.has_own_pace };
+        let (asked, others): (Vec<&Lane>, Vec<&Lane>) = self.lanes.iter().partition(counts);
+        let sum = |lanes: Vec<&Lane>| lanes.into_iter().map(Lane::backlog).sum();
+        (sum(asked), sum(others))
     }
 
     /// The figures so far, to begin anew.
@@ -363,7 +394,7 @@ impl Worker {
         let records = new_records(self.records.borrow().len(), self.live.cells.as_ref());
         // Without an end in time the schedule goes on for ever, and what is due beyond the last message was not meant.
         let has_end = self.stage.get().end.is_some();
-        let not_sent = if has_end { self.not_sent() } else { 0 };
+        let (not_sent, not_sent_own_pace) = if has_end { self.not_sent() } else { (0, 0) };
         if has_end {
             let mut series = self.series.borrow_mut();
             for pacer in self.pacers() {
@@ -373,6 +404,7 @@ impl Worker {
         Figures {
             records: self.records.replace(records),
             not_sent,
+            not_sent_own_pace,
             backlog_max: self.pacers().map(Pacer::backlog_max).sum(),
             own,
         }
@@ -382,19 +414,33 @@ impl Worker {
     async fn watch(&self, slots: &[Rc<Slot>]) {
         let mut stopped_at = None;
         let mut looked_at = Instant::now();
+        let mut acknowledged = 0;
+        let mut is_marked = false;
         loop {
             monoio::time::sleep(WATCH_INTERVAL).await;
             let now = Instant::now();
             if !self.meter.has_begun() && self.is_measured(now) {
                 self.meter.begin();
             }
+            if self.stages.is_none() && !is_marked {
+                let is_past = self.stage.get().end.is_some_and(|end| now >= end);
+                let so_far = self.live.acknowledged.load(Relaxed);
+                // A run that ends with its messages ends with the last of them that was answered.
+                if so_far > acknowledged || (is_past && !self.has_spent_all()) {
+                    self.meter.mark();
+                }
+                (acknowledged, is_marked) = (so_far, is_past);
+            }
             if now.duration_since(looked_at) >= TIMEOUT_INTERVAL {
                 looked_at = now;
                 let late = |since: Instant| now.saturating_duration_since(since) > self.plan.timeout;
-                slots
-                    .iter()
-                    .filter(|slot| slot.busy_since.get().is_some_and(late))
-                    .for_each(|slot| slot.kick(Kick::Timeout));
+                for slot in slots {
+                    if self.is_overdue(slot, now) {
+                        slot.kick(Kick::End);
+                    } else if slot.busy_since.get().is_some_and(late) {
+                        slot.kick(Kick::Timeout);
+                    }
+                }
             }
             if self.is_over_for_hostile() {
                 slots
@@ -403,7 +449,7 @@ impl Worker {
                     .for_each(|slot| slot.kick(Kick::Interrupted));
             }
             let stopped = self.shared.stop.load(Relaxed);
-            if self.is_over(now) {
+            if stopped || self.stage.get().end.is_some_and(|end| now >= end) {
                 self.pacers().for_each(Pacer::wake_all);
             }
             if !stopped {
@@ -414,6 +460,16 @@ impl Worker {
                 slots.iter().for_each(|slot| slot.kick(Kick::Interrupted));
             }
         }
+    }
+
+    /// A session of a run with an end that is still not done when everything that could be waited for is over.
+    fn is_overdue(&self, slot: &Slot, now: Instant) -> bool {
+        let (Seat::Sender(sender), None, Some(end)) = (slot.seat, &self.stages, self.stage.get().end) else {
+            return false;
+        };
+        let plan = &self.plan;
+        let most = plan.late_start_max() + plan.timeout + plan.grace + plan.senders[sender].own_time_max();
+        now > end + most
     }
 
     /// Releases planned messages in time; of a ramp, in one step after the other.
@@ -428,8 +484,17 @@ impl Worker {
             // The last message is due, but its session has not run yet.
             timer.sleep(end.saturating_duration_since(Instant::now())).await;
             let own = self.meter.end(usize::try_from(self.core).unwrap_or(0));
-            let is_under_way = || self.lanes.iter().any(|lane| lane.is_judged && lane.under_way.get() > 0);
-            while is_under_way() && Instant::now() < drained_by {
+            let is_under_way = |now: Instant| {
+                let may_begin = !self.is_too_late(now);
+                let is_waited_for =
+                    |lane: &Lane| lane.under_way.get() > 0 || (may_begin && lane.backlog() > 0);
+                self.lanes.iter().any(|lane| lane.is_judged && is_waited_for(lane))
+            };
+            loop {
+                let now = Instant::now();
+                if now >= drained_by || !is_under_way(now) {
+                    break;
+                }
                 timer.sleep(STAGE_INTERVAL).await;
             }
             let mut figures = self.figures(own);

@@ -193,7 +193,7 @@ fn what_is_not_sent_is_reported() {
         }
         Action::Usual
     });
-    let run = run(&format!("{} -D 300ms -d --rate 100", server.address));
+    let run = run(&format!("{} -D 300ms -d --rate 100 --grace 20ms", server.address));
     let not_sent = run.json["open_loop"]["not_sent"].as_u64().unwrap();
     assert_eq!(run.count("started") + not_sent, 30, "{}", run.json);
     assert!(not_sent >= 20);
