@@ -8,13 +8,12 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use inrush_proto::client::{
-    self, Command, DotStuffing, Event, MailParameters, ProtocolError, Session, Step, Transfer, UnsafeArgument,
-};
+use inrush_proto::client::{self, Command, DotStuffing, Event, MailParameters, Session, Step, Transfer};
 
 use crate::authentication;
 use crate::content::mix;
-use crate::flights::{Failure, Flights};
+use crate::flights::Flights;
+use crate::loss::{Lost, lacks};
 use crate::record::Phase;
 use crate::sender::{Sender, ThinkTime, TlsMode};
 use crate::slot::{Kick, Slot};
@@ -28,38 +27,12 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mi
 /// A session that thinks looks this often whether the run is over.
 const THINK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Why a connection ended before its time.
-#[derive(Debug)]
-enum Lost {
-    /// The connection failed, or the watchdog ended it.
-    Wire(WireError),
-    /// The server left the protocol.
-    Protocol(ProtocolError),
-    /// The server did not answer AUTH with a reply.
-    Authentication,
-    /// The server said so (421, refused greeting, STARTTLS or AUTH); booked already.
-    Closing,
-    /// The run ends: reason booked already.
-    RunEnds,
-}
-
-impl<E: Into<WireError>> From<E> for Lost {
-    fn from(error: E) -> Self {
-        Self::Wire(error.into())
-    }
-}
-
-impl Lost {
-    /// Templates are checked when the plan is made.
-    fn never(_: UnsafeArgument) -> Self {
-        Self::RunEnds
-    }
-}
-
 struct Connection {
     worker: Rc<Worker>,
     slot: Rc<Slot>,
     sender: usize,
+    /// A message that was taken while the server closed: the next connection begins with it.
+    waiting: Option<Ticket>,
     session: Session,
     flights: Flights,
     /// Messages begun on this connection.
@@ -93,6 +66,7 @@ pub(crate) async fn run_session(worker: Rc<Worker>, slot: Rc<Slot>, sender: usiz
         session: Session::new(worker.plan.protocol, pipelining),
         flights: Flights::new(Rc::clone(&worker), sender),
         sender,
+        waiting: None,
         begun: 0,
         most: 0,
         connections: 0,
@@ -111,7 +85,12 @@ pub(crate) async fn run_session(worker: Rc<Worker>, slot: Rc<Slot>, sender: usiz
         worker: Rc::clone(&worker),
     };
     let mut pause = PAUSE.0;
-    while let Some(ticket) = worker.next(&slot, sender).await {
+    loop {
+        let next = match connection.waiting.take() {
+            None => worker.next(&slot, sender).await,
+            waiting => waiting,
+        };
+        let Some(ticket) = next else { return };
         let came_to_something = connection.run(ticket).await;
         slot.busy_since.set(None);
         slot.rearm();
@@ -169,6 +148,10 @@ impl Connection {
             Ok(connected) => connected,
             Err(error) => {
                 let why = match &error {
+                    WireError::Io(error) if let Some(lacking) = lacks(error) => {
+                        self.worker.not_possible(lacking);
+                        None
+                    }
                     WireError::Io(error) => Some(error.to_string()),
                     // Where packets are dropped, nobody says no.
                     WireError::Kicked(Kick::Timeout) => Some("no answer within --timeout".to_owned()),
@@ -311,8 +294,12 @@ impl Connection {
                     self.slot.busy_since.set(None);
                     let ticket = worker.next(&self.slot, self.sender).await;
                     self.flights.now = Instant::now();
-                    if let Some(ticket) = &ticket {
-                        self.flights.started(ticket);
+                    if let Some(ticket) = ticket {
+                        if self.has_ended_idle(wire).await? {
+                            self.waiting = Some(ticket);
+                            return Err(Lost::Idle);
+                        }
+                        self.flights.started(&ticket);
                     }
                     ticket
                 }
@@ -331,6 +318,34 @@ impl Connection {
                 transfer = Transfer::Data;
             }
             self.begin(ticket, transfer);
+        }
+    }
+
+    /// Whether the server closed while nothing was asked of it: what it said or did meanwhile lies in the socket. Asked before the next message leaves, so
+    /// that the message can go over another connection without a doubt whether this server has it.
+    async fn has_ended_idle(&mut self, wire: &mut Wire) -> Result<bool, Lost> {
+        if matches!(wire.is_quiet(), Ok(true)) {
+            return Ok(false);
+        }
+        let spoken = wire.spoken(&self.slot, std::mem::take(&mut self.received)).await;
+        self.flights.now = Instant::now();
+        match spoken {
+            Ok(None) => Ok(false),
+            Ok(Some(received)) => {
+                self.received = received;
+                match self.replies(false) {
+                    Ok(_) => Ok(false),
+                    // RFC 5321 §3.8: 421 may come at any time.
+                    Err(Lost::Closing) => Ok(true),
+                    Err(Lost::Protocol(error)) => {
+                        self.flights.cause("protocol", 0, error.to_string().as_bytes());
+                        Ok(true)
+                    }
+                    Err(lost) => Err(lost),
+                }
+            }
+            Err(WireError::Kicked(kick)) => Err(kick.into()),
+            Err(WireError::Eof | WireError::Io(_) | WireError::Tls(_)) => Ok(true),
         }
     }
 
@@ -365,6 +380,9 @@ impl Connection {
         }
         self.flights.now = Instant::now();
         self.thought = true;
+        if self.has_ended_idle(wire).await? {
+            return Err(Lost::Idle);
+        }
         Ok(true)
     }
 
@@ -558,27 +576,11 @@ impl Connection {
 
     /// Books what a lost connection means for its messages.
     fn lost(&mut self, lost: &Lost, first: Option<Ticket>) {
-        let (place, text, failure) = match lost {
-            Lost::Wire(WireError::Kicked(Kick::Timeout)) => ("timeout", String::new(), Failure::Failed),
-            Lost::Wire(WireError::Kicked(Kick::End)) => (
-                "timeout",
-                "the run is over for longer than --timeout and --grace".to_owned(),
-                Failure::Failed,
-            ),
-            Lost::Wire(WireError::Kicked(Kick::Interrupted)) => {
-                ("interrupted", String::new(), Failure::Unfinished)
-            }
-            Lost::Wire(WireError::Io(error)) if self.begun == 0 && first.is_some() => {
-                ("connect", error.to_string(), Failure::Failed)
-            }
-            Lost::Wire(WireError::Io(error)) => ("connection", error.to_string(), Failure::Failed),
-            Lost::Wire(WireError::Tls(error)) => ("tls", error.to_string(), Failure::Failed),
-            Lost::Wire(WireError::Eof) => ("connection", "closed by the server".to_owned(), Failure::Failed),
-            Lost::Authentication => ("auth", "not a reply".to_owned(), Failure::Failed),
-            Lost::Protocol(error) => ("protocol", error.to_string(), Failure::Failed),
-            Lost::Closing => ("", String::new(), Failure::Refused),
-            Lost::RunEnds => ("", String::new(), Failure::Unfinished),
-        };
+        let (place, text, failure) = lost.explain(self.begun == 0 && first.is_some());
+        if matches!(lost, Lost::Idle) {
+            let measured = self.worker.is_measured(self.flights.now);
+            self.flights.count_connection(measured, |counts| counts.closed_idle += 1);
+        }
         let mut lost = self.flights.lose(failure);
         if let Some(ticket) = first {
             self.flights.book(&ticket, failure);

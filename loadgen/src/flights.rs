@@ -33,6 +33,8 @@ pub(crate) enum Failure {
     Refused,
     Failed,
     Unfinished,
+    /// For want of something on this machine.
+    Impossible,
 }
 
 /// The messages of a connection, oldest first.
@@ -242,6 +244,7 @@ impl Flights {
                 Failure::Refused => counts.refused += 1,
                 Failure::Failed => counts.failed += 1,
                 Failure::Unfinished => counts.unfinished += 1,
+                Failure::Impossible => counts.not_possible += 1,
             }
         });
         self.worker.series.borrow_mut().errors(self.now, 1);

@@ -117,9 +117,11 @@ pub(crate) fn counts(counts: &Counts) -> Value {
         "refused": counts.refused,
         "failed": counts.failed,
         "unfinished": counts.unfinished,
+        "not_possible": counts.not_possible,
         "recipients_refused": counts.recipients_refused,
         "connections": counts.connections,
         "connections_failed": counts.connections_failed,
+        "connections_closed_idle": counts.closed_idle,
         "tls_handshakes": counts.handshakes,
         "tls_handshakes_resumed": counts.handshakes_resumed,
     })

@@ -26,6 +26,7 @@ pub mod hostile;
 pub mod html;
 pub mod json;
 pub mod live;
+mod loss;
 pub mod options;
 pub mod own_limit;
 pub mod pacer;

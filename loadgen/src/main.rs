@@ -67,7 +67,7 @@ fn run_command(options: &RunOptions, matches: &ArgMatches) -> Result<u8, String>
     if options.tui {
         tui::check()?;
     }
-    descriptors::allow(plan.seats().iter().map(Vec::len).sum())?;
+    descriptors::allow(plan.seats().iter().map(Vec::len).sum(), plan.cores)?;
     let setting = Setting {
         shared: Arc::new(Shared::default()),
         interrupts: interrupts().map_err(|error| format!("cannot watch for SIGINT: {error}"))?,
@@ -156,7 +156,7 @@ fn exit_code(outcome: &Outcome, errors_max: u64) -> u8 {
         return EXIT_NOT_VERIFIED;
     }
     match &outcome.ended_by {
-        Some(Ending::Unreachable(_)) => EXIT_UNREACHABLE,
+        Some(Ending::Unreachable(_) | Ending::NotPossible(_)) => EXIT_UNREACHABLE,
         Some(Ending::Lost(_) | Ending::Acks(_) | Ending::NotOffered(_)) => EXIT_ERRORS,
         // Not even the lowest rate of a ramp held.
         _ if outcome.ramp.as_ref().is_some_and(|found| found.rate.is_none()) => EXIT_ERRORS,

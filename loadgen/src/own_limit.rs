@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::record::nanoseconds;
+use crate::record::{Record, nanoseconds};
 
 /// From this share of the time on a thread counts as busy without a pause.
 pub const BUSY_MAX: f64 = 0.90;
@@ -83,6 +83,15 @@ pub fn reasons(cores: &[OwnCore], total_p99: Duration) -> Vec<String> {
         }
     }
     reasons
+}
+
+/// The same by what messages came to: those that could not be sent for want of something here.
+#[must_use]
+pub fn wants(record: &Record) -> Option<String> {
+    let count = record.counts.not_possible + record.warmup.not_possible;
+    let causes = record.causes.iter().filter(|(cause, _)| cause.place == "generator");
+    let examples: Vec<&str> = causes.map(|(_, occurrences)| occurrences.example.as_str()).collect();
+    (count > 0).then(|| format!("{count} messages could not be sent from here: {}", examples.join("; ")))
 }
 
 /// Counters of the calling thread at a moment.

@@ -119,12 +119,16 @@ pub struct Counts {
     pub failed: u64,
     /// Under way when the run was ended by force.
     pub unfinished: u64,
+    /// This machine had no port, descriptor or memory for a connection: the generator's limit, not the server's.
+    pub not_possible: u64,
     /// Recipients refused of messages that were acknowledged for others.
     pub recipients_refused: u64,
     /// Connections established.
     pub connections: u64,
     /// Connections that could not be established.
     pub connections_failed: u64,
+    /// Connections that the server closed while they waited for their next message.
+    pub closed_idle: u64,
     /// TLS handshakes completed.
     pub handshakes: u64,
     /// Those that resumed an earlier session.
@@ -135,7 +139,7 @@ impl Counts {
     /// Everything that was not as it should be.
     #[must_use]
     pub fn errors(&self) -> u64 {
-        self.refused + self.failed + self.unfinished + self.recipients_refused
+        self.refused + self.failed + self.unfinished + self.not_possible + self.recipients_refused
     }
 
     /// Adds those of others.
@@ -146,9 +150,11 @@ impl Counts {
         self.refused += other.refused;
         self.failed += other.failed;
         self.unfinished += other.unfinished;
+        self.not_possible += other.not_possible;
         self.recipients_refused += other.recipients_refused;
         self.connections += other.connections;
         self.connections_failed += other.connections_failed;
+        self.closed_idle += other.closed_idle;
         self.handshakes += other.handshakes;
         self.handshakes_resumed += other.handshakes_resumed;
     }

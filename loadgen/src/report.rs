@@ -61,17 +61,22 @@ impl Display for Table<'_> {
                 )?;
             }
         }
+        let closed_idle = counts.closed_idle + record.warmup.closed_idle;
+        if closed_idle > 0 {
+            writeln!(f, "closed by the server while idle, and made anew: {closed_idle} connections")?;
+        }
         if record.warmup.started > 0 {
             writeln!(f, "warm-up: {} messages, left out", record.warmup.acknowledged)?;
         }
         writeln!(
             f,
-            "errors: {} refused, {} failed, {} unfinished, {} recipients refused, {} connections failed",
+            "errors: {} refused, {} failed, {} unfinished, {} recipients refused, {} connections failed, {} for want of something here",
             counts.refused + record.warmup.refused,
             counts.failed + record.warmup.failed,
             counts.unfinished + record.warmup.unfinished,
             counts.recipients_refused + record.warmup.recipients_refused,
             counts.connections_failed + record.warmup.connections_failed,
+            counts.not_possible + record.warmup.not_possible,
         )?;
         for (cause, occurrences) in &record.causes {
             let code = if cause.code == 0 { String::new() } else { format!(" {}", cause.code) };
@@ -93,6 +98,7 @@ impl Display for Table<'_> {
 pub fn explain(ending: &Ending) -> String {
     match ending {
         Ending::Unreachable(error) => format!("the target cannot be reached: {error}"),
+        Ending::NotPossible(error) => format!("the generator cannot connect from here: {error}"),
         Ending::Lost(error) => format!("the target is gone: {error}"),
         Ending::Errors => "more errors than --errors-max".to_owned(),
         Ending::Acks(error) => format!("the file of acknowledgements cannot be written: {error}"),

@@ -281,6 +281,7 @@ fn gather(
     outcome.record = well_behaved(plan, &records);
     if outcome.ramp.is_none() {
         outcome.own_limit = own_limit::reasons(&outcome.own, total_p99(&outcome.record));
+        outcome.own_limit.extend(own_limit::wants(&outcome.record));
     }
     let collect = |parts: &mut dyn Iterator<Item = &Record>| {
         let mut all = Record::new();
@@ -401,7 +402,8 @@ impl Watch<'_> {
             let Some(climb) = self.step(stage, window, steps) else { break };
             number += 1;
             let record = well_behaved(self.plan, &climb.records);
-            let own_limit = own_limit::reasons(&climb.own, total_p99(&record));
+            let mut own_limit = own_limit::reasons(&climb.own, total_p99(&record));
+            own_limit.extend(own_limit::wants(&record));
             let step = Step::judge(&ramp, rate, window, &record, climb.not_sent);
             let step = Step { own_limit, confirms, ..step };
             if tells {

@@ -38,6 +38,8 @@ pub struct Shared {
 pub enum Ending {
     /// No connection could be established, ever.
     Unreachable(String),
+    /// This machine could not even begin a connection.
+    NotPossible(String),
     /// No connection could be established for some seconds.
     Lost(String),
     /// More errors than are borne, and `--fail-fast`.

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +12,8 @@ use std::time::{Duration, Instant};
 use monoio::BufResult;
 use monoio::io::{AsyncReadRent as _, AsyncWriteRentExt as _};
 use monoio::net::{TcpStream, UnixStream};
-use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt::IpBindAddressNoPort};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::{Domain, Socket as Prepared, Type};
@@ -65,6 +67,13 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.read(buffer).await,
             Self::Unix(stream) => stream.read(buffer).await,
+        }
+    }
+
+    fn descriptor(&self) -> RawFd {
+        match self {
+            Self::Tcp(stream) => stream.as_raw_fd(),
+            Self::Unix(stream) => stream.as_raw_fd(),
         }
     }
 
@@ -199,6 +208,40 @@ impl Wire {
         Ok(received)
     }
 
+    /// Nothing waits to be read: one system call, nothing allocated. An error: the connection has ended.
+    pub(crate) fn is_quiet(&self) -> Result<bool, WireError> {
+        match recv(self.socket.descriptor(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
+            Err(Errno::EAGAIN) => Ok(true),
+            Err(error) => Err(io::Error::from(error).into()),
+            Ok(0) => Err(WireError::Eof),
+            Ok(_) => Ok(false),
+        }
+    }
+
+    /// What the server said without being asked; None: nothing. An error: the connection has ended.
+    pub(crate) async fn spoken(
+        &mut self,
+        slot: &Slot,
+        mut received: Vec<u8>,
+    ) -> Result<Option<Vec<u8>>, WireError> {
+        while !self.is_quiet()? {
+            let Some(mut secured) = self.tls.take() else { return self.read(slot, received).await.map(Some) };
+            // Tickets of TLS 1.3 (RFC 8446 §4.6.1) come at any time and say nothing.
+            self.take_cipher(slot, &mut secured).await?;
+            received.clear();
+            let has_spoken = secured.tls.read(&mut received);
+            let has_closed = secured.tls.is_closed();
+            self.tls = Some(secured);
+            if has_spoken {
+                return Ok(Some(received));
+            }
+            if has_closed {
+                return Err(WireError::Eof);
+            }
+        }
+        Ok(None)
+    }
+
     /// Reads and forgets what comes, for so long. The connection is only good for waiting afterwards: a read that the time ended may have
     /// lost octets.
     pub(crate) async fn drain_for(&mut self, slot: &Slot, time: Duration) -> Result<(), WireError> {
@@ -266,16 +309,16 @@ async fn connect_prepared(address: SocketAddr, source: Option<IpAddr>, reset: bo
         setsockopt(&socket, IpBindAddressNoPort, &true)?;
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }
-    let observed = socket.try_clone()?;
     if let Err(error) = socket.connect(&address.into())
         && error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error())
     {
         return Err(error);
     }
-    let stream = TcpStream::from_std(socket.into())?;
+    let mut stream = TcpStream::from_std(socket.into())?;
     stream.writable(false).await?;
-    match observed.take_error()? {
-        Some(error) => Err(error),
-        None => Ok(stream),
+    match stream.peer_addr() {
+        Ok(_) => Ok(stream),
+        // Not connected: a read says why. A second descriptor to ask by would count against the limit of open files.
+        Err(error) => Err(stream.read(Vec::with_capacity(1)).await.0.err().unwrap_or(error)),
     }
 }

@@ -332,6 +332,13 @@ impl Worker {
         }
     }
 
+    /// This machine cannot make another connection; ends the run when it never made one.
+    pub(crate) fn not_possible(&self, lacking: String) {
+        if !self.shared.reached.load(Relaxed) {
+            self.shared.end(Ending::NotPossible(lacking));
+        }
+    }
+
     /// Books an error; ends the run when that is wanted.
     pub(crate) fn error(&self) {
         let errors = self.shared.errors.fetch_add(1, Relaxed) + 1;
@@ -358,6 +365,7 @@ impl Worker {
     pub(crate) fn is_over(&self, sender: usize, now: Instant) -> bool {
         let is_past = self.stage.get().end.is_some_and(|end| now >= end);
         self.shared.stop.load(Relaxed)
+            || self.lanes[sender].budget.get() == Some(0)
             || (self.stages.is_none()
                 && is_past
                 && (self.is_too_late(now) || self.lanes[sender].backlog() == 0))

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
@@ -20,6 +21,9 @@ use support::run;
 /// base64 of NUL test NUL secret, of `test` and of `secret`.
 const PLAIN: &str = "AHRlc3QAc2VjcmV0";
 const LOGIN: [&str; 2] = ["dGVzdA==", "c2VjcmV0"];
+
+/// The server closes a connection on which it hears nothing for so long.
+const IDLE_MAX: Duration = Duration::from_millis(400);
 
 /// What the server saw.
 #[derive(Default)]
@@ -79,6 +83,7 @@ impl Server {
                 let (config, seen) = (Arc::clone(&config), Arc::clone(&shared));
                 thread::spawn(move || {
                     let stream = stream.unwrap();
+                    stream.set_read_timeout(Some(IDLE_MAX)).unwrap();
                     let secured = |stream| StreamOwned::new(ServerConnection::new(config).unwrap(), stream);
                     if door == Door::Implicit {
                         serve(secured(stream), &seen, mechanisms, true, false, true);
@@ -312,4 +317,23 @@ fn hostile_sessions_go_under_tls_and_log_in_where_the_run_does() {
         let without = smuggling(&format!("{load} --tls {mode}"));
         assert_eq!(without["verdict"], "not_tested", "{without}");
     }
+}
+
+#[test]
+fn a_connection_under_tls_closed_while_idle_is_made_anew() {
+    for (door, mode) in [(Door::Starttls, "starttls"), (Door::Implicit, "implicit")] {
+        let server = Server::start(door, "");
+        let run = run(&format!("{} -m 3 -d --rate 1 --tls {mode}", server.address));
+        assert_eq!((run.code, run.count("acknowledged")), (0, 3), "{mode}: {:?}", run.output);
+        assert_eq!((run.count("connections"), run.count("connections_closed_idle")), (3, 2), "{mode}");
+        // Tickets that lie in the socket are no farewell.
+        let busy = run_busy(&format!("{} -m 20 -d --rate 50 --tls {mode}", server.address));
+        assert_eq!(busy, (20, 1, 0), "{mode}");
+    }
+}
+
+/// Messages, connections, and those closed while idle.
+fn run_busy(words: &str) -> (u64, u64, u64) {
+    let run = run(words);
+    (run.count("acknowledged"), run.count("connections"), run.count("connections_closed_idle"))
 }
