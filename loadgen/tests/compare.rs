@@ -68,6 +68,50 @@ fn more_errors_are_worse_and_fail() {
     assert!(verdicts.iter().all(|figure| figure["verdict"] == "no_difference_shown"), "{json}");
 }
 
+/// A file of a run that had this throughput, and this much of the server's time or none.
+fn write(directory: &Path, name: &str, values: &[(f64, Option<f64>)]) -> String {
+    let group = directory.join(name);
+    fs::create_dir(&group).unwrap();
+    for (n, (rate, cpu)) in values.iter().enumerate() {
+        let json = serde_json::json!({
+            "schema": 1, "started_at": format!("2026-01-01T00:00:0{n}Z"), "errors": 0, "elapsed_s": 10.0,
+            "counts": { "acknowledged": 5000, "started": 5000 }, "messages_per_second": rate,
+            "server_cpu": cpu.map(|cpu| serde_json::json!({ "us_per_message": cpu })),
+            "settings": { "sessions": "50" }, "machine": { "cpu": "x" },
+        });
+        fs::write(group.join(format!("{n}.json")), json.to_string()).unwrap();
+    }
+    group.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn only_an_interval_wholly_beyond_the_limit_fails() {
+    let directory = tempfile::tempdir().unwrap();
+    let a = write(directory.path(), "a", &[1000.0, 1010.0, 990.0, 1005.0].map(|rate| (rate, Some(10.0))));
+    // About 9 % less, shown to be less, but as well possibly 5 %.
+    let b = write(directory.path(), "b", &[950.0, 880.0, 900.0, 930.0].map(|rate| (rate, Some(10.0))));
+    for (limit, code) in [("1", 1), ("8", 0), ("20", 0)] {
+        let output = compare(&[&a, &b, "--paired", "no", "--fail-if-worse", limit]);
+        assert_eq!(output.status.code(), Some(code), "{limit}: {output:?}");
+    }
+    // A group without the figure is no group in which it is the same.
+    let without = write(directory.path(), "c", &[1000.0, 1010.0, 990.0, 1005.0].map(|rate| (rate, None)));
+    let output = compare(&[&a, &without, "--paired", "no", "--fail-if-worse", "5"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.code() == Some(2) && error.contains("server_cpu: 0 of 4 runs of B have it"),
+        "{error}"
+    );
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("Not judged: server_cpu"), "{table}");
+    // A run without a single message is worse by as much as it lacks of A, not by so many messages.
+    let zero = write(directory.path(), "d", &[0.0, 0.0, 0.0, 0.0].map(|rate| (rate, Some(10.0))));
+    let output = compare(&[&a, &zero, "--paired", "no", "--fail-if-worse", "90"]);
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{table}");
+    assert!(table.contains("messages_per_second is 0 in 4 of 4 runs of B"), "{table}");
+}
+
 #[test]
 fn too_few_runs_show_nothing() {
     let directory = tempfile::tempdir().unwrap();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::{Comparison, Verdict, alternated, comparison, output};
+use super::{Comparison, alternated, comparison, output};
 use crate::compare::statistics::RUNS_MIN;
 use crate::figures::Figures;
 
@@ -36,7 +36,7 @@ pub struct CompareOptions {
     /// Whether the runs belong together one by one, which takes out what changes for both.
     #[arg(long, value_enum, default_value = "auto")]
     pub paired: Paired,
-    /// End with exit code 1 if a figure that decides is shown to be worse by more than so many percent.
+    /// End with exit code 1 if a figure that decides is shown to be worse by more than so many percent: its whole interval lies beyond.
     #[arg(long, value_name = "PERCENT")]
     pub fail_if_worse: Option<f64>,
     /// Figures that decide, by their names in the table; may be given several times [default: messages_per_second, error_share, server_cpu,
@@ -60,7 +60,7 @@ pub type Failure = String;
 /// Compares, and writes what was found. True: shown to be worse by more than `--fail-if-worse`.
 ///
 /// # Errors
-/// A sentence: files that cannot be read, groups that cannot be paired, too few runs for `--fail-if-worse`.
+/// A sentence: files that cannot be read, groups that cannot be paired, too few runs for `--fail-if-worse`, or figures that it cannot judge.
 pub fn compare(options: &CompareOptions) -> Result<bool, Failure> {
     let (a, b) = match options.groups.as_slice() {
         [a, b] => (read(std::slice::from_ref(a))?, read(std::slice::from_ref(b))?),
@@ -107,17 +107,18 @@ pub fn compare(options: &CompareOptions) -> Result<bool, Failure> {
             }
         }
     }
+    if failing.is_empty() && options.fail_if_worse.is_some() && !comparison.not_judged.is_empty() {
+        return Err(format!("--fail-if-worse cannot judge {}", comparison.not_judged.join("; ")));
+    }
     Ok(!failing.is_empty())
 }
 
 /// Names of the figures that fail the comparison.
 fn failing(comparison: &Comparison, percent: f64) -> Vec<String> {
-    let worse = comparison.figures.iter().filter(|figure| figure.decides && figure.verdict == Verdict::Worse);
-    // The change of a share of errors is in shares, which are as well percent of all messages.
-    worse
-        .filter(|figure| figure.change.size.abs() * 100.0 > percent)
-        .map(|figure| figure.name.clone())
-        .collect()
+    let deciding = comparison.figures.iter().filter(|figure| figure.decides);
+    // The middle of the interval may lie beyond by chance; its near end does not.
+    let beyond = deciding.filter(|figure| figure.worse_by.is_some_and(|(least, _)| least * 100.0 > percent));
+    beyond.map(|figure| figure.name.clone()).collect()
 }
 
 /// The runs of files and directories, in the order of their starts.

@@ -16,10 +16,12 @@ use serde_json::Value;
 use crate::doubts::doubts;
 use crate::figures::Figures;
 pub use command::{CompareOptions, Failure, compare};
-use statistics::{Change, change, mean};
+use statistics::{Change, RUNS_MIN, change, mean};
 
 /// Settings that say where a run puts its figures, not what it does.
 const NOT_COMPARED: &[&str] = &["json", "hgrm", "hgrm-phase", "acks", "server-pid", "label", "quiet", "tui"];
+/// The figure that is a share, and mostly 0.
+const ERROR_SHARE: &str = "error_share";
 /// Figures that decide unless others are named.
 const DECIDING: &[&str] = &["messages_per_second", "error_share", "server_cpu", "total p50", "total p99"];
 /// What of the machine is compared.
@@ -63,6 +65,8 @@ struct Compared {
     b: Vec<f64>,
     change: Change,
     verdict: Verdict,
+    /// By how much B is worse, as a share: least and most with 95 % confidence; negative where it is better. None: it cannot be said.
+    worse_by: Option<(f64, f64)>,
     /// Its being worse fails a comparison with `--fail-if-worse`.
     decides: bool,
 }
@@ -74,6 +78,8 @@ struct Comparison {
     b: Vec<String>,
     paired: bool,
     figures: Vec<Compared>,
+    /// Figures that decide and of which nothing can be said, with the reason.
+    not_judged: Vec<String>,
     warnings: Vec<String>,
 }
 
@@ -86,9 +92,36 @@ fn comparison(
     seed: u64,
 ) -> Comparison {
     let mut figures = Vec::new();
+    let mut not_judged = Vec::new();
+    let mut told = BTreeSet::new();
+    let mut warnings = warnings(a, b);
     for (name, unit, good, of) in measures(a, b) {
         let values = |runs: &[Figures]| -> Vec<f64> { runs.iter().filter_map(&of).collect() };
         let (values_a, values_b) = (values(a), values(b));
+        let decides = match deciding {
+            Some(names) => names.contains(&name),
+            None => DECIDING.contains(&name.as_str()),
+        };
+        if values_a.is_empty() && values_b.is_empty() {
+            continue;
+        }
+        // All percentiles of a phase are there or none is.
+        let kind = name.split(' ').next().unwrap_or_default().to_owned();
+        for (group, found, runs) in [("A", values_a.len(), a.len()), ("B", values_b.len(), b.len())] {
+            if found < runs && told.insert((kind.clone(), group)) {
+                warnings.push(format!("{kind} is missing in {} of {runs} runs of {group}", runs - found));
+            }
+            if decides && found < RUNS_MIN && runs >= RUNS_MIN {
+                not_judged.push(format!("{name}: {found} of {runs} runs of {group} have it"));
+            }
+            let zeros = if group == "A" { &values_a } else { &values_b };
+            let zeros = zeros.iter().filter(|&&value| value <= 0.0).count();
+            if zeros > 0 && name != ERROR_SHARE {
+                warnings.push(format!(
+                    "{name} is 0 in {zeros} of {runs} runs of {group}: its change is a difference, not a ratio"
+                ));
+            }
+        }
         // A figure that some run does not have would pair the wrong ones.
         let paired = paired && values_a.len() == a.len() && values_b.len() == b.len();
         let Some(change) = change(&values_a, &values_b, paired, seed) else { continue };
@@ -98,14 +131,30 @@ fn comparison(
             Some(_) if (change.size > 0.0) == (good == Good::More) => Verdict::Better,
             Some(_) => Verdict::Worse,
         };
-        let decides = match deciding {
-            Some(names) => names.contains(&name),
-            None => DECIDING.contains(&name.as_str()),
-        };
-        figures.push(Compared { name, unit, a: values_a, b: values_b, change, verdict, decides });
+        let worse_by = worse_by(&name, &change, good, mean(&values_a));
+        if decides && change.interval.is_some() && worse_by.is_none() {
+            not_judged.push(format!("{name}: it is 0 in A, of which nothing is a percentage"));
+        }
+        figures.push(Compared { name, unit, a: values_a, b: values_b, change, verdict, worse_by, decides });
     }
     let names = |runs: &[Figures]| runs.iter().map(|run| run.name.clone()).collect();
-    Comparison { a: names(a), b: names(b), paired, figures, warnings: warnings(a, b) }
+    Comparison { a: names(a), b: names(b), paired, figures, not_judged, warnings }
+}
+
+/// How much worse B is than A as a share, from the interval of the change. A difference of shares is one already; another difference is taken as a
+/// share of `mean_a`.
+fn worse_by(name: &str, change: &Change, good: Good, mean_a: f64) -> Option<(f64, f64)> {
+    let (low, high) = change.interval?;
+    let scale = match change.absolute {
+        true if name == ERROR_SHARE => 1.0,
+        true if mean_a > 0.0 => mean_a,
+        true => return None,
+        false => 1.0,
+    };
+    Some(match good {
+        Good::Less => (low / scale, high / scale),
+        Good::More => (-high / scale, -low / scale),
+    })
 }
 
 type Of = Box<dyn Fn(&Figures) -> Option<f64>>;
@@ -117,7 +166,7 @@ fn measures(a: &[Figures], b: &[Figures]) -> Vec<Measure> {
     let plain = |pointer: &'static str| -> Of { Box::new(move |run: &Figures| run.number(pointer)) };
     let mut measures: Vec<Measure> = vec![
         ("messages_per_second".to_owned(), "/s", Good::More, plain("/messages_per_second")),
-        ("error_share".to_owned(), "", Good::Less, Box::new(error_share)),
+        (ERROR_SHARE.to_owned(), "", Good::Less, Box::new(error_share)),
         ("server_cpu".to_owned(), "us", Good::Less, plain("/server_cpu/us_per_message")),
         ("generator_cpu".to_owned(), "us", Good::Less, plain("/generator_cpu/us_per_message")),
     ];
@@ -260,6 +309,46 @@ mod tests {
         ] {
             assert!(warnings.iter().any(|warning| warning.contains(word)), "{word}: {warnings:?}");
         }
+    }
+
+    #[test]
+    fn what_is_missing_or_zero_is_told_and_not_taken_for_the_same() {
+        let with = |from: u32, cpu: &[Option<f64>]| -> Vec<Figures> {
+            let runs = cpu.iter().enumerate().map(|(n, cpu)| {
+                let extra = json!({ "server_cpu": { "us_per_message": cpu } });
+                run(&format!("2026-01-01T00:{from}{n}:00Z"), 1000.0 + n as f64, &extra)
+            });
+            runs.collect()
+        };
+        let whole = [Some(10.0), Some(11.0), Some(10.5), Some(10.2)];
+        let of = |b: &[Option<f64>]| comparison(&with(0, &whole), &with(1, b), false, None, 1);
+        let said = |comparison: &Comparison, word: &str| {
+            let all = comparison.warnings.iter().chain(&comparison.not_judged);
+            assert!(all.clone().any(|text| text.contains(word)), "{word}: {:?}", all.collect::<Vec<_>>());
+        };
+        let one_lacks = of(&[Some(10.0), None, Some(11.0), Some(10.5)]);
+        said(&one_lacks, "server_cpu is missing in 1 of 4 runs of B");
+        assert!(one_lacks.not_judged.is_empty());
+        let all_lack = of(&[None; 4]);
+        said(&all_lack, "server_cpu: 0 of 4 runs of B have it");
+        let zeros = of(&[Some(0.0), Some(10.0), Some(11.0), Some(10.5)]);
+        said(&zeros, "server_cpu is 0 in 1 of 4 runs of B");
+        let from_zero = comparison(&with(0, &[Some(0.0); 4]), &with(1, &whole), false, None, 1);
+        said(&from_zero, "server_cpu: it is 0 in A");
+        assert!(of(&whole).warnings.is_empty() && of(&whole).not_judged.is_empty());
+    }
+
+    #[test]
+    fn how_much_worse_is_the_whole_interval() {
+        let change = |low, high, absolute| Change { size: 0.0, interval: Some((low, high)), absolute };
+        let ratio = change(-0.2, -0.1, false);
+        assert_eq!(worse_by("messages_per_second", &ratio, Good::More, 9.0), Some((0.1, 0.2)));
+        assert_eq!(worse_by("total p99", &ratio, Good::Less, 9.0), Some((-0.2, -0.1)));
+        // 50 a second fewer of 1,000, and 5 in 100 messages more.
+        let difference = change(-60.0, -50.0, true);
+        assert_eq!(worse_by("messages_per_second", &difference, Good::More, 1000.0), Some((0.05, 0.06)));
+        assert_eq!(worse_by(ERROR_SHARE, &change(0.05, 0.06, true), Good::Less, 0.5), Some((0.05, 0.06)));
+        assert_eq!(worse_by("server_cpu", &difference, Good::Less, 0.0), None);
     }
 
     #[test]

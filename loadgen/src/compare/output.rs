@@ -14,7 +14,7 @@ const FORMAT: u32 = 1;
 /// The table. `all`: every phase, not only the total.
 pub(super) fn table(comparison: &Comparison, all: bool, limit: Option<f64>, failing: &[String]) -> String {
     let mut text = String::new();
-    let Comparison { a, b, paired, figures, warnings } = comparison;
+    let Comparison { a, b, paired, figures, not_judged, warnings } = comparison;
     let how = if *paired { ", in pairs" } else { "" };
     let _ = writeln!(text, "A: {} runs, B: {} runs{how}", a.len(), b.len());
     for warning in warnings {
@@ -61,7 +61,17 @@ pub(super) fn table(comparison: &Comparison, all: bool, limit: Option<f64>, fail
         );
     }
     if let Some(limit) = limit {
+        for figure in not_judged {
+            let _ = writeln!(text, "Not judged: {figure}.");
+        }
         let _ = match failing {
+            [] if !not_judged.is_empty() => {
+                writeln!(
+                    text,
+                    "No other figure that decides is shown to be worse by more than {} %.",
+                    number(limit)
+                )
+            }
             [] => writeln!(
                 text,
                 "No figure that decides is shown to be worse by more than {} %.",
@@ -105,6 +115,7 @@ pub(super) fn json(comparison: &Comparison, limit: Option<f64>, failing: &[Strin
                     Verdict::NoDifferenceShown => "no_difference_shown",
                     Verdict::TooFewRuns => "too_few_runs",
                 },
+                "worse_by_percent": figure.worse_by.map(|(least, most)| [least * 100.0, most * 100.0]),
                 "decides": figure.decides,
             })
         })
@@ -118,5 +129,6 @@ pub(super) fn json(comparison: &Comparison, limit: Option<f64>, failing: &[Strin
         "figures": figures,
         "fail_if_worse_percent": limit,
         "failing": failing,
+        "not_judged": comparison.not_judged,
     })
 }
