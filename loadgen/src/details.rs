@@ -148,7 +148,7 @@ fn ramp(f: &mut Formatter<'_>, found: &Found) -> fmt::Result {
             if let Some((share, upper)) = found.slow_share {
                 write!(
                     f,
-                    "; {:.3} % were slower (with 95 % confidence at most {:.3} %)",
+                    "; in those that confirm it {:.3} % were slower (with 95 % confidence at most {:.3} %)",
                     share * 100.0,
                     upper * 100.0
                 )?;

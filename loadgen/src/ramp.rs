@@ -6,6 +6,11 @@
 //! ```
 //! Each step is an open loop of its own over the same sessions: warm-up, window, and what is under way comes to its end. Messages that were
 //! planned and not sent, or not answered, count as slower than any that were.
+//!
+//! What is computed, and what it can say: a window holds when the quantile of its own messages is within the limit. The windows of the search are chosen
+//! by what they showed, so they say nothing unbiased about the rate that they led to; those that confirm it were run after it was chosen. The share of
+//! slow messages is taken over these alone. They are still read knowing that they held, since the search would have gone on to a lower rate
+//! otherwise: the bound is for a server that is the same from window to window, and the number of confirmations says how well that is known.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -153,7 +158,7 @@ pub struct Found {
     pub failed_at: Option<f64>,
     /// Windows in which `rate` held, and in which it was tried.
     pub held: (u32, u32),
-    /// Share of slow messages over all windows of `rate`, and its upper bound with 95 % confidence.
+    /// Share of slow messages over the windows that confirm `rate`, and its upper bound with 95 % confidence; None: none were asked for.
     pub slow_share: Option<(f64, f64)>,
     /// Why the rate may be the generator's and not the server's; empty when it is not.
     pub own_limit: Vec<String>,
@@ -243,7 +248,8 @@ impl Search {
         };
         let held = (windows(true), windows(false));
         let slow_share = self.held.and_then(|rate| {
-            let (slow, all) = self.windows(rate).fold((0, 0), |(slow, all), step| {
+            let confirming = self.windows(rate).filter(|step| step.confirms);
+            let (slow, all) = confirming.fold((0, 0), |(slow, all), step| {
                 (slow + step.slow, all + step.acknowledged + step.unanswered)
             });
             (all > 0).then(|| (slow as f64 / all as f64, wilson_upper(slow, all)))
@@ -351,6 +357,27 @@ mod tests {
             let (share, upper) = found.slow_share.unwrap();
             assert!(share == 0.0 && upper > 0.0 && upper < 0.01);
         }
+    }
+
+    #[test]
+    fn the_share_of_slow_messages_is_that_of_the_windows_that_confirm() {
+        let found = |confirmations, slow_of: fn(bool) -> u64| {
+            let ramp = Ramp { confirmations, ..ramp(100.0, 100.0) };
+            let mut search = Search::new(ramp);
+            while let Some((rate, confirms)) = search.next_rate() {
+                let slow = slow_of(confirms);
+                let record = record(1000 - slow, slow, 0);
+                let step = Step::judge(&ramp, rate, Duration::from_secs(1), &record, 0);
+                search.book(Step { confirms, ..step });
+            }
+            search.end()
+        };
+        // The window that chose the rate was a lucky one.
+        let lucky = found(2, |confirms| if confirms { 8 } else { 0 });
+        assert_eq!((lucky.held, lucky.slow_share.unwrap().0), ((3, 3), 0.008));
+        let unlucky = found(2, |confirms| if confirms { 0 } else { 8 });
+        assert_eq!(unlucky.slow_share.unwrap().0, 0.0);
+        assert_eq!(found(0, |_| 0).slow_share, None, "nothing was run after the rate was chosen");
     }
 
     #[test]
