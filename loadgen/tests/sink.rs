@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "the scripted server is for the other tests")]
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -135,6 +136,85 @@ fn kept_mail_is_verified() {
             assert_eq!(verified.code, 0, "{words}: {}", verified.json["verification"]);
         }
         assert_eq!(sink.end()["messages"], 90);
+    }
+}
+
+#[test]
+fn mail_that_is_kept_stays_when_the_sink_starts_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let template = directory.path().join("m.").display().to_string();
+    let mut names = BTreeSet::new();
+    for starts in 1..=3 {
+        let sink = Sink::start(&["-d", &template, "--cores", "2"]);
+        let run = run(&format!("{} -m 20 -s 4 -d", sink.address));
+        assert_eq!(run.count("acknowledged"), 20, "{:?}", run.output);
+        sink.end();
+        names.extend(fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()));
+        assert_eq!(names.len(), starts * 20);
+    }
+}
+
+#[test]
+fn what_is_too_large_to_keep_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = format!("maildir:{}", directory.path().display());
+    let sink = Sink::start(&["--store", &store, "--keywords", "CHUNKING"]);
+    for mode in ["data", "bdat"] {
+        let run = run(&format!("{} -m 1 -l 101MiB --mode {mode}", sink.address));
+        assert_eq!((run.count("refused"), run.cause("final", 552)), (1, 1), "{:?}", run.output);
+    }
+    assert_eq!(sink.end()["messages"], 0);
+    assert_eq!(fs::read_dir(directory.path().join("new")).unwrap().count(), 0);
+}
+
+#[test]
+fn two_listeners_share_the_connections_that_are_allowed() {
+    let mut process = Command::new(env!("CARGO_BIN_EXE_inrush-load"))
+        .args(["sink", "127.0.0.1:0,127.0.0.1:0", "-m", "1", "--sessions", "2"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut errors = BufReader::new(process.stderr.take().unwrap());
+    let mut connect = || {
+        let mut line = String::new();
+        errors.read_line(&mut line).unwrap();
+        line.trim_end().rsplit(' ').next().unwrap().to_owned()
+    };
+    let addresses = [connect(), connect()];
+    let [mut first, mut second] = addresses.map(|address| TcpStream::connect(address).unwrap());
+    let mut octet = [0];
+    // Either may have come first. The other is greeted when that one is gone.
+    first.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    second.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let greeted = [first.read(&mut octet).is_ok(), second.read(&mut octet).is_ok()];
+    assert!(greeted[0] != greeted[1], "{greeted:?}");
+    let (gone, mut waiting) = if greeted[0] { (first, second) } else { (second, first) };
+    drop(gone);
+    waiting.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert_eq!((waiting.read(&mut octet).unwrap(), octet), (1, *b"2"));
+    drop(waiting);
+    assert!(process.wait().unwrap().success());
+}
+
+#[test]
+fn rules_for_bdat_act_on_the_last_chunk_too() {
+    let chunks = "BDAT 2\r\nabBDAT 2 LAST\r\ncd";
+    for (words, head, expected) in [
+        (&["-f", "bdat"][..], "EHLO x", "500 500"),
+        (&["-q", "bdat"], "EHLO x", ""),
+        (&["-W", "bdat:1ms"], "EHLO x", "250 250"),
+        (&["-f", "."], "EHLO x", "250 500"),
+        (&["-L", "-f", "bdat"], "LHLO x", "500 500 500"),
+    ] {
+        let sink = Sink::start(words);
+        let text = sink.talk(&format!(
+            "{head}\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nRCPT TO:<e@f>\r\n{chunks}QUIT\r\n"
+        ));
+        let codes = codes(&text)[5..].join(" ");
+        let quit = if expected.is_empty() { "" } else { " 221" };
+        assert_eq!(codes, format!("{expected}{quit}"), "{words:?}: {text}");
+        let taken = u64::from(expected == "250 250");
+        assert_eq!(sink.end()["messages"], taken, "{words:?}");
     }
 }
 

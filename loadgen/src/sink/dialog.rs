@@ -6,6 +6,7 @@
 //!
 //! Standards: RFC 5321 §4.1, RFC 2033 (LMTP), RFC 2920 (pipelining), RFC 3030 §2 (BDAT), RFC 1870 §6 (SIZE).
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,6 +20,32 @@ use super::statistics::Statistics;
 
 /// Longest command line.
 const COMMAND_OCTETS_MAX: usize = 16 * 1024;
+
+/// Largest message that is kept when no SIZE is said.
+pub(super) const KEPT_OCTETS_MAX: u64 = 100 << 20;
+/// Most recipients of a message; RFC 5321 §4.5.3.1.8 asks for 100.
+const RECIPIENTS_MAX: usize = 100_000;
+/// Most octets of them that are kept.
+const RECIPIENT_OCTETS_MAX: usize = 16 << 20;
+
+/// Ids of messages on one core: no two are the same, also after a restart, since they count from the microsecond of the start and no sink takes a million
+/// messages a second for long.
+#[derive(Debug)]
+pub(super) struct Ids {
+    next: Cell<u64>,
+    step: u64,
+}
+
+impl Ids {
+    /// Of core `core` of `cores`; `start_us`: the sink's start, microseconds since 1970.
+    pub(super) fn new(start_us: u64, core: u64, cores: u64) -> Self {
+        Self { next: Cell::new(start_us + core), step: cores }
+    }
+
+    fn take(&self) -> u64 {
+        self.next.replace(self.next.get() + self.step)
+    }
+}
 
 /// What all sessions of a core share.
 #[derive(Debug)]
@@ -37,6 +64,8 @@ pub(super) struct Manner {
     pub(super) data_abort: Option<(Duration, String)>,
     /// Mail data is wanted.
     pub(super) keep: bool,
+    /// Largest message that is kept.
+    pub(super) kept_max: u64,
 }
 
 /// What is usually said, with CRLF.
@@ -105,11 +134,14 @@ pub(super) struct Dialog {
     sender: Option<Vec<u8>>,
     /// Arguments of the accepted RCPTs.
     recipients: Vec<Vec<u8>>,
+    recipient_octets: usize,
     octets: u64,
     body: Vec<u8>,
     /// What was decided about the message that is being stored.
     finals: Vec<Decision>,
-    next_id: u64,
+    ids: Rc<Ids>,
+    /// Of the message that is being stored.
+    id: u64,
 }
 
 /// A message that was taken.
@@ -126,7 +158,13 @@ pub(super) struct Message<'a> {
 
 impl Dialog {
     /// A session; `number` is unique in the sink.
-    pub(super) fn new(manner: Rc<Manner>, statistics: Arc<Statistics>, seed: u64, number: u64) -> Self {
+    pub(super) fn new(
+        manner: Rc<Manner>,
+        statistics: Arc<Statistics>,
+        ids: Rc<Ids>,
+        seed: u64,
+        number: u64,
+    ) -> Self {
         Self {
             manner,
             statistics,
@@ -139,11 +177,12 @@ impl Dialog {
             esmtp: false,
             sender: None,
             recipients: Vec::new(),
+            recipient_octets: 0,
             octets: 0,
             body: Vec::new(),
             finals: Vec::new(),
-            // Room for a million messages of each session.
-            next_id: number << 20,
+            ids,
+            id: 0,
         }
     }
 
@@ -174,7 +213,7 @@ impl Dialog {
     /// The message of [`Want::Message`].
     pub(super) fn message(&self) -> Message<'_> {
         Message {
-            id: self.next_id,
+            id: self.id,
             hello: &self.hello,
             esmtp: self.esmtp,
             sender: self.sender.as_deref().unwrap_or_default(),
@@ -189,12 +228,11 @@ impl Dialog {
             let accepted = self.finals.iter().filter(|decision| !is_refusal(decision.act.as_ref())).count();
             self.statistics
                 .message(self.octets, if self.manner.lmtp { accepted } else { self.recipients.len() });
-            format!("250 {}Ok: queued as {:015X}\r\n", self.code("2.0.0 "), self.next_id)
+            format!("250 {}Ok: queued as {:015X}\r\n", self.code("2.0.0 "), self.id)
         } else {
             self.statistics.not_stored();
             format!("452 {}cannot store\r\n", self.code("4.3.1 "))
         };
-        self.next_id += 1;
         self.finish(usual.as_bytes())
     }
 
@@ -247,9 +285,7 @@ impl Dialog {
     fn data(&mut self, rest: &[u8]) -> (usize, Option<Want>) {
         let end = self.scanner.scan_data(rest);
         let used = end.unwrap_or(rest.len());
-        if self.manner.keep {
-            self.body.extend_from_slice(&rest[..used]);
-        }
+        self.keep(&rest[..used]);
         if end.is_none() {
             return (used, None);
         }
@@ -257,23 +293,35 @@ impl Dialog {
         self.octets = findings.octets - findings.dot_lines;
         if self.manner.keep {
             // `.CRLF`, the end.
-            self.body.truncate(self.body.len() - 3);
+            self.body.truncate(self.body.len().saturating_sub(3));
             if findings.dot_lines > 0 {
                 remove_dots(&mut self.body);
             }
         }
         self.state = State::Command;
-        (used, Some(self.complete()))
+        (used, Some(self.complete(false)))
+    }
+
+    /// Keeps octets of the message, where it is wanted and not too large already.
+    fn keep(&mut self, octets: &[u8]) {
+        if !self.manner.keep {
+            return;
+        }
+        // Dots may make mail data longer by a third; what is longer than twice the bound is refused at its end.
+        let most = self.manner.kept_max.saturating_mul(2).saturating_add(3);
+        if (self.body.len() + octets.len()) as u64 > most {
+            self.body = Vec::new();
+        } else {
+            self.body.extend_from_slice(octets);
+        }
     }
 
     fn chunk(&mut self, rest: &[u8], left: u64, last: bool, refused: bool) -> (usize, Option<Want>) {
         let used = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
         let left = left - used as u64;
         if !refused {
-            self.octets += used as u64;
-            if self.manner.keep {
-                self.body.extend_from_slice(&rest[..used]);
-            }
+            self.octets = self.octets.saturating_add(used as u64);
+            self.keep(&rest[..used]);
         }
         if left > 0 {
             self.state = State::Chunk { left, last, refused };
@@ -284,16 +332,18 @@ impl Dialog {
             return (used, Some(self.say("503", "5.5.1", "no valid recipients")));
         }
         if last {
-            return (used, Some(self.complete()));
+            self.statistics.command(Moment::Bdat);
+            return (used, Some(self.complete(true)));
         }
         let reply = format!("250 {}octets received\r\n", self.code("2.0.0 "));
         (used, Some(self.answer(Moment::Bdat, reply.as_bytes())))
     }
 
-    /// The end of the mail data.
-    fn complete(&mut self) -> Want {
+    /// The end of the mail data; by BDAT LAST, rules for BDAT come before those for the end.
+    fn complete(&mut self, by_chunk: bool) -> Want {
         self.statistics.command(Moment::Final);
-        if self.manner.size_max.is_some_and(|most| self.octets > most) {
+        let is_kept = self.manner.keep && self.octets > self.manner.kept_max;
+        if is_kept || self.manner.size_max.is_some_and(|most| self.octets > most) {
             self.statistics.refused(b'5');
             let reply = format!("552 {}message too large\r\n", self.code("5.3.4 "));
             let count = if self.manner.lmtp { self.recipients.len() } else { 1 };
@@ -303,9 +353,20 @@ impl Dialog {
         }
         // RFC 2033 §4.2: in LMTP each recipient has its own reply.
         let each = if self.manner.lmtp { 1 } else { self.recipients.len() };
+        let chunk = if by_chunk {
+            self.manner.rules.decide(Moment::Bdat, &std::iter::empty(), &mut self.dice)
+        } else {
+            Decision::default()
+        };
         for about in self.recipients.chunks(each.max(1)) {
             let about = about.iter().map(|recipient| address(recipient));
-            self.finals.push(self.manner.rules.decide(Moment::Final, &about, &mut self.dice));
+            self.finals.push(match &chunk.act {
+                Some(act) => Decision { delay: Duration::ZERO, act: Some(act.clone()) },
+                None => self.manner.rules.decide(Moment::Final, &about, &mut self.dice),
+            });
+        }
+        if let Some(first) = self.finals.first_mut() {
+            first.delay += chunk.delay;
         }
         let refused = |decision: &Decision| {
             decision.act.is_some()
@@ -315,6 +376,7 @@ impl Dialog {
             // Nobody gets it, so it is not stored.
             return self.finish(b"");
         }
+        self.id = self.ids.take();
         Want::Message
     }
 
@@ -345,20 +407,24 @@ impl Dialog {
             }
             b"MAIL" => self.mail(argument),
             b"RCPT" if self.sender.is_none() => self.say("503", "5.5.1", "need MAIL command"),
+            b"RCPT" if self.has_too_many_recipients() => {
+                // RFC 5321 §4.5.3.1.10.
+                self.say("452", "4.5.3", "too many recipients")
+            }
             b"RCPT" => {
                 let argument = parameter(argument, b"TO:");
                 self.statistics.command(Moment::Rcpt);
                 // An empty vector needs no memory: without anybody who looks at recipients only their number counts.
                 let kept = if manner.keep || manner.rules.ask_for_recipients() { argument } else { b"" };
                 if !manner.rules.are_about(Moment::Rcpt) {
-                    self.recipients.push(kept.to_vec());
+                    self.accept(kept);
                     self.out.extend_from_slice(&manner.replies.recipient);
                     return Some(Want::Input);
                 }
                 let about = std::iter::once(address(argument));
                 let decision = manner.rules.decide(Moment::Rcpt, &about, &mut self.dice);
                 if !is_refusal(decision.act.as_ref()) {
-                    self.recipients.push(kept.to_vec());
+                    self.accept(kept);
                 }
                 let mut reply = Vec::new();
                 let want = self.act(decision.act, &manner.replies.recipient, &mut reply);
@@ -383,6 +449,15 @@ impl Dialog {
             _ => self.say("502", "5.5.1", "command not implemented"),
         };
         Some(want)
+    }
+
+    fn has_too_many_recipients(&self) -> bool {
+        self.recipients.len() >= RECIPIENTS_MAX || self.recipient_octets >= RECIPIENT_OCTETS_MAX
+    }
+
+    fn accept(&mut self, recipient: &[u8]) {
+        self.recipients.push(recipient.to_vec());
+        self.recipient_octets += recipient.len();
     }
 
     fn introduce(&mut self, name: &[u8], esmtp: bool) {
@@ -517,6 +592,7 @@ impl Dialog {
     fn reset(&mut self) {
         self.sender = None;
         self.recipients.clear();
+        self.recipient_octets = 0;
         self.octets = 0;
         self.body.clear();
     }

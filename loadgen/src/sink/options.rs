@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::dialog::{Manner, Replies};
+use super::dialog::{KEPT_OCTETS_MAX, Manner, Replies};
 use super::script::{Act, Delay, Moment, Rule, Rules, check_reply};
 use super::store::Store;
 use crate::plan::Engine;
@@ -204,6 +204,7 @@ impl SinkOptions {
             data_pause: self.data_pause,
             data_abort: self.data_abort.map(|time| (time, "550 5.3.0 Error: command failed".to_owned())),
             keep: self.kept().is_some(),
+            kept_max: size_max.unwrap_or(KEPT_OCTETS_MAX),
         })
     }
 

@@ -35,7 +35,7 @@ pub enum Moment {
     Rcpt,
     /// DATA, before 354.
     Data,
-    /// BDAT, before the reply to a chunk that is not the last.
+    /// BDAT, before its reply; of the last chunk before what is said at the end of the mail data.
     Bdat,
     /// The end of the mail data, of DATA or BDAT LAST.
     Final,

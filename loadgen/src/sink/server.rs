@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::task::{Poll, Waker};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use monoio::io::{AsyncReadRent as _, AsyncWriteRentExt as _};
 use monoio::net::{TcpListener, TcpStream};
 use monoio::time::{sleep, timeout};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::dialog::{Dialog, Manner, Want};
+use super::dialog::{Dialog, Ids, Manner, Want};
 use super::options::SinkOptions;
 use super::statistics::{Statistics, Sum};
 use super::store::{Stamp, Store};
@@ -41,6 +41,7 @@ struct Core {
     store: Option<Store>,
     statistics: Arc<Statistics>,
     stop: Arc<AtomicBool>,
+    ids: Rc<Ids>,
     number: u64,
     next_session: Cell<u64>,
     /// Connections that may still be accepted.
@@ -67,15 +68,20 @@ pub fn sink(options: &SinkOptions, interrupts: &AtomicUsize) -> Result<(), Strin
     };
     let listeners = listeners(&addresses, options)?;
     let options = Arc::new(options.clone());
+    // Before 1970, ids count from 0.
+    let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let start_us = u64::try_from(start.as_micros()).unwrap_or(0);
     let stop = Arc::new(AtomicBool::new(false));
     let mut cores: Vec<Arc<Statistics>> = Vec::new();
     let mut threads = Vec::new();
+    let cores_number = options.cores;
     for (number, listeners) in listeners.into_iter().enumerate() {
         let statistics = Arc::new(Statistics::default());
         cores.push(Arc::clone(&statistics));
         let (options, stop, store) = (Arc::clone(&options), Arc::clone(&stop), store.clone());
         let thread = thread::Builder::new().name(format!("sink-{number}"));
-        let work = move || core(&options, store, statistics, stop, number, listeners);
+        let ids = move || Ids::new(start_us, number as u64, u64::from(cores_number));
+        let work = move || core(&options, store, statistics, stop, (number, ids()), listeners);
         threads.push(thread.spawn(work).map_err(|error| format!("no thread: {error}"))?);
     }
     let begun = Instant::now();
@@ -170,7 +176,7 @@ fn core(
     store: Option<Store>,
     statistics: Arc<Statistics>,
     stop: Arc<AtomicBool>,
-    number: usize,
+    (number, ids): (usize, Ids),
     listeners: Vec<std::net::TcpListener>,
 ) -> io::Result<()> {
     if let Some(&cpu) = options.cpus.get(number % options.cpus.len().max(1)) {
@@ -187,6 +193,7 @@ fn core(
         store,
         statistics,
         stop,
+        ids: Rc::new(ids),
         number: number as u64,
         next_session: Cell::new(0),
         free: Cell::new(share.max(1)),
@@ -239,6 +246,8 @@ async fn accept(core: Rc<Core>, listener: TcpListener) {
             sleep(WATCH_INTERVAL).await;
             continue;
         };
+        // Another listener may have taken the last place while this one waited; then this connection waits too, before its greeting.
+        core.room().await;
         core.free.set(core.free.get() - 1);
         core.statistics.opened();
         let core = Rc::clone(&core);
@@ -253,7 +262,7 @@ async fn accept(core: Rc<Core>, listener: TcpListener) {
 }
 
 impl Core {
-    /// Waits until a connection may be accepted.
+    /// Waits until a connection may be accepted. Nothing runs between its end and the next wait of the caller.
     async fn room(&self) {
         std::future::poll_fn(|context| {
             if self.free.get() > 0 {
@@ -268,7 +277,7 @@ impl Core {
     fn session_number(&self) -> u64 {
         let next = self.next_session.get();
         self.next_session.set(next + 1);
-        // Unique over cores: ids of messages are made from it.
+        // Unique over cores: the dice are thrown by it.
         next * u64::from(self.options.cores) + self.number
     }
 
@@ -289,8 +298,13 @@ impl Core {
 async fn session(core: &Core, mut stream: TcpStream, peer: IpAddr) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let number = core.session_number();
-    let mut dialog =
-        Dialog::new(Rc::clone(&core.manner), Arc::clone(&core.statistics), core.options.seed, number);
+    let mut dialog = Dialog::new(
+        Rc::clone(&core.manner),
+        Arc::clone(&core.statistics),
+        Rc::clone(&core.ids),
+        core.options.seed,
+        number,
+    );
     let longest = core.options.timeout;
     let mut received: Vec<u8> = Vec::with_capacity(RECEIVE_OCTETS);
     let mut used = 0;

@@ -70,7 +70,8 @@ impl Store {
                 path.push(&id);
                 let path = PathBuf::from(path);
                 make_parent(&path)?;
-                fs::write(path, dump(message, peer, manner, &id))
+                // What is kept already is not written over, also when the clock was set back.
+                File::create_new(path)?.write_all(&dump(message, peer, manner, &id))
             }
             Self::File(template) => {
                 let path = expand(template)?;
@@ -83,8 +84,10 @@ impl Store {
                 let temporary = path.join("tmp").join(&name);
                 let mut text = fields(message, peer, manner, &id);
                 unix(message.body, false, &mut text);
-                fs::write(&temporary, text)?;
-                fs::rename(temporary, path.join("new").join(name))
+                File::create_new(&temporary)?.write_all(&text)?;
+                // A link, which unlike a renamed file takes nobody's place.
+                let linked = fs::hard_link(&temporary, path.join("new").join(name));
+                fs::remove_file(temporary).and(linked)
             }
             Self::Mbox(path) => {
                 let sender = String::from_utf8_lossy(super::dialog::address(message.sender)).into_owned();
