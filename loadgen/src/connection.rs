@@ -24,6 +24,9 @@ use crate::worker::{Ending, Take, Ticket, Worker};
 const DIRECT_OCTETS: usize = 64 * 1024;
 /// Pauses after connections that came to nothing: doubled from the first to the second.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
+/// Commands whose replies are due at most: these must fit into the buffers of the sockets, since nothing is read while a group is written. With more of them
+/// server and generator could wait for each other to read. RFC 2920 §3.1 lets a group be of any size.
+const REPLIES_DUE_MAX: u32 = 1024;
 /// A session that thinks looks this often whether the run is over.
 const THINK_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -52,6 +55,8 @@ struct Connection {
     thought: bool,
     /// A whole reply came since the wait for the server began.
     answered: bool,
+    /// Commands sent and not answered.
+    replies_due: u32,
     out: Vec<u8>,
     received: Vec<u8>,
     /// An unfinished reply of the read before.
@@ -77,6 +82,7 @@ pub(crate) async fn run_session(worker: Rc<Worker>, slot: Rc<Slot>, sender: usiz
         authenticated: false,
         thought: false,
         answered: true,
+        replies_due: 0,
         out: Vec::new(),
         received: Vec::new(),
         rest: Vec::new(),
@@ -117,6 +123,7 @@ impl Connection {
         self.handshake_due = false;
         self.secured = false;
         self.answered = true;
+        self.replies_due = 0;
         self.authenticated = worker.plan.credentials.is_none();
         self.session.restart();
         self.flights.restart(self.target);
@@ -270,8 +277,14 @@ impl Connection {
         let worker = Rc::clone(&self.worker);
         let sender = &worker.plan.senders[self.sender];
         loop {
-            while let Some(step) = self.session.take_step() {
+            while self.replies_due < REPLIES_DUE_MAX
+                && let Some(step) = self.session.take_step()
+            {
                 self.write_step(step, wire).await?;
+                self.replies_due += 1;
+            }
+            if self.replies_due >= REPLIES_DUE_MAX {
+                return Ok(());
             }
             if !self.session.can_begin() || self.flights.len() >= sender.in_flight {
                 return Ok(());
@@ -531,6 +544,15 @@ impl Connection {
             let progress = self.session.advance(&input[consumed..]);
             consumed += progress.consumed;
             self.answered |= !matches!(progress.event, Event::NeedInput);
+            if let Event::Answer(answer) = &progress.event {
+                // Nobody asked for the greeting; in LMTP one command has several final replies.
+                let is_last = match answer.command {
+                    Command::Greeting => false,
+                    Command::FinalFor(_) => answer.end,
+                    _ => true,
+                };
+                self.replies_due = self.replies_due.saturating_sub(u32::from(is_last));
+            }
             match progress.event {
                 Event::NeedInput => break Ok(false),
                 Event::Answer(answer) if answer.command == Command::StartTls => {

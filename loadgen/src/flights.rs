@@ -179,13 +179,16 @@ impl Flights {
                     let lmtp = worker.plan.protocol == Protocol::Lmtp;
                     flight.delivered += if lmtp { 1 } else { answer.recipients_accepted };
                     time(Phase::Body, flight.body_sent);
+                } else if matches!(answer.command, Command::FinalFor(_)) {
+                    flight.recipients_refused += 1;
                 }
                 "final"
             }
         };
         // One refused message is one cause, though each command of its group may be refused; recipients count one by one.
         let refused = matches!(answer.reply.severity(), Severity::Transient | Severity::Permanent);
-        if refused && (!flight.cause_booked || (place == "rcpt" && flight.recipients_refused > 1)) {
+        let about_one = matches!(answer.command, Command::Recipient(_) | Command::FinalFor(_));
+        if refused && (!flight.cause_booked || (about_one && flight.recipients_refused > 1)) {
             flight.cause_booked = true;
             if current {
                 record.cause(place, answer.reply.code, answer.reply.text);

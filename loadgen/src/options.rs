@@ -241,10 +241,10 @@ pub struct RunOptions {
     #[arg(short = '6', long)]
     pub ipv6: bool,
 
-    /// Longest wait for a reply.
+    /// Longest wait for a whole reply.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = units::duration)]
     pub timeout: Duration,
-    /// How long an interrupted run, or a step of a ramp, waits for messages under way.
+    /// How long an interrupted run, or a step of a ramp, waits for messages under way, and how long planned messages may begin behind the end.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = units::duration)]
     pub grace: Duration,
     /// Errors that leave the exit code 0.

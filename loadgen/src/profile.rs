@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::hostile::Behaviour;
+use crate::mistakes;
 use crate::sender::SenderSettings;
 use crate::units;
 
@@ -79,7 +80,7 @@ impl Profile {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let mut profile: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        let mut profile: Self = mistakes::parse(text)?;
         if profile.sender.is_empty() {
             return Err("there is no [[sender]]".to_owned());
         }
@@ -127,9 +128,11 @@ mod tests {
             unknown.contains("line 3") && unknown.contains("`lenght`") && unknown.contains("`length`"),
             "{unknown}"
         );
+        assert!(unknown.ends_with("did you mean `length`?"), "{unknown}");
         let bad = told("[[sender]]\nlength = \"uniform:5\"\n");
         assert!(bad.contains("line 2") && bad.contains("LEAST-MOST"), "{bad}");
         let behaviour = told("[[sender]]\n[[hostile]]\nbehaviour = \"rude\"\nsessions_percent = 1\n");
+        assert!(told("[[sender]]\nname = \"a\"\n[[hostil]]\n").ends_with("did you mean `hostile`?"));
         assert!(behaviour.contains("line 3") && behaviour.contains("slowloris"), "{behaviour}");
         assert!(told("[[sender]]\nbdat_percent = 101\n").contains("sender-1: bdat_percent 101"));
         assert!(told("").contains("no [[sender]]"));

@@ -13,8 +13,7 @@ use crate::sizes::{Numbers, Sizes};
 use crate::template::Template;
 use crate::units;
 
-/// Most transactions in flight on a connection: their replies must fit into the socket buffers, since nothing is read
-/// while a group is written.
+/// Most transactions in flight on a connection: with four commands each as many as may go unanswered at all.
 const IN_FLIGHT_MAX: u32 = 256;
 /// Octets of a message beside its payload: header, commands, TLS.
 const ENVELOPE_OCTETS: f64 = 16_384.0;

@@ -119,6 +119,40 @@ fn refused_recipients_of_a_delivered_message_are_errors() {
 }
 
 #[test]
+fn a_group_is_no_larger_than_its_replies_can_wait() {
+    // 40 MB of commands against 80 MB of replies: whoever writes all of it before it reads meets a server that does the same.
+    let reply = format!("250 2.1.5 {}\r\n", "x".repeat(400));
+    let server = Server::start(move |moment| match moment {
+        Moment::Recipient(_) => Action::Say(reply.clone()),
+        _ => Action::Usual,
+    });
+    let to = format!("{}@test.example", "u".repeat(180));
+    for words in ["-m 1", "-m 2 -d --in-flight 2 --mode bdat"] {
+        let run = run(&format!("{} {words} -r 200000 -t {to} --timeout 10s", server.address));
+        assert_eq!((run.code, run.count("recipients_refused")), (0, 0), "{:?}", run.output);
+    }
+    assert_eq!(server.taken().len(), 3);
+}
+
+#[test]
+fn every_recipient_that_lmtp_refuses_at_the_end_is_an_error() {
+    // The first of three is taken.
+    let server = Server::start(|moment| match moment {
+        Moment::Message(_) => Action::Say("250 2.0.0 ok\r\n452 4.2.2 full\r\n550 5.2.1 off\r\n".to_owned()),
+        _ => Action::Usual,
+    });
+    let some = run(&format!("{} -m 4 -d -L -r 3", server.address));
+    assert_eq!((some.code, some.count("acknowledged"), some.count("recipients_refused")), (1, 4, 8));
+    assert_eq!((some.cause("final", 452), some.cause("final", 550), &some.json["errors"]), (4, 4, &8.into()));
+    let server = Server::start(|moment| match moment {
+        Moment::Message(_) => Action::Say("452 4.2.2 full\r\n".repeat(3)),
+        _ => Action::Usual,
+    });
+    let none = run(&format!("{} -m 4 -d -L -r 3", server.address));
+    assert_eq!((none.count("refused"), none.count("recipients_refused")), (4, 0), "a message is one error");
+}
+
+#[test]
 fn lost_connections_lose_what_was_under_way_and_no_more() {
     for (action, place, code) in [
         (Action::Close, "connection", 0),

@@ -115,6 +115,7 @@ fn lmtp_with_a_reply_for_each_recipient() {
     let sink = Sink::start(&["-L", "--script", script.path().to_str().unwrap()]);
     let run = run(&format!("{} -m 50 -d -L -r 3 --to {{recipient}}@load.example", sink.address));
     assert_eq!((run.count("acknowledged"), run.cause("final", 452)), (50, 50), "{:?}", run.output);
+    assert_eq!((run.code, run.count("recipients_refused"), &run.json["errors"]), (1, 50, &50.into()));
     let json = sink.end();
     assert_eq!((json["messages"].as_u64(), json["recipients"].as_u64()), (Some(50), Some(100)), "{json}");
 }
@@ -165,6 +166,17 @@ fn what_is_too_large_to_keep_is_refused() {
     }
     assert_eq!(sink.end()["messages"], 0);
     assert_eq!(fs::read_dir(directory.path().join("new")).unwrap().count(), 0);
+}
+
+#[test]
+fn recipients_without_end_are_refused() {
+    for words in [&[][..], &["-L"]] {
+        let sink = Sink::start(words);
+        let lmtp = words.first().unwrap_or(&"");
+        let run = run(&format!("{} -m 1 -r 100003 {lmtp}", sink.address));
+        assert_eq!((run.count("acknowledged"), run.count("recipients_refused")), (1, 3), "{:?}", run.output);
+        assert_eq!((run.cause("rcpt", 452), sink.end()["recipients"].as_u64()), (3, Some(100_000)));
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::content::mix;
+use crate::mistakes;
 use crate::units;
 
 /// A moment at which a rule may act.
@@ -279,7 +280,7 @@ impl Rules {
     /// # Errors
     /// What is wrong with it, with its line where it is known.
     pub fn parse(text: &str) -> Result<Vec<Rule>, String> {
-        let script: Script = toml::from_str(text).map_err(|error| error.to_string())?;
+        let script: Script = mistakes::parse(text)?;
         let rules = script.rule.into_iter().enumerate();
         rules
             .map(|(index, rule)| rule.check().map_err(|error| format!("rule {}: {error}", index + 1)))

@@ -2,9 +2,12 @@
 //!
 //! Standards: RFC 4155 (mbox; both ways of quoting are read); `smtp-sink(1)`, "dump file format".
 
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader};
-use std::path::Path;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
 
 use super::mailbox::Mailbox;
 
@@ -14,16 +17,29 @@ const DEPTH_MAX: usize = 16;
 /// Every message of the Maildirs at and below `path`: the files in `new` and `cur`.
 pub(super) fn maildirs(path: &Path, mailbox: &mut Mailbox<'_>) -> Result<(), String> {
     let mut found = false;
+    let mut taken: HashSet<(PathBuf, OsString)> = HashSet::new();
     walk(path, 0, &mut |file| {
         let folder = file.parent().and_then(Path::file_name);
         if folder.is_some_and(|name| name == "new" || name == "cur") {
             found = true;
+            // A reader of mail moves it from `new` to `cur`, with flags behind a colon, while we are looking.
+            let maildir = file.parent().and_then(Path::parent).unwrap_or(path);
+            if !taken.insert((maildir.to_owned(), unique_name(file))) {
+                return Ok(());
+            }
             mailbox.take(&file.display().to_string(), &fs::read(file)?, false);
         }
         Ok(())
     })?;
     // A Maildir that the first message has yet to make is one where everything is missing.
     if found || path.is_dir() { Ok(()) } else { Err(format!("{}: not a directory", path.display())) }
+}
+
+/// The name of a message in its Maildir, whatever flags it has.
+fn unique_name(file: &Path) -> OsString {
+    let name = file.file_name().unwrap_or_default().as_bytes();
+    let end = name.iter().position(|&octet| octet == b':').unwrap_or(name.len());
+    OsString::from_vec(name[..end].to_vec())
 }
 
 /// Every message of the mbox `path`, or of the mboxes in and below this directory.
@@ -164,6 +180,20 @@ mod tests {
         }
         assert!(look(maildirs, directory.path()).unwrap().holds(), "what is in tmp is not delivered yet");
         assert!(look(maildirs, &directory.path().join("none")).is_err());
+    }
+
+    #[test]
+    fn a_message_that_is_moved_while_we_look_is_one() {
+        let directory = tempfile::tempdir().unwrap();
+        for (file, n) in
+            [("a/new/1.host", 0), ("a/cur/1.host:2,S", 0), ("b/cur/1.host:2,", 1), ("b/cur/2.host:2,S", 1)]
+        {
+            let file = directory.path().join(file);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, unix(n)).unwrap();
+        }
+        let found = look(maildirs, directory.path()).unwrap();
+        assert_eq!((found.found, found.duplicated), (1, 1), "another name is another copy: {found:?}");
     }
 
     #[test]
