@@ -8,6 +8,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
+use inrush_tests::postfix::{Postfix, Purpose, free_port};
 use serde_json::Value;
 use support::{Action, Moment, Run, Server, run};
 
@@ -103,4 +104,28 @@ fn what_never_came_to_mail_data_was_not_tested() {
     assert!(sums(smuggling, "not_tested") >= 4 && sums(smuggling, "taken_as_text") == 0, "{smuggling}");
     let report = String::from_utf8(run.output.stderr).unwrap();
     assert!(report.contains("SMUGGLING WAS NOT TESTED by LF . LF, LF . CR LF"), "{report}");
+}
+
+#[test]
+fn postfix_is_judged_by_its_settings() {
+    let main = |forbid: &str| {
+        vec![
+            format!("smtpd_forbid_bare_newline = {forbid}"),
+            // This machine too, from which the test comes.
+            "smtpd_forbid_bare_newline_exclusions =".to_owned(),
+        ]
+    };
+    for (forbid, verdict) in [("no", "found"), ("normalize", "not_found"), ("reject", "not_found")] {
+        let listen = free_port();
+        let keep = vec!["kept.example".to_owned()];
+        let postfix =
+            Postfix::start(&Purpose { listen: Some(listen), keep, main: main(forbid), ..Purpose::default() });
+        let load = "-t user@kept.example -f me@load.example -D 1s --rate 10 --hostile bare-line-feeds=4";
+        let run = run(&format!("{listen} {load}"));
+        let smuggling = smuggling(&run);
+        assert_eq!(smuggling["verdict"], verdict, "{forbid}: {smuggling} {}", postfix.log());
+        if forbid == "reject" {
+            assert!(sums(smuggling, "refused") > 0, "{smuggling}");
+        }
+    }
 }
