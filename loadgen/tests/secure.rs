@@ -22,9 +22,6 @@ use support::run;
 const PLAIN: &str = "AHRlc3QAc2VjcmV0";
 const LOGIN: [&str; 2] = ["dGVzdA==", "c2VjcmV0"];
 
-/// The server closes a connection on which it hears nothing for so long.
-const IDLE_MAX: Duration = Duration::from_millis(400);
-
 /// What the server saw.
 #[derive(Default)]
 struct Seen {
@@ -51,6 +48,11 @@ enum Door {
 impl Server {
     /// The certificate is for `mx.example`.
     fn start(door: Door, mechanisms: &'static str) -> Self {
+        Self::closing(door, mechanisms, None)
+    }
+
+    /// Closes a connection on which it hears nothing for `idle_max`.
+    fn closing(door: Door, mechanisms: &'static str, idle_max: Option<Duration>) -> Self {
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
@@ -83,7 +85,7 @@ impl Server {
                 let (config, seen) = (Arc::clone(&config), Arc::clone(&shared));
                 thread::spawn(move || {
                     let stream = stream.unwrap();
-                    stream.set_read_timeout(Some(IDLE_MAX)).unwrap();
+                    stream.set_read_timeout(idle_max).unwrap();
                     let secured = |stream| StreamOwned::new(ServerConnection::new(config).unwrap(), stream);
                     if door == Door::Implicit {
                         serve(secured(stream), &seen, mechanisms, true, false, true);
@@ -322,12 +324,13 @@ fn hostile_sessions_go_under_tls_and_log_in_where_the_run_does() {
 #[test]
 fn a_connection_under_tls_closed_while_idle_is_made_anew() {
     for (door, mode) in [(Door::Starttls, "starttls"), (Door::Implicit, "implicit")] {
-        let server = Server::start(door, "");
+        let server = Server::closing(door, "", Some(Duration::from_millis(400)));
         let run = run(&format!("{} -m 3 -d --rate 1 --tls {mode}", server.address));
         assert_eq!((run.code, run.count("acknowledged")), (0, 3), "{mode}: {:?}", run.output);
         assert_eq!((run.count("connections"), run.count("connections_closed_idle")), (3, 2), "{mode}");
         // Tickets that lie in the socket are no farewell.
-        let busy = run_busy(&format!("{} -m 20 -d --rate 50 --tls {mode}", server.address));
+        let patient = Server::start(door, "");
+        let busy = run_busy(&format!("{} -m 20 -d --rate 50 --tls {mode}", patient.address));
         assert_eq!(busy, (20, 1, 0), "{mode}");
     }
 }

@@ -120,7 +120,7 @@ fn postfix_is_judged_by_its_settings() {
         let keep = vec!["kept.example".to_owned()];
         let postfix =
             Postfix::start(&Purpose { listen: Some(listen), keep, main: main(forbid), ..Purpose::default() });
-        let load = "-t user@kept.example -f me@load.example -D 1s --rate 10 --hostile bare-line-feeds=4";
+        let load = "-t user@kept.example -f me@load.example -D 3s --rate 10 --hostile bare-line-feeds=4";
         let run = run(&format!("{listen} {load}"));
         let smuggling = smuggling(&run);
         assert_eq!(smuggling["verdict"], verdict, "{forbid}: {smuggling} {}", postfix.log());
