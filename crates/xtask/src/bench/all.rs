@@ -67,7 +67,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// The name of each result and the command behind `bench`.
 fn plan(servers: &str, quick: bool) -> Vec<(&'static str, Vec<String>)> {
-    let plan: [(&str, &str, &str); 9] = [
+    let plan: [(&str, &str, &str); 10] = [
         ("system", "system", "--rounds 1 --percent 20"),
         ("label", "compare --label --servers SERVERS", ""),
         (
@@ -81,6 +81,11 @@ fn plan(servers: &str, quick: bool) -> Vec<(&'static str, Vec<String>)> {
             "--rounds 1 --messages 500 --rival-messages 100",
         ),
         ("scale", "scale --rounds 3", "--rounds 1 --messages 3000 --connections 10,100 --log-mib 0,16"),
+        (
+            "segments",
+            "scale --along log --rounds 3 --segment-mib 4 --log-mib 400,3200",
+            "--rounds 1 --messages 3000 --log-mib 0,16",
+        ),
         ("large", "large", "--rounds 1 --messages 10 --seconds 1"),
         ("latency", "latency", "--rounds 1 --seconds 1"),
         ("idle", "idle", "--rounds 1 --connections 500"),
