@@ -72,15 +72,15 @@ fn plan(servers: &str, quick: bool) -> Vec<(&'static str, Vec<String>)> {
         ("label", "compare --label --servers SERVERS", ""),
         (
             "compare",
-            "compare --servers SERVERS --lengths 4096,65536 --rounds 3 --rival-messages 2000",
+            "compare --servers SERVERS --lengths 4096,65536 --rounds 5 --rival-messages 2000",
             "--rounds 1 --messages 500 --rival-messages 100",
         ),
         (
             "compare-inrush-load",
-            "compare --servers SERVERS --lengths 4096 --rounds 3 --rival-messages 2000 --generator inrush-load",
+            "compare --servers SERVERS --lengths 4096 --rounds 5 --rival-messages 2000 --generator inrush-load",
             "--rounds 1 --messages 500 --rival-messages 100",
         ),
-        ("scale", "scale --rounds 3", "--rounds 1 --messages 3000 --connections 10,100 --log-mib 0,16"),
+        ("scale", "scale --rounds 5", "--rounds 1 --messages 3000 --connections 10,100 --log-mib 0,16"),
         (
             "segments",
             "scale --along log --rounds 3 --segment-mib 4 --log-mib 400,3200",
