@@ -67,13 +67,18 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// The name of each result and the command behind `bench`.
 fn plan(servers: &str, quick: bool) -> Vec<(&'static str, Vec<String>)> {
-    let plan: [(&str, &str, &str); 10] = [
+    let plan: [(&str, &str, &str); 11] = [
         ("system", "system", "--rounds 1 --percent 20"),
         ("label", "compare --label --servers SERVERS", ""),
         (
             "compare",
             "compare --servers SERVERS --lengths 4096,65536 --rounds 5 --rival-messages 2000",
             "--rounds 1 --messages 500 --rival-messages 100",
+        ),
+        (
+            "compare-one-core",
+            "compare --servers smtp-sink --cores 1 --lengths 4096,65536 --rounds 5",
+            "--rounds 1 --messages 500",
         ),
         (
             "compare-inrush-load",
