@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use inrush_tests::client::{Client, accepted};
+use inrush_tests::client::{Client, accepted, stuffed};
 use inrush_tests::disk::{Answering, Begin, Disk, Fails};
 use inrush_tests::http::Samples;
 use inrush_tests::mount::Mounted;
@@ -464,6 +464,45 @@ fn the_disk_is_silent() {
 }
 
 /// Under relaxed durability the disk's time is that of the syncs.
+/// All batches of the log are full and the disk takes its time: what peers send waits in the kernel and not in a buffer for each of them, or the memory
+/// for mail data would be spent by sessions that have a hundredth of it to say.
+#[test]
+fn the_log_is_full_and_many_send() {
+    let disk = Disk::with_ext4(96, &[]);
+    let log = [
+        "segment_bytes = \"8MiB\"",
+        "free_bytes_min = \"1MiB\"",
+        "spares = 1",
+        "batch_buffers = 2",
+        "hung_after = \"60s\"",
+    ];
+    let settings = settings(&["pending_bytes_max = \"8MiB\""], &["backlog_max = \"60s\""]);
+    let server = Server::with(settings.data(&disk.path().join("data")).log(&log));
+    let _answering = Answering(&disk);
+    server.wait_until_accepting();
+    let body =
+        [b"Subject: many\r\n\r\n".as_slice(), &[b"x".repeat(62), b"\r\n".to_vec()].concat().repeat(192)]
+            .concat();
+    let mut clients: Vec<Client> = (0..400).map(|_| Client::greeted(server.mx())).collect();
+    for client in &mut clients {
+        client.envelope(&["b@example.com"]);
+        client.say("DATA", 354);
+    }
+    disk.device().fail(Begin::After(0), Fails::Silent);
+    for client in &mut clients {
+        client.send(&stuffed(&body)).unwrap();
+    }
+    process::eventually("the log is full", || {
+        Samples::scrape(server.admin()).sum("inrush_log_durable_lag_bytes", &[]) > f64::from(1 << 20) * 0.9
+    });
+    disk.device().heal();
+    let ids: Vec<String> = clients.iter_mut().map(|client| accepted(&client.expect(250))).collect();
+    let stored = export::all(&disk.path().join("data"));
+    for id in &ids {
+        export::assert_body(&stored[id], &body, id);
+    }
+}
+
 #[test]
 fn syncs_are_slow() {
     let disk = Disk::with_ext4(64, &[]);

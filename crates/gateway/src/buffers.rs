@@ -206,6 +206,11 @@ impl Pool {
         self.held_bytes_max
     }
 
+    /// Whether so little is held, less than a quarter of the budget, that octets may be received before the log has room for them.
+    pub(crate) fn allows_reading_ahead(&self) -> bool {
+        self.held_bytes.get() < self.held_bytes_max / 4
+    }
+
     /// Whether not even the smallest of the larger sizes is left.
     pub(crate) fn exhausted(&self) -> bool {
         self.held_bytes.get() + SIZES[0] > self.held_bytes_max

@@ -46,6 +46,8 @@ pub(crate) struct Journal {
     work: Signal,
     /// There may be room again after [`AppendError::BatchFull`] or while a segment is prepared.
     room: Turnstile,
+    /// An append has found all batches full, and none has been written since.
+    full: Cell<bool>,
     gates: Threshold,
     committed: Cell<u64>,
     failed: Cell<bool>,
@@ -84,6 +86,7 @@ impl Journal {
             metrics,
             work: Signal::default(),
             room: Turnstile::default(),
+            full: Cell::new(false),
             gates: Threshold::default(),
             committed: Cell::new(committed),
             failed: Cell::new(false),
@@ -109,7 +112,8 @@ impl Journal {
         now: u64,
         wall: u64,
     ) -> Result<Appended, AppendError> {
-        let appended = self.appender.borrow_mut().append_message(envelope, body, body_octets_max, wall)?;
+        let appended = self.appender.borrow_mut().append_message(envelope, body, body_octets_max, wall);
+        let appended = appended.inspect_err(|error| self.note_full(error))?;
         self.appended_at.borrow_mut().push_back(now);
         self.last_gate.set(appended.gate.get());
         self.no_space.set(None);
@@ -124,7 +128,8 @@ impl Journal {
         body_octets_max: usize,
         wall: u64,
     ) -> Result<ChunkRef, AppendError> {
-        let chunk = self.appender.borrow_mut().append_chunk(body, body_octets_max, wall)?;
+        let chunk = self.appender.borrow_mut().append_chunk(body, body_octets_max, wall);
+        let chunk = chunk.inspect_err(|error| self.note_full(error))?;
         self.work.raise();
         Ok(chunk)
     }
@@ -253,7 +258,7 @@ impl Journal {
         let completion = done.inspect_err(|_| self.fail())?;
         self.record(&completion, started, now);
         self.advance();
-        self.room.turn();
+        self.let_through();
         Ok(())
     }
 
@@ -288,7 +293,7 @@ impl Journal {
     /// the core's clock, `wall` the same in µs since 1970.
     pub(crate) fn tick(&self, now: u64, wall: u64, hung_after: Duration) {
         self.watch_disk(now, hung_after);
-        self.room.turn();
+        self.let_through();
         let batches = self.stats().batches;
         if self.batches_at_last_tick.replace(batches) == batches && !self.failed() {
             // No room for a mark is no harm: the next tick tries again.
@@ -299,9 +304,14 @@ impl Journal {
         self.show();
     }
 
+    /// Whether all batches are full: what is received now can only wait.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.get()
+    }
+
     /// Wakes those who wait for room, after a segment became ready or free space came back.
     pub(crate) fn supplied(&self) {
-        self.room.turn();
+        self.let_through();
     }
 
     /// Ends the log in order: what is open is written and the segment sealed.
@@ -313,6 +323,17 @@ impl Journal {
     /// Whether nothing waits to be written.
     pub(crate) fn is_idle(&self) -> bool {
         self.failed() || self.appender.borrow().is_idle()
+    }
+
+    fn note_full(&self, error: &AppendError) {
+        if matches!(error, AppendError::BatchFull) {
+            self.full.set(true);
+        }
+    }
+
+    fn let_through(&self) {
+        self.full.set(false);
+        self.room.turn();
     }
 
     fn stats(&self) -> Ref<'_, AppenderStats> {
@@ -341,7 +362,7 @@ impl Journal {
     fn fail(&self) {
         self.failed.set(true);
         self.gates.reached(u64::MAX);
-        self.room.turn();
+        self.let_through();
         self.show();
     }
 

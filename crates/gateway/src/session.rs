@@ -475,6 +475,12 @@ impl<'c> Talk<'c> {
                     return Input::Broken;
                 }
             }
+            if core.journal.is_full()
+                && !core.pool.allows_reading_ahead()
+                && let Some(end) = Box::pin(self.wait_unread()).await
+            {
+                return end;
+            }
             if !self.make_room(hint) {
                 return Input::NoMemory;
             }
@@ -488,6 +494,26 @@ impl<'c> Talk<'c> {
                 Err(_) => return Input::Broken,
             }
         }
+    }
+
+    /// Leaves octets with the kernel until the log has room for them, and sends meanwhile what it commits: thousands of sessions that had received them
+    /// would wait with a buffer each. To be boxed: it happens only then.
+    async fn wait_unread(&mut self) -> Option<Input> {
+        let core = self.core;
+        while core.journal.is_full() {
+            self.wait_for_room().await;
+            let Some(gate) = self.session.next_gate() else { continue };
+            let lost = core.journal.failed() || core.journal.hung();
+            let open = lost || core.journal.committed() >= gate;
+            if open && !self.send().await {
+                return Some(Input::Broken);
+            }
+            if lost {
+                return Some(Input::LogFailed);
+            }
+        }
+        self.woken_at = 0;
+        None
     }
 
     /// Holds no more memory than what is not worked off takes; before every wait.
