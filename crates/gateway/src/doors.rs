@@ -128,7 +128,7 @@ impl Doors {
         }
         self.closed.set(false);
         self.accepting.store(true, Ordering::Release);
-        self.opened.turn();
+        self.opened.let_all();
         Ok(())
     }
 }

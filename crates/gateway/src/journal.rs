@@ -224,9 +224,15 @@ impl Journal {
         self.gates.wake_at(gate, context);
     }
 
-    /// Waits until an append that found no room is worth another try.
+    /// Waits until an append that found no room is worth another try. When that has found room, or there is nothing to append after all, the next one who
+    /// waits is to be [let through](Self::pass_on).
     pub(crate) async fn room(&self) {
         self.room.wait().await;
+    }
+
+    /// Lets the next one through who waits for room.
+    pub(crate) fn pass_on(&self) {
+        self.room.let_one();
     }
 
     /// Waits until there may be something to write.
@@ -258,7 +264,8 @@ impl Journal {
         let completion = done.inspect_err(|_| self.fail())?;
         self.record(&completion, started, now);
         self.advance();
-        self.let_through();
+        self.full.set(false);
+        self.room.let_one();
         Ok(())
     }
 
@@ -293,7 +300,7 @@ impl Journal {
     /// the core's clock, `wall` the same in µs since 1970.
     pub(crate) fn tick(&self, now: u64, wall: u64, hung_after: Duration) {
         self.watch_disk(now, hung_after);
-        self.let_through();
+        self.let_all();
         let batches = self.stats().batches;
         if self.batches_at_last_tick.replace(batches) == batches && !self.failed() {
             // No room for a mark is no harm: the next tick tries again.
@@ -311,7 +318,7 @@ impl Journal {
 
     /// Wakes those who wait for room, after a segment became ready or free space came back.
     pub(crate) fn supplied(&self) {
-        self.let_through();
+        self.let_all();
     }
 
     /// Ends the log in order: what is open is written and the segment sealed.
@@ -331,9 +338,9 @@ impl Journal {
         }
     }
 
-    fn let_through(&self) {
+    fn let_all(&self) {
         self.full.set(false);
-        self.room.turn();
+        self.room.let_all();
     }
 
     fn stats(&self) -> Ref<'_, AppenderStats> {
@@ -362,7 +369,7 @@ impl Journal {
     fn fail(&self) {
         self.failed.set(true);
         self.gates.reached(u64::MAX);
-        self.let_through();
+        self.let_all();
         self.show();
     }
 

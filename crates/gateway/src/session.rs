@@ -124,6 +124,8 @@ struct Talk<'c> {
     unanswered: Vec<(u64, u64)>,
     /// The gate that will wake this task.
     woken_at: u64,
+    /// This session was let through by those who waited for room before it.
+    owes_turn: bool,
 }
 
 impl<'c> Talk<'c> {
@@ -161,6 +163,7 @@ impl<'c> Talk<'c> {
             input_at: place.opened(),
             unanswered: Vec::new(),
             woken_at: 0,
+            owes_turn: false,
         }
     }
 
@@ -272,11 +275,12 @@ impl<'c> Talk<'c> {
                         match self.mail.store(self.core, body) {
                             Err(refused) if refused.worth_waiting(self.waited()) => {
                                 self.wait_for_room().await;
-                                self.woken_at = 0;
+                                (self.woken_at, self.owes_turn) = (0, true);
                             }
                             stored => break stored,
                         }
                     };
+                    self.pass_on();
                     self.session.body_stored(stored.map_err(|refused| self.core.refused(refused)));
                 }
                 Event::Message(body) => {
@@ -303,11 +307,12 @@ impl<'c> Talk<'c> {
                         match appended {
                             Err(refused) if refused.worth_waiting(self.waited()) => {
                                 self.wait_for_room().await;
-                                self.woken_at = 0;
+                                (self.woken_at, self.owes_turn) = (0, true);
                             }
                             appended => break appended,
                         }
                     };
+                    self.pass_on();
                     self.mail.discard(self.core);
                     match appended {
                         Ok(appended) => self.accepted(&appended),
@@ -341,6 +346,13 @@ impl<'c> Talk<'c> {
         self.place.enter(Stage::Commit, self.core.clock.recent());
         self.core.journal.room().await;
         self.core.journal.waited_for_room(self.core.clock.now().saturating_sub(self.place.since()));
+    }
+
+    /// Lets the next one try who waits for room, if this session was let through itself.
+    fn pass_on(&mut self) {
+        if std::mem::take(&mut self.owes_turn) {
+            self.core.journal.pass_on();
+        }
     }
 
     /// Takes note of where this input has led.
@@ -449,6 +461,7 @@ impl<'c> Talk<'c> {
         let (core, socket) = (self.core, self.socket);
         loop {
             self.shelve();
+            self.pass_on();
             self.greed += 1;
             let mut readable = pin!(socket.readable());
             loop {
@@ -502,6 +515,7 @@ impl<'c> Talk<'c> {
         let core = self.core;
         while core.journal.is_full() {
             self.wait_for_room().await;
+            (self.woken_at, self.owes_turn) = (0, true);
             let Some(gate) = self.session.next_gate() else { continue };
             let lost = core.journal.failed() || core.journal.hung();
             let open = lost || core.journal.committed() >= gate;
@@ -512,7 +526,6 @@ impl<'c> Talk<'c> {
                 return Some(Input::LogFailed);
             }
         }
-        self.woken_at = 0;
         None
     }
 
@@ -602,7 +615,8 @@ impl<'c> Talk<'c> {
         end
     }
 
-    fn give_back(self) {
+    fn give_back(mut self) {
+        self.pass_on();
         let Self { core, buffer, secure, mut mail, mut weight, .. } = self;
         if let Some(secure) = secure {
             core.pool.give_back(secure.tls.incoming);

@@ -1,6 +1,7 @@
 //! Waking tasks of the same core: no lock, no atomic, no allocation in the steady state.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 
@@ -33,31 +34,48 @@ impl Signal {
     }
 }
 
-/// Tasks that wait for the next turn of something, all woken together.
+/// Tasks that wait until there is room, in the order in which they came. Room for a few is no reason to wake thousands: one is let through, and lets the
+/// next one through when it has found room.
 #[derive(Debug, Default)]
 pub(crate) struct Turnstile {
-    turn: Cell<u64>,
-    waiters: RefCell<Vec<Waker>>,
+    /// Waiters that have left, in all.
+    left: Cell<u64>,
+    /// Waiters that have come, in all.
+    come: Cell<u64>,
+    waiters: RefCell<VecDeque<Waker>>,
 }
 
 impl Turnstile {
+    /// Lets the first waiter through.
+    pub(crate) fn let_one(&self) {
+        let first = self.waiters.borrow_mut().pop_front();
+        if let Some(waker) = first {
+            self.left.set(self.left.get() + 1);
+            waker.wake();
+        }
+    }
+
     /// Lets all waiters through.
-    pub(crate) fn turn(&self) {
-        self.turn.set(self.turn.get() + 1);
+    pub(crate) fn let_all(&self) {
+        self.left.set(self.come.get());
         for waker in self.waiters.borrow_mut().drain(..) {
             waker.wake();
         }
     }
 
-    /// Waits for the next turn.
+    /// Waits to be let through.
     pub(crate) async fn wait(&self) {
-        let seen = self.turn.get();
-        poll_fn(|context| {
-            if self.turn.get() != seen {
-                return Poll::Ready(());
+        let mut number = None;
+        poll_fn(|context| match number {
+            Some(number) if number <= self.left.get() => Poll::Ready(()),
+            // Woken by something else. The task is the same, and so is its waker.
+            Some(_) => Poll::Pending,
+            None => {
+                self.come.set(self.come.get() + 1);
+                number = Some(self.come.get());
+                self.waiters.borrow_mut().push_back(context.waker().clone());
+                Poll::Pending
             }
-            self.waiters.borrow_mut().push(context.waker().clone());
-            Poll::Pending
         })
         .await;
     }
@@ -123,18 +141,26 @@ mod tests {
     }
 
     #[test]
-    fn a_turnstile_wakes_all_who_wait() {
+    fn a_turnstile_lets_one_or_all_through_in_order() {
         let (count, waker) = counter();
         let turnstile = Turnstile::default();
-        let mut first = pin!(turnstile.wait());
-        let mut second = pin!(turnstile.wait());
         let mut context = Context::from_waker(&waker);
-        assert!(first.as_mut().poll(&mut context).is_pending());
-        assert!(second.as_mut().poll(&mut context).is_pending());
-        turnstile.turn();
-        assert_eq!(count.0.load(Ordering::Relaxed), 2);
-        assert!(first.poll(&mut context).is_ready());
-        assert!(second.poll(&mut context).is_ready());
+        let mut waits: [_; 4] = std::array::from_fn(|_| Box::pin(turnstile.wait()));
+        turnstile.let_one();
+        for wait in &mut waits {
+            assert!(wait.as_mut().poll(&mut context).is_pending());
+        }
+        turnstile.let_one();
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        let ready = waits.each_mut().map(|wait| wait.as_mut().poll(&mut context).is_ready());
+        assert_eq!(ready, [true, false, false, false]);
+        turnstile.let_all();
+        assert_eq!(count.0.load(Ordering::Relaxed), 4);
+        assert!(waits[1..].iter_mut().all(|wait| wait.as_mut().poll(&mut context).is_ready()));
+        let mut late = pin!(turnstile.wait());
+        assert!(late.as_mut().poll(&mut context).is_pending());
+        turnstile.let_one();
+        assert!(late.poll(&mut context).is_ready());
     }
 
     #[test]
