@@ -97,8 +97,16 @@ fn plan(servers: &str, quick: bool) -> Vec<(&'static str, Vec<String>)> {
         ("micro", "micro", "--rounds 1"),
     ];
     plan.map(|(name, words, quickly)| {
-        let mut all: Vec<String> =
-            words.split(' ').map(|word| if word == "SERVERS" { servers } else { word }.to_owned()).collect();
+        let mut servers = servers.to_owned();
+        if name == "compare-inrush-load" {
+            // Connections that its listen queue drops without a word wait for their greeting until the generator gives up.
+            servers =
+                servers.split(',').filter(|server| *server != "opensmtpd").collect::<Vec<_>>().join(",");
+        }
+        let mut all: Vec<String> = words
+            .split(' ')
+            .map(|word| if word == "SERVERS" { servers.as_str() } else { word }.to_owned())
+            .collect();
         if quick {
             // clap takes an option once.
             let mut quickly = quickly.split_whitespace();

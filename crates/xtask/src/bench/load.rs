@@ -79,16 +79,20 @@ impl Load {
                 command.args(["run", "--quiet", "--json"]).arg(scratch.path().join(number.to_string()));
             }
             command.args(&self.options).args(["-m", &each.to_string()]).arg(address);
-            command.stdin(Stdio::null()).stdout(Stdio::null());
+            // For the case that it fails: smtp-source says nothing.
+            let said = fs::File::create(scratch.path().join(format!("said.{number}")))?;
+            command.stdin(Stdio::null()).stdout(said);
             sources.push(command.spawn().with_context(|| self.program.display().to_string())?);
         }
         let deadline = begin + RUN_LIMIT;
         let mut failed = Vec::new();
-        for mut source in sources {
+        for (number, mut source) in sources.into_iter().enumerate() {
+            let said =
+                || fs::read_to_string(scratch.path().join(format!("said.{number}"))).unwrap_or_default();
             match run::wait_until(&mut source, deadline) {
                 Ok(status) if status.success() => {}
-                Ok(status) => failed.push(status.to_string()),
-                Err(error) => failed.push(error.to_string()),
+                Ok(status) => failed.push(format!("{status}\n{}", said())),
+                Err(error) => failed.push(format!("{error}\n{}", said())),
             }
         }
         if !failed.is_empty() {

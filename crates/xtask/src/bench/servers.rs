@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -273,6 +274,8 @@ impl Subject {
     pub(crate) fn done(&self) -> anyhow::Result<Option<Done>> {
         match &self.process {
             Process::Inrush(server) => {
+                // A core shows what its log counts once a second.
+                thread::sleep(Duration::from_millis(1200));
                 let samples = Samples::scrape(server.admin());
                 let sum = |name: &str| samples.sum(name, &[]);
                 let accepted = sum("inrush_messages_accepted_total");
