@@ -41,6 +41,12 @@ pub(crate) struct Arguments {
     /// Sessions of the load
     #[arg(long, default_value_t = 50)]
     sessions: u32,
+    /// Cores of the gateway. The generator has the others: three busy threads on two processors wait for each other, which says nothing about the gateway
+    #[arg(long, default_value_t = 1)]
+    cores: u16,
+    /// Messages a second, instead of half of the maximum
+    #[arg(long)]
+    rate: Option<f64>,
     /// Where log and file lie
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     folder: PathBuf,
@@ -74,25 +80,35 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let [(_, gateway), (_, load)] = test::release_binaries()?;
     let gateway = arguments.binary.clone().unwrap_or(gateway);
     let folder = tempfile::Builder::new().prefix("inrush-latency-").tempdir_in(&arguments.folder)?;
-    let settings = Settings { binary: Some(gateway), ..Settings::default() };
+    let mut settings = Settings { binary: Some(gateway), ..Settings::default() };
+    settings.top.push(format!("cores = {}", arguments.cores));
     let log = ["durability = \"strict\"", &format!("spares = {SPARES}")];
     let server = Server::with(settings.data(&folder.path().join("data")).log(&log));
     let length = Duration::from_secs(arguments.seconds);
     let disk = Disk::new(folder.path().join("disk"), FILE_OCTETS)?;
     let mut outcome = Outcome::begin("latency", &arguments.folder);
+    outcome.set("cores", arguments.cores);
     outcome.set("sessions", arguments.sessions);
     outcome.set("synced writes of the disk per second", arguments.writes);
 
     wait_for_spares(&server);
-    let rate_max = generate(&load, &server, arguments, None)?["messages_per_second"].as_f64();
-    let rate = rate_max.context("no rate")? / 2.0;
-    println!("   maximum rate {:.0} messages/s", rate * 2.0);
+    let rate = match arguments.rate {
+        Some(rate) => rate,
+        None => {
+            let rate_max = generate(&load, &server, arguments, None)?["messages_per_second"].as_f64();
+            let rate_max = rate_max.context("no rate")?;
+            println!("   maximum rate {rate_max:.0} messages/s");
+            rate_max / 2.0
+        }
+    };
+    let scenario = format!("{rate:.0} messages a second");
+    let scenario = if arguments.rate.is_some() { scenario.as_str() } else { SCENARIO };
     for number in 1..=arguments.rounds {
         let mut add = |subject: &str, times: Vec<f64>| -> f64 {
             let times = sorted(times);
             let shown = QUANTILES.map(|(figure, thousandths)| {
                 let value = at(&times, thousandths);
-                outcome.add(SCENARIO, subject, figure, None, value);
+                outcome.add(scenario, subject, figure, None, value);
                 value
             });
             println!(
@@ -109,13 +125,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let open = generate(&load, &server, arguments, Some(rate))?;
         for (figure, key) in QUANTILES.map(|(figure, _)| figure).into_iter().zip(["p50", "p99", "p99.9"]) {
             let value = open["latency_us"]["total"][key].as_f64().with_context(|| format!("no {key}"))?;
-            outcome.add(SCENARIO, ANSWER, figure, None, value);
+            outcome.add(scenario, ANSWER, figure, None, value);
             if key == "p99.9" {
-                outcome.add(SCENARIO, "250 : disk", AGAINST_P99, None, value / disk_p99);
+                outcome.add(scenario, "250 : disk", AGAINST_P99, None, value / disk_p99);
             }
             println!("   round {number}: {ANSWER}: {} {value:.0} µs", figure.name);
         }
-        outcome.add(SCENARIO, ANSWER, RATE, None, open["messages_per_second"].as_f64().context("no rate")?);
+        outcome.add(scenario, ANSWER, RATE, None, open["messages_per_second"].as_f64().context("no rate")?);
     }
     for (figure, _) in QUANTILES {
         outcome.relate(ANSWER, DISK, figure);
@@ -136,10 +152,11 @@ fn at(times: &[f64], thousandths: usize) -> f64 {
 
 /// Waits until no segment is being filled.
 pub(super) fn wait_for_spares(server: &Server) {
-    let ready = || Samples::scrape(server.admin()).sum("inrush_log_spares_ready", &[]);
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let wanted = (cores * SPARES) as f64;
-    process::eventually("all spares are ready", || ready() >= wanted);
+    let ready = || {
+        let samples = Samples::scrape(server.admin());
+        samples.sum("inrush_log_spares_ready", &[]) >= samples.sum("inrush_cores", &[]) * SPARES as f64
+    };
+    process::eventually("all spares are ready", ready);
 }
 
 /// Runs the load generator and returns its JSON.
