@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -194,7 +195,7 @@ pub struct DataDirectory<S: Storage = DiskStorage> {
     behind: HashMap<String, Lsn>,
     helper: Helper<S>,
     // Last, so that the helper has ended when another process gets in.
-    _lock: S::Lock,
+    lock: S::Lock,
 }
 
 impl DataDirectory<DiskStorage> {
@@ -215,6 +216,33 @@ impl DataDirectory<DiskStorage> {
         let lock = take_lock(&storage)?;
         storage.probe().map_err(io("cannot be written to"))?;
         Self::with_lock(storage, settings, node, lock)
+    }
+
+    /// Opens the directory beside the process that has it and has given its [lock](Self::share_lock): only logs that the other one does not
+    /// [write](Self::written) may be opened, and none adopted, until that has ended.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_beside(
+        path: &Path,
+        settings: &LogSettings,
+        node: u16,
+        lock: OwnedFd,
+    ) -> Result<Self, OpenError> {
+        let storage = DiskStorage::new(path, settings.direct_io);
+        let io = |what| move |error| OpenError::Io { place: path.display().to_string(), what, error };
+        settings.check()?;
+        let lock = storage.take_over_lock(lock).map_err(io("is not the directory that was handed over"))?;
+        storage.probe().map_err(io("cannot be written to"))?;
+        Self::with_lock(storage, settings, node, lock)
+    }
+
+    /// The lock, for another process: the directory stays locked until both have closed it.
+    ///
+    /// # Errors
+    /// The process has no descriptor left.
+    pub fn share_lock(&self) -> io::Result<OwnedFd> {
+        self.lock.try_clone().map(OwnedFd::from)
     }
 }
 
@@ -244,7 +272,7 @@ impl<S: Storage> DataDirectory<S> {
     fn new(storage: S, settings: &LogSettings, node: u16, helper: Helper<S>, lock: S::Lock) -> Self {
         let settings = settings.clone();
         let (opened, behind) = (Vec::new(), HashMap::new());
-        Self { storage, settings, node, opened, behind, helper, _lock: lock }
+        Self { storage, settings, node, opened, behind, helper, lock }
     }
 
     /// Prepares the segments that are wanted, in the calling thread; nothing when there is a helper thread.
@@ -363,6 +391,14 @@ impl<S: Storage> DataDirectory<S> {
             adopted.push((dir, report));
         }
         Ok(adopted)
+    }
+
+    /// Gives up the logs that are only drained: another process may write them from now on. They stay readable, and their consumers may go on. Waits until
+    /// the helper has let go of them.
+    pub fn give_up_adopted(&mut self) {
+        for dir in self.helper.give_up_adopted() {
+            self.opened.retain(|opened| *opened != dir);
+        }
     }
 
     /// What the helper thread finds out once a second.

@@ -9,6 +9,7 @@ mod work;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
@@ -28,6 +29,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 struct Shared<S: Storage> {
     stop: AtomicBool,
     incoming: Mutex<Vec<Served<S>>>,
+    /// Where the names of the logs go that are to be given up.
+    give_up: Mutex<Option<Sender<Vec<String>>>>,
     status: StatusHandle,
 }
 
@@ -75,6 +78,18 @@ impl<S: Storage> Helper<S> {
         if let Some(thread) = self.thread() {
             thread.unpark();
         }
+    }
+
+    /// Lets go of the logs that are only drained; their names.
+    pub(crate) fn give_up_adopted(&mut self) -> Vec<String> {
+        let (tell, told) = mpsc::channel();
+        *self.shared.give_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(tell);
+        self.work();
+        if let Some(thread) = self.thread() {
+            thread.unpark();
+        }
+        // A helper that has ended serves nothing.
+        told.recv().unwrap_or_default()
     }
 
     pub(crate) fn thread(&self) -> Option<Thread> {

@@ -52,6 +52,7 @@ impl<S: Storage> Work<S> {
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
             incoming: Mutex::new(Vec::new()),
+            give_up: Mutex::default(),
             status: StatusHandle::default(),
         });
         let housekeeping = Housekeeping::start(&storage);
@@ -77,6 +78,12 @@ impl<S: Storage> Work<S> {
             std::mem::take(&mut *self.shared.incoming.lock().unwrap_or_else(PoisonError::into_inner));
         let newcomers = !incoming.is_empty();
         self.logs.extend(incoming);
+        let give_up = self.shared.give_up.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(tell) = give_up {
+            let given = self.logs.extract_if(.., |log| log.supply.is_none());
+            // Whoever has asked waits for the answer.
+            let _ = tell.send(given.map(|log| log.maker.dir).collect());
+        }
         let due = self.looked_at.is_none_or(|at| at.elapsed() >= self.look_interval());
         if newcomers {
             self.housekeeping.set_clock(&self.storage, &self.logs);

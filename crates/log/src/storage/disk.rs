@@ -1,8 +1,8 @@
 //! Real files: O_DIRECT and O_DSYNC where the file system allows them, else the page cache and fdatasync.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write as _};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::io::{self, Read, Seek as _, Write as _};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,6 +51,20 @@ impl DiskStorage {
     #[must_use]
     pub fn gentle(self) -> Self {
         Self { pace: Some(Arc::new(Pace::new(self.root.clone()))), ..self }
+    }
+
+    /// A lock that another process holds and has handed over: the same open file, so that the directory stays locked until both have closed it.
+    ///
+    /// # Errors
+    /// It is another file than the lock of this directory.
+    pub(crate) fn take_over_lock(&self, lock: OwnedFd) -> io::Result<File> {
+        let mut lock = File::from(lock);
+        let (ours, theirs) = (std::fs::metadata(self.root.join(LOCK))?, lock.metadata()?);
+        if (ours.dev(), ours.ino()) != (theirs.dev(), theirs.ino()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "another lock"));
+        }
+        note_owner(&mut lock)?;
+        Ok(lock)
     }
 
     /// The directory.
@@ -104,6 +118,13 @@ fn options(flags: OFlags) -> OpenOptions {
     let bits = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     options.read(true).mode(0o600).custom_flags(i32::from_ne_bytes(bits.bits().to_ne_bytes()));
     options
+}
+
+/// Notes the process in the lock file: only for people, and for the message of the process that finds it locked.
+fn note_owner(lock: &mut File) -> io::Result<()> {
+    lock.set_len(0)?;
+    lock.rewind()?;
+    writeln!(lock, "{}", std::process::id())
 }
 
 impl Storage for DiskStorage {
@@ -202,13 +223,7 @@ impl Storage for DiskStorage {
             }
             Err(error) => return Err(LockFailure::Io(error.into())),
         }
-        // Only for people and for the message of the process that finds the lock taken.
-        let note = || -> io::Result<()> {
-            file.set_len(0)?;
-            writeln!(file, "{}", std::process::id())
-        };
-        let mut note = note;
-        note().map_err(LockFailure::Io)?;
+        note_owner(&mut file).map_err(LockFailure::Io)?;
         Ok(file)
     }
 
