@@ -52,6 +52,8 @@ fn recipients_are_taken_over() {
     .unwrap();
     server.hang_up();
     server.wait_for_log("a changed setting waits for the next start");
+    let change = r#"hostname = \"mx2.test.example\", was \"mx.test.example\""#;
+    assert!(server.log().contains(change), "{}", server.log());
     process::eventually("the recipients are taken over", || asked(&mut client, "good@example.com") == 250);
     client.deliver(&["good@example.com"], BODY);
 }
@@ -97,9 +99,39 @@ fn domains_and_their_routes_are_taken_over() {
     let domains = [("example.com", "one"), ("third.example", "third")];
     reload(&[vec![third], routed(&one, &other, &domains)].concat());
     server.wait_for_log("domains not reloaded, the old ones stay: \"third.example\" takes route \"third\"");
-    server.wait_for_log("reloaded: certificates, networks and users");
+    server.wait_for_log("reloaded: certificates, networks, users");
     assert_eq!((asked(&mut client, "c@third.example"), asked(&mut client, "b@new.example")), (550, 250));
     let id = simple(&server, "still", &["a@example.com"]);
     outcome(&server, &id, "a@example.com", "sent");
     assert_eq!(subject(&other.wait_for(2)[1].octets), "still");
+}
+
+/// The command says what has come of it: what is in force, what waits, what is wrong.
+#[test]
+fn the_command_tells_what_has_changed() {
+    let server = Server::start();
+    let reload = || {
+        let mut command = std::process::Command::new(inrush_tests::binary::inrush());
+        command.arg("reload").args(["--admin", &server.admin().to_string()]).env_remove("INRUSH_CONFIG");
+        process::finish(command)
+    };
+    let nothing = reload().succeeded().text();
+    assert_eq!(nothing, "reloaded: certificates, recipients, networks, users\n");
+
+    let config = fs::read_to_string(server.config()).unwrap();
+    let changed = config.replace("mx.test.example", "mx2.test.example");
+    fs::write(server.config(), format!("{changed}\n[access]\ndeny = [\"192.0.2.0/24\"]\n")).unwrap();
+    let told = reload().succeeded().text();
+    assert!(told.contains("[access] deny = [\"192.0.2.0/24\"], was []\n"), "{told}");
+    let waits =
+        "hostname = \"mx2.test.example\", was \"mx.test.example\" (waits for the next start or upgrade)\n";
+    assert!(told.contains(waits), "{told}");
+    // What is in force already is no change any more; what waits still does.
+    let again = reload().succeeded().text();
+    assert!(!again.contains("[access]") && again.contains(waits), "{again}");
+
+    fs::write(server.config(), format!("nonsense = 1\n{config}")).unwrap();
+    let wrong = reload();
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(wrong.text().contains("not reloaded") && wrong.text().contains("nonsense"), "{}", wrong.text());
 }

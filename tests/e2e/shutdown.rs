@@ -1,9 +1,10 @@
 //! SIGTERM: idle sessions hear 421 4.3.2 at once, a running transaction finishes, nothing acknowledged is lost.
 
 use inrush_tests::client::{Client, accepted};
-use inrush_tests::export;
+use inrush_tests::process::{self, Finished};
 use inrush_tests::server::Server;
 use inrush_tests::settings::Settings;
+use inrush_tests::{binary, export, http};
 
 fn drains(engine: &str) {
     let mut server = Server::with(Settings::default().engine(engine));
@@ -59,4 +60,50 @@ fn stop_and_start() {
     }
     assert_eq!(export::all(&server.data()).len(), ids.len());
     assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), ids.len());
+}
+
+/// A command of the program against this gateway.
+fn command(server: &Server, arguments: &[&str]) -> Finished {
+    let admin = server.admin().to_string();
+    let mut command = std::process::Command::new(binary::inrush());
+    command.args(arguments).args(["--admin", &admin]).env_remove("INRUSH_CONFIG");
+    process::finish(command)
+}
+
+/// A load balancer sees that the gateway is about to end before anybody meets a closed port.
+#[test]
+fn a_drain_is_announced() {
+    let mut server = Server::start();
+    assert_eq!(http::get(server.admin(), "/readyz").status, 200);
+    // By GET nothing is done, nor with a word that is not known.
+    assert_eq!(http::get(server.admin(), "/api/v1/drain").status, 405);
+    assert_eq!(http::post(server.admin(), "/api/v1/drain", "").status, 403);
+    let wrong = http::post(server.admin(), "/api/v1/drain?delay=soon", "X-Inrush: 1");
+    assert_eq!(wrong.status, 400);
+    assert!(wrong.body.contains("delay: not a duration"), "{}", wrong.body);
+    assert_eq!(http::get(server.admin(), "/readyz").status, 200);
+
+    let drained = command(&server, &["drain", "--delay", "1h"]).succeeded();
+    assert!(drained.text().contains("the gateway is ending"), "{}", drained.text());
+    let readiness = http::get(server.admin(), "/readyz");
+    assert_eq!(readiness.status, 503);
+    assert!(readiness.body.contains("draining"), "{}", readiness.body);
+    let id = Client::greeted(server.mx()).deliver(&["b@example.com"], b"Subject: late\r\n\r\nx\r\n");
+
+    // Enough of waiting: a transaction that never ends is not waited for either.
+    let mut stuck = Client::greeted(server.mx());
+    stuck.envelope(&["b@example.com"]);
+    stuck.say("DATA", 354);
+    command(&server, &["drain", "--delay", "0s", "--deadline", "10ms", "--wait"]).succeeded();
+    assert!(server.wait().success());
+    assert_eq!(export::all(&server.data()).into_keys().collect::<Vec<_>>(), [id]);
+}
+
+#[test]
+fn the_setting_gives_time_as_well() {
+    let limits = vec!["drain_delay = \"300ms\"".into()];
+    let mut server = Server::with(Settings { limits, ..Settings::default() });
+    server.terminate();
+    server.wait_for_log("/readyz says no, connections are still taken");
+    assert!(server.wait().success());
 }

@@ -2,9 +2,12 @@
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, WaitOptions, waitpid};
 
 /// How long anything may take before the test fails by name: a program, a reply, a state. Longer than a very busy machine needs; only
 /// a failing test waits for it.
@@ -36,6 +39,30 @@ impl Finished {
         assert!(self.status.success(), "{}\n{}", self.status, self.text());
         self
     }
+}
+
+/// Makes processes whose parent ends children of this one, so that it can wait for them.
+///
+/// # Panics
+/// The kernel does not do that.
+pub fn adopt_orphans() {
+    let own = Some(rustix::process::getpid());
+    rustix::process::set_child_subreaper(own).unwrap_or_else(|error| panic!("no subreaper: {error}"));
+}
+
+/// Waits for the end of a process that was [adopted](adopt_orphans).
+///
+/// # Panics
+/// It is still running after [`PATIENCE`], or is none of ours.
+pub fn wait_for_orphan(pid: Pid) -> ExitStatus {
+    let mut status = None;
+    eventually("the process ends", || {
+        let ended = waitpid(Some(pid), WaitOptions::NOHANG);
+        status = ended.unwrap_or_else(|error| panic!("{pid:?}: {error}"));
+        status.is_some()
+    });
+    let raw = status.map(|(_, status)| status.as_raw());
+    raw.map(ExitStatus::from_raw).unwrap_or_else(|| panic!("no status"))
 }
 
 /// The file of a program that the tests need.

@@ -20,6 +20,10 @@ pub struct Server {
     folder: TempDir,
     settings: Settings,
     child: Option<Child>,
+    /// The process that has taken the place of the one that was started.
+    successor: Option<Pid>,
+    /// Done since the last start.
+    upgrades: usize,
     runs: u32,
     mx: SocketAddr,
     admin: SocketAddr,
@@ -41,7 +45,16 @@ impl Server {
     pub fn with(settings: Settings) -> Self {
         let folder = TempDir::with_prefix("inrush-e2e-").unwrap_or_else(|error| panic!("no folder: {error}"));
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut server = Self { folder, settings, child: None, runs: 0, mx: nowhere, admin: nowhere };
+        let mut server = Self {
+            folder,
+            settings,
+            child: None,
+            successor: None,
+            upgrades: 0,
+            runs: 0,
+            mx: nowhere,
+            admin: nowhere,
+        };
         server.run();
         server
     }
@@ -85,7 +98,106 @@ impl Server {
     /// # Panics
     /// The server is not running.
     pub fn pid(&self) -> u32 {
-        self.child.as_ref().map(Child::id).unwrap_or_else(|| panic!("the server is not running"))
+        let successor = self.successor.map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
+        let pid = successor.or_else(|| self.child.as_ref().map(Child::id));
+        pid.unwrap_or_else(|| panic!("the server is not running"))
+    }
+
+    /// Has a new process take the place of the running one, and returns when that has ended.
+    ///
+    /// # Panics
+    /// It does not come to that.
+    pub fn upgrade(&mut self) {
+        self.begin_upgrade();
+        self.finish_upgrade();
+    }
+
+    /// Asks for a new process, without waiting. From now on a second one may be running.
+    pub fn begin_upgrade(&mut self) {
+        // The new process becomes our child when the old one has ended.
+        process::adopt_orphans();
+        self.signal(Signal::USR2);
+    }
+
+    /// Waits until the old process has ended well, and the new one has everything.
+    ///
+    /// # Panics
+    /// It does not come to that.
+    pub fn finish_upgrade(&mut self) {
+        let done = || self.log().matches("upgrade: done").count() > self.upgrades;
+        process::eventually("the new process is alone", done);
+        let successor = self.started_successor();
+        self.upgrades += 1;
+        let status = self.wait();
+        assert!(status.success(), "{status}\n{}", self.log());
+        self.successor = Some(successor);
+    }
+
+    /// The process that takes the connections now, as the old one has named it.
+    fn started_successor(&self) -> Pid {
+        let log = self.log();
+        let mut lines = log.lines().filter(|line| line.contains("takes connections, this one"));
+        let line = lines.nth(self.upgrades).unwrap_or_else(|| panic!("no new process:\n{log}"));
+        let pid = field(line, "pid").and_then(|pid| pid.parse().ok());
+        pid.and_then(Pid::from_raw).unwrap_or_else(|| panic!("no process id in {line}"))
+    }
+
+    /// Whether there are two processes.
+    fn is_upgrading(&self) -> bool {
+        let taken = self.log().matches("takes connections, this one").count();
+        taken > self.upgrades && self.child_or_successor()
+    }
+
+    fn child_or_successor(&self) -> bool {
+        self.child.is_some() || self.successor.is_some()
+    }
+
+    /// Asks the new process to end while the old one still has sessions.
+    pub fn terminate_successor(&self) {
+        let _ = kill_process(self.started_successor(), Signal::TERM);
+    }
+
+    /// Waits for the end of the old process and of the new one.
+    ///
+    /// # Panics
+    /// One of them does not end well.
+    pub fn wait_for_both(&mut self) {
+        let successor = self.started_successor();
+        let statuses = [self.wait(), process::wait_for_orphan(successor)];
+        assert!(statuses.iter().all(ExitStatus::success), "{statuses:?}\n{}", self.log());
+    }
+
+    /// Ends the old process as a crash would; what is running is the new one.
+    ///
+    /// # Panics
+    /// There is none.
+    pub fn kill_predecessor(&mut self) {
+        let successor = self.started_successor();
+        self.signal(Signal::KILL);
+        assert_eq!(self.wait().signal(), Some(9));
+        self.upgrades += 1;
+        self.successor = Some(successor);
+    }
+
+    /// Ends both processes as a power cut would.
+    ///
+    /// # Panics
+    /// One of them was not running.
+    pub fn kill_both(&mut self) {
+        let successor = self.started_successor();
+        let _ = kill_process(successor, Signal::KILL);
+        self.signal(Signal::KILL);
+        assert_eq!(self.wait().signal(), Some(9));
+        assert_eq!(process::wait_for_orphan(successor).signal(), Some(9));
+    }
+
+    fn signal(&self, by: Signal) {
+        if let Some(pid) = self.successor {
+            // Ours, and not yet waited for.
+            let _ = kill_process(pid, by);
+        } else if let Some(child) = &self.child {
+            signal(child, by);
+        }
     }
 
     /// What the running process, or the last one, has written to its log so far.
@@ -110,16 +222,12 @@ impl Server {
 
     /// Asks it to end, without waiting.
     pub fn terminate(&self) {
-        if let Some(child) = &self.child {
-            signal(child, Signal::TERM);
-        }
+        self.signal(Signal::TERM);
     }
 
     /// Asks it to read its configuration again, without waiting.
     pub fn hang_up(&self) {
-        if let Some(child) = &self.child {
-            signal(child, Signal::HUP);
-        }
+        self.signal(Signal::HUP);
     }
 
     /// Waits until its log holds this text.
@@ -136,6 +244,9 @@ impl Server {
     /// # Panics
     /// It is still running after a minute.
     pub fn wait(&mut self) -> ExitStatus {
+        if let Some(pid) = self.successor.take() {
+            return process::wait_for_orphan(pid);
+        }
         let mut child = self.child.take().unwrap_or_else(|| panic!("the server is not running"));
         let status = process::wait(&mut child, PATIENCE);
         status.unwrap_or_else(|| panic!("still running after {PATIENCE:?}:\n{}", self.log()))
@@ -175,7 +286,7 @@ impl Server {
     /// # Panics
     /// It does not end well, or does not get ready.
     pub fn restart_with(&mut self, settings: Settings) {
-        if self.child.is_some() {
+        if self.child_or_successor() {
             self.stop();
         }
         self.settings = settings;
@@ -188,6 +299,7 @@ impl Server {
 
     fn run(&mut self) {
         self.runs += 1;
+        self.upgrades = 0;
         write_config(self.folder.path(), &self.settings, &self.data());
         let log = File::create(self.log_file()).unwrap_or_else(|error| panic!("no log file: {error}"));
         let binary = self.settings.binary.as_deref().unwrap_or_else(|| binary::inrush());
@@ -227,6 +339,10 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let successor = if self.is_upgrading() { Some(self.started_successor()) } else { None };
+        for pid in self.successor.take().into_iter().chain(successor) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();

@@ -19,19 +19,29 @@ const REFUSING: [Resource; 5] = [
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
     cores: Vec<Arc<AtomicBool>>,
+    draining: Arc<AtomicBool>,
 }
 
 impl From<Vec<Arc<AtomicBool>>> for Readiness {
     fn from(cores: Vec<Arc<AtomicBool>>) -> Self {
-        Self { cores }
+        Self { cores, draining: Arc::default() }
     }
 }
 
 impl Readiness {
+    /// Of cores with these switches, in a process that sets `draining` when it is about to end.
+    #[must_use]
+    pub fn new(cores: Vec<Arc<AtomicBool>>, draining: Arc<AtomicBool>) -> Self {
+        Self { cores, draining }
+    }
+
     /// Why new mail would be refused; empty when it is taken.
     #[must_use]
     pub fn reasons(&self, metrics: &Metrics) -> Vec<String> {
         let mut reasons = Vec::new();
+        if self.draining.load(Ordering::Acquire) {
+            reasons.push("draining: the gateway is about to end".to_owned());
+        }
         let closed = self.cores.iter().filter(|core| !core.load(Ordering::Acquire)).count();
         if closed > 0 {
             reasons.push(format!("{closed} of {} cores take no connections", self.cores.len()));
@@ -72,8 +82,12 @@ mod tests {
     fn each_reason_is_told_and_goes_away() {
         let metrics = Metrics::new(Names::default(), 2);
         let cores = vec![Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(true))];
-        let readiness = Readiness::from(cores.clone());
+        let draining = Arc::new(AtomicBool::new(false));
+        let readiness = Readiness::new(cores.clone(), Arc::clone(&draining));
         assert!(readiness.reasons(&metrics).is_empty());
+        draining.store(true, Ordering::Release);
+        assert_eq!(readiness.reasons(&metrics), ["draining: the gateway is about to end"]);
+        draining.store(false, Ordering::Release);
         cores[1].store(false, Ordering::Release);
         let writer = metrics.core(0).writer().unwrap();
         writer.set(Gauge::LogPoisoned, 1);

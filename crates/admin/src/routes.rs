@@ -67,8 +67,11 @@ impl State {
             "/readyz" => self.ready(),
             "/metrics" => self.metrics(request),
             _ => {
-                let document = format!("{:#}\n", status::status(&self.metrics, &self.readiness));
-                respond(StatusCode::OK, "application/json", document)
+                let mut document = status::status(&self.metrics, &self.readiness);
+                // What a page may offer a button for.
+                let offers: &[&str] = if self.queue.is_some() { &["drain", "reload"] } else { &[] };
+                document["offers"] = offers.into();
+                respond(StatusCode::OK, "application/json", format!("{document:#}\n"))
             }
         }
     }
@@ -136,7 +139,7 @@ fn is_named_locally<B>(request: &Request<B>) -> bool {
 }
 
 fn is_of_queue(path: &str) -> bool {
-    path == "queue" || path.starts_with("queue/") || path == "replay"
+    path == "queue" || path.starts_with("queue/") || matches!(path, "replay" | "drain" | "reload")
 }
 
 fn respond(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

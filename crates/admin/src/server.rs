@@ -51,6 +51,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    socket: StdTcpListener,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -75,9 +76,34 @@ impl Bound {
         }
         let listen = |error| StartError::Listen { address, error };
         let listener = StdTcpListener::bind(address).map_err(listen)?;
+        Self::take(settings, listener)
+    }
+
+    /// Takes a socket that listens already, if it is one of the address of `settings`; else it is bound.
+    ///
+    /// # Errors
+    /// As of [`bind`](Self::bind).
+    pub fn take_or_bind(settings: AdminSettings, listener: StdTcpListener) -> Result<Self, StartError> {
+        let address = settings.address;
+        let is_it = |bound: SocketAddr| {
+            bound.ip() == address.ip() && (address.port() == 0 || bound.port() == address.port())
+        };
+        if listener.local_addr().is_ok_and(is_it) {
+            Self::take(settings, listener)
+        } else {
+            Self::bind(settings)
+        }
+    }
+
+    fn take(settings: AdminSettings, listener: StdTcpListener) -> Result<Self, StartError> {
+        let address = settings.address;
+        let listen = |error| StartError::Listen { address, error };
+        let bound = listener.local_addr().map_err(listen)?;
+        if !bound.ip().is_loopback() && settings.token.is_none() {
+            return Err(StartError::Unprotected(bound));
+        }
         listener.set_nonblocking(true).map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
-        Ok(Self { settings, listener, address })
+        Ok(Self { settings, listener, address: bound })
     }
 
     /// Answers on a thread of its own.
@@ -97,11 +123,12 @@ impl Bound {
         let AdminSettings { token, connections_max, request_octets_max, request_timeout, .. } = settings;
         let state = Arc::new(State { metrics, readiness: readiness.into(), token, queue });
         let service = Service { state, request_octets_max, request_timeout, connections_max };
+        let socket = listener.try_clone().map_err(StartError::Thread)?;
         let thread = thread::Builder::new()
             .name("inrush-admin".to_owned())
             .spawn(move || service.run(&runtime, listener, stopped))
             .map_err(StartError::Thread)?;
-        Ok(Server { address, stop: Some(stop), thread: Some(thread) })
+        Ok(Server { address, socket, stop: Some(stop), thread: Some(thread) })
     }
 }
 
@@ -122,6 +149,12 @@ impl Server {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The listening socket, for another process.
+    #[must_use]
+    pub fn listener(&self) -> &StdTcpListener {
+        &self.socket
     }
 
     /// Closes the listener, lets answers under way finish within a second, ends the thread.

@@ -222,6 +222,10 @@ pub(crate) const TABLES: &[Table] = &[
                 |config| Field::Number(&mut config.gateway.timeouts.min_data_rate_window, Unit::Duration, SECOND..=DAY);
             "drain_deadline" "How long running transactions may go on after the request to stop."
                 |config| Field::Number(&mut config.gateway.timeouts.drain_deadline, Unit::Duration, 0..=DAY);
+            "drain_delay" "How long connections are still taken after the request to stop, while /readyz says no: time for load balancers to look elsewhere."
+                |config| Field::Number(&mut config.gateway.timeouts.drain_delay, Unit::Duration, 0..=DAY);
+            "upgrade_deadline" "How long sessions may go on in the old process after an upgrade; then they are ended as at a stop. Mail that the new process takes waits so long for its delivery."
+                |config| Field::Number(&mut config.gateway.timeouts.upgrade_deadline, Unit::Duration, 0..=DAY);
             "connections_max" "Sessions of one core; then 421 4.7.0; 0 = derived from the limit of file descriptors."
                 |config| Field::Number(&mut config.gateway.budgets.connections_max, Unit::Count, 0..=10_000_000);
             "connections_per_address_max" "Sessions of one address (IPv6: one /64) on all cores; then 421 4.7.0; 0 = no limit. Not for networks in [access] allow."

@@ -11,7 +11,7 @@ use std::net::TcpListener as StdTcpListener;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use inrush_log::{Appender, Durability, LogSettings, Poisoned, Recipient, RecoveryReport};
@@ -33,6 +33,7 @@ use crate::machine::Machine;
 use crate::mail::{self, Refused};
 use crate::micros;
 use crate::observe::{Observer, Turn};
+use crate::orders::{Order, Orders};
 use crate::pressure::{Pressure, RefusedConnections};
 use crate::settings::{GatewaySettings, Timeouts};
 use crate::signal::Signal;
@@ -86,7 +87,11 @@ pub(crate) struct Plan {
     pub(crate) give_memory_back: fn(),
     pub(crate) metrics: Arc<CoreMetrics>,
     pub(crate) control: StdUnixStream,
-    pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) orders: Arc<Orders>,
+    /// Counts the seconds in which the core has looked over everything.
+    pub(crate) beats: Arc<AtomicU64>,
+    /// Another process has the listening sockets as well: they stay as they are when the core ends.
+    pub(crate) sockets_shared: bool,
     pub(crate) accepting: Arc<AtomicBool>,
     /// For the first core.
     pub(crate) directory: Option<Directory>,
@@ -97,7 +102,7 @@ pub(crate) struct Plan {
 /// The state of a core.
 pub(crate) struct Core {
     pub(crate) index: usize,
-    engine: ActiveEngine,
+    pub(crate) engine: ActiveEngine,
     /// Sessions that were admitted and have not ended.
     pub(crate) open: Cell<usize>,
     pub(crate) clock: Clock,
@@ -135,6 +140,10 @@ pub(crate) struct Core {
     pub(crate) refusal: Cell<Option<(&'static Reply, u64)>>,
     sessions: Cell<u64>,
     pub(crate) stopping: Cell<bool>,
+    /// Another process takes the connections: the core ends with its last session.
+    leaving: Cell<bool>,
+    beats: Arc<AtomicU64>,
+    orders: Arc<Orders>,
     failure: Cell<Option<Poisoned>>,
     /// Stop was asked for, or the log has failed.
     attention: Signal,
@@ -186,7 +195,7 @@ async fn main(plan: Plan) -> Result<(), CoreError> {
     // The epoll driver waits for readiness before it reads; the ring would take a non-blocking socket at its word.
     plan.control.set_nonblocking(engine == ActiveEngine::Epoll).map_err(start)?;
     let control = UnixStream::from_std(plan.control).map_err(start)?;
-    let stop = Arc::clone(&plan.stop);
+    let orders = Arc::clone(&plan.orders);
 
     let metrics = plan.metrics.writer().ok_or_else(|| start(std::io::ErrorKind::AlreadyExists.into()))?;
     metrics.engine(match engine {
@@ -244,6 +253,9 @@ async fn main(plan: Plan) -> Result<(), CoreError> {
         refusal: Cell::new(None),
         sessions: Cell::new(0),
         stopping: Cell::new(false),
+        leaving: Cell::new(false),
+        beats: plan.beats,
+        orders: Arc::clone(&orders),
         failure: Cell::new(None),
         attention: Signal::default(),
         outputs: RefCell::default(),
@@ -259,11 +271,17 @@ async fn main(plan: Plan) -> Result<(), CoreError> {
         let core = Rc::clone(&core);
         monoio::spawn(async move { core.fail(commit::run_syncs(&core, disk).await) });
     }
-    monoio::spawn(listen_to_control(Rc::clone(&core), control, stop));
-    take_connections(&core);
+    core.obey(orders.current());
+    monoio::spawn(listen_to_control(Rc::clone(&core), control, orders));
 
     let poisoned = core.tick_until_the_end().await;
-    core.doors.close();
+    if plan.sockets_shared {
+        core.doors.leave();
+    }
+    // Sockets that another process has too go on there.
+    if !core.doors.left() {
+        core.doors.close();
+    }
     if let Some(error) = poisoned {
         core.watch.end_all(core.clock.now(), true);
         core.wait_for_sessions(LAST_WORDS).await;
@@ -289,19 +307,17 @@ async fn main(plan: Plan) -> Result<(), CoreError> {
     }
 }
 
-async fn listen_to_control(core: Rc<Core>, mut control: UnixStream, stop: Arc<AtomicBool>) {
+async fn listen_to_control(core: Rc<Core>, mut control: UnixStream, orders: Arc<Orders>) {
     let mut octets = Vec::with_capacity(64);
     loop {
         octets.clear();
         let (result, returned) = control.read(octets).await;
         octets = returned;
-        if stop.load(Ordering::Acquire) || !matches!(result, Ok(1..)) {
-            core.stopping.set(true);
-            core.attention.raise();
-        }
         if !matches!(result, Ok(1..)) {
+            core.obey(Order::Stop);
             return;
         }
+        core.obey(orders.current());
         core.verifications.arrived();
         core.journal.supplied();
         core.refresh_refusal();
@@ -323,6 +339,22 @@ fn limits_under_pressure(settings: &GatewaySettings) -> [ConnectionLimits; 2] {
 }
 
 impl Core {
+    /// Does what was ordered; what was done before is left as it is.
+    fn obey(self: &Rc<Self>, order: Order) {
+        match order {
+            Order::Wait => {}
+            Order::Take => take_connections(self),
+            Order::Leave => {
+                self.leaving.set(true);
+                self.doors.leave();
+            }
+            Order::Stop => self.stopping.set(true),
+        }
+        if matches!(order, Order::Leave | Order::Stop) {
+            self.attention.raise();
+        }
+    }
+
     /// May this recipient have mail?
     pub(crate) fn recipient_verdict(&self, path: &Path<'_>, kind: Kind) -> Verdict {
         match self.recipients.load().lookup(*path) {
@@ -437,7 +469,7 @@ impl Core {
             if let Some(poisoned) = self.failure.take() {
                 return Some(poisoned);
             }
-            if self.stopping.get() {
+            if self.stopping.get() || (self.leaving.get() && self.open.get() == 0 && self.doors.deserted()) {
                 return None;
             }
         }
@@ -446,6 +478,7 @@ impl Core {
     fn tick(&self) {
         self.clock.follow_wall();
         let now = self.clock.now();
+        self.beats.fetch_add(1, Ordering::Relaxed);
         self.watch.look(now, self.timeouts(), |ending| self.count_ending(ending));
         self.journal.tick(now, self.clock.wall(now), self.settings.timeouts.log_hung_after);
         let sealed = self.directory.as_ref().map_or(0, |directory| directory.show(&self.metrics));
@@ -492,7 +525,7 @@ impl Core {
 
     /// Lets running transactions finish and ends idle sessions, until none is left or the deadline is over.
     async fn drain(&self) {
-        let deadline = self.clock.now() + micros(self.settings.timeouts.drain_deadline);
+        let deadline = self.clock.now().saturating_add(self.orders.drain_deadline());
         while self.open.get() > 0 && self.clock.now() < deadline {
             self.watch.end_all(self.clock.now(), false);
             self.watch

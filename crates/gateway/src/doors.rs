@@ -1,6 +1,6 @@
 //! The listening sockets of a core, and the tasks that take connections from them.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::os::fd::AsRawFd;
@@ -12,10 +12,12 @@ use std::time::Duration;
 use inrush_metrics::ConnectionRefusal;
 use inrush_policy::Networks;
 use inrush_proto::{Context, Observe, Settings};
+use monoio::io::Canceller;
 use monoio::net::{TcpListener, TcpStream};
 
 use crate::admission::welcome;
 use crate::core::Core;
+use crate::engine::ActiveEngine;
 use crate::settings::ListenerSettings;
 use crate::signal::Turnstile;
 use crate::system::{self, Direction};
@@ -86,13 +88,27 @@ pub(crate) struct Doors {
     all: Vec<Rc<Door>>,
     closed: Cell<bool>,
     opened: Turnstile,
+    /// Nobody takes connections from the sockets here.
+    left: Cell<bool>,
+    /// Tasks that take connections.
+    acceptors: Cell<usize>,
+    /// Of the accepts under way.
+    canceller: RefCell<Canceller>,
     /// What `/readyz` asks.
     accepting: Arc<AtomicBool>,
 }
 
 impl Doors {
     pub(crate) fn new(all: Vec<Rc<Door>>, accepting: Arc<AtomicBool>) -> Self {
-        Self { all, closed: Cell::new(false), opened: Turnstile::default(), accepting }
+        Self {
+            all,
+            closed: Cell::new(false),
+            opened: Turnstile::default(),
+            left: Cell::new(true),
+            acceptors: Cell::new(0),
+            canceller: RefCell::default(),
+            accepting,
+        }
     }
 
     /// Each of them.
@@ -115,6 +131,26 @@ impl Doors {
         }
     }
 
+    /// Takes no more connections here; the sockets stay as they are, for another process that has them too. A connection that is being accepted is
+    /// still served.
+    pub(crate) fn leave(&self) {
+        self.accepting.store(false, Ordering::Release);
+        self.left.set(true);
+        self.opened.let_all();
+        let canceller = self.canceller.take();
+        self.canceller.replace(canceller.cancel());
+    }
+
+    /// Whether nobody takes connections from the sockets here: not yet, or not any more.
+    pub(crate) fn left(&self) -> bool {
+        self.left.get()
+    }
+
+    /// Whether nobody takes connections any more, and none is on its way in.
+    pub(crate) fn deserted(&self) -> bool {
+        self.left.get() && self.acceptors.get() == 0
+    }
+
     /// Listens again.
     ///
     /// # Errors
@@ -127,31 +163,46 @@ impl Doors {
             return Err(error);
         }
         self.closed.set(false);
-        self.accepting.store(true, Ordering::Release);
+        self.accepting.store(!self.left.get(), Ordering::Release);
         self.opened.let_all();
         Ok(())
     }
 }
 
-/// Starts to take connections.
+/// Starts to take connections, unless the core does already.
 pub(crate) fn take_connections(core: &Rc<Core>) {
+    if !core.doors.left.replace(false) {
+        return;
+    }
+    // Whoever had the sockets before may have closed them, for want of room for mail.
+    if let Err(error) = core.doors.open() {
+        tracing::error!(core = core.index, %error, "cannot listen");
+    }
+    // Where the kernel says that a socket is ready, one task is told so, and takes all there is.
+    let acceptors = if core.engine == ActiveEngine::Epoll { 1 } else { ACCEPTORS };
     for door in core.doors.all() {
-        for _ in 0..ACCEPTORS {
-            monoio::spawn(accept(Rc::clone(core), Rc::clone(door)));
+        for _ in 0..acceptors {
+            core.doors.acceptors.set(core.doors.acceptors.get() + 1);
+            let (core, door) = (Rc::clone(core), Rc::clone(door));
+            monoio::spawn(async move {
+                accept(&core, &door).await;
+                core.doors.acceptors.set(core.doors.acceptors.get() - 1);
+            });
         }
     }
-    core.doors.accepting.store(true, Ordering::Release);
 }
 
-async fn accept(core: Rc<Core>, door: Rc<Door>) {
+async fn accept(core: &Rc<Core>, door: &Rc<Door>) {
     let mut greed = 0;
-    loop {
-        match door.socket.accept().await {
+    while !core.doors.left() {
+        let cancel = core.doors.canceller.borrow().handle();
+        match door.socket.cancelable_accept(cancel).await {
             Ok((stream, peer)) => {
-                welcome(&core, &door, stream, peer).await;
+                welcome(core, door, stream, peer).await;
                 greed += 1;
                 core.give_way(&mut greed).await;
             }
+            Err(_) if core.doors.left() => return,
             // A connection that was gone before it was taken is no reason to stop; a socket that was shut down is.
             Err(_) if core.stopping.get() || core.journal.failed() => return,
             Err(_) if core.doors.closed() => core.doors.opened.wait().await,

@@ -33,6 +33,7 @@ mod login;
 mod machine;
 mod mail;
 mod observe;
+mod orders;
 mod pressure;
 mod proxy;
 mod ring_buffer;
@@ -44,12 +45,14 @@ mod system;
 pub mod tls;
 mod watch;
 
+use std::collections::HashSet;
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -64,10 +67,11 @@ use inrush_queue::{ArrivalStore, Stores, positions_seen};
 pub use crate::core::CoreError;
 use crate::directory::Directory;
 pub use crate::engine::{ActiveEngine, EngineRefused};
-pub use crate::listener::ListenError;
+pub use crate::listener::{Given, ListenError};
 pub use crate::login::Logins;
 use crate::login::Outcomes;
 use crate::machine::Machine;
+use crate::orders::{Order, Orders};
 use crate::settings::GatewaySettings;
 use crate::tls::SharedCertificates;
 
@@ -90,6 +94,14 @@ pub enum StartError {
     /// The engine that was demanded is not to be had.
     #[error(transparent)]
     Engine(#[from] EngineRefused),
+    /// The gateway before has another engine, and its sockets with it.
+    #[error("the process before runs on {was}, this one would on {is}: another engine needs a restart")]
+    OtherEngine {
+        /// Of the gateway before.
+        was: String,
+        /// Of this one.
+        is: &'static str,
+    },
     /// A listening address could not be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -99,6 +111,16 @@ pub enum StartError {
     /// A thread or a socket pair could not be made.
     #[error("cannot start a core: {0}")]
     Thread(#[from] std::io::Error),
+    /// There are more cores than logs that the gateway before does not write.
+    #[error(
+        "{cores} cores, and {taken} logs are still written by the process before: only 255 are possible together"
+    )]
+    Logs {
+        /// Cores that each need one.
+        cores: usize,
+        /// Logs of the other process.
+        taken: usize,
+    },
     /// The process may open too few files for any session.
     #[error("the limit of open files is {limit}: at least {needed} are needed")]
     Descriptors {
@@ -138,12 +160,35 @@ pub struct Start<'a> {
     pub give_memory_back: fn(),
     /// Version of the program, for the metrics.
     pub version: &'static str,
+    /// Listening sockets that the process was given; addresses that are not among them are bound.
+    pub sockets: Vec<Given>,
+    /// Whoever gave them has them too, and goes on with them when the gateway has ended.
+    pub sockets_shared: bool,
+    /// Another gateway has the data directory and goes on for a while: [`Gateway::start`] then takes no connections, and opens none of its logs.
+    pub beside: Option<Beside>,
+}
+
+/// The part of a data directory that another gateway leaves to its successor.
+#[derive(Debug)]
+pub struct Beside {
+    /// The lock of the directory.
+    pub lock: OwnedFd,
+    /// Arrival logs that it writes.
+    pub written: Vec<u8>,
+    /// Name of its engine: the listening sockets are set up for it.
+    pub engine: String,
 }
 
 /// The running front door.
 pub struct Gateway {
     cores: Vec<RunningCore>,
-    stop: Arc<AtomicBool>,
+    orders: Arc<Orders>,
+    sockets: Vec<Given>,
+    node: u16,
+    /// Numbers of the logs of the cores.
+    written: Vec<u8>,
+    /// What [`Gateway::take_over`] completes.
+    arrivals: Option<Vec<ArrivalStore>>,
     engine: ActiveEngine,
     metrics: Arc<Metrics>,
     addresses: Vec<(String, SocketAddr)>,
@@ -151,13 +196,14 @@ pub struct Gateway {
     logs_written: usize,
     stores: Option<Stores>,
     /// Last, so that the lock is given up when no core writes any more.
-    _directory: DataDirectory,
+    directory: DataDirectory,
 }
 
 struct RunningCore {
     thread: JoinHandle<()>,
     control: UnixStream,
     accepting: Arc<AtomicBool>,
+    beats: Arc<AtomicU64>,
 }
 
 impl Gateway {
@@ -184,8 +230,17 @@ impl Gateway {
             descriptors_kept,
             give_memory_back,
             version,
+            sockets: given,
+            sockets_shared,
+            beside,
         } = start;
         let engine = engine::choose(gateway.engine)?;
+        if let Some(beside) = &beside
+            && beside.engine != engine.name()
+        {
+            let (was, is) = (beside.engine.clone(), engine.name());
+            return Err(StartError::OtherEngine { was, is });
+        }
         let mut processors = system::usable_processors();
         if gateway.cores != 0 {
             processors.truncate(usize::from(gateway.cores));
@@ -196,17 +251,26 @@ impl Gateway {
             usize::from(gateway.cores)
         };
         let connections_max = connections_max(&gateway, count as u64, log.spares.into(), descriptors_kept)?;
-        let (addresses, mut sockets) = bind(&gateway, count)?;
+        let (addresses, mut sockets) = bind(&gateway, count, given)?;
+        let kept = kept(&gateway, &sockets)?;
 
         let connections = Arc::new(Connections::new(SITES_MAX));
         let epoch = Instant::now();
         let machine = Arc::new(Machine::new(gateway.pressure.memory_max));
         machine.warn_of_small_memory(gateway.pressure.soft_percent);
         let metrics = Metrics::new(names(&gateway, version), count);
-        let stop = Arc::new(AtomicBool::new(false));
+        let first_order = if beside.is_some() { Order::Wait } else { Order::Take };
+        let orders = Arc::new(Orders::new(first_order, gateway.timeouts.drain_deadline));
         let ended = Arc::new(ended);
         let settings = Arc::new(gateway);
-        let mut directory = DataDirectory::open(data_dir, &log, node)?;
+        let alone = beside.is_none();
+        let (mut directory, taken) = match beside {
+            None => (DataDirectory::open(data_dir, &log, node)?, Vec::new()),
+            Some(Beside { lock, written, .. }) => {
+                (DataDirectory::open_beside(data_dir, &log, node, lock)?, written)
+            }
+        };
+        let mut numbers = (0..INTERNAL_LOG).filter(|number| !taken.contains(number));
         if log.direct_io && !directory.storage().direct() {
             tracing::info!("the file system takes no direct I/O: the log is written through the page cache");
         }
@@ -221,6 +285,7 @@ impl Gateway {
         }
         let mut plans = Vec::with_capacity(count);
         let mut arrivals = Vec::new();
+        let mut written = Vec::with_capacity(count);
         let mut recovered = Vec::with_capacity(count);
         for (index, listeners) in sockets.drain(..).enumerate() {
             let (ours, theirs) = UnixStream::pair()?;
@@ -228,8 +293,8 @@ impl Gateway {
             ours.set_nonblocking(true)?;
             let wake = ours.try_clone()?;
             let outcomes = Arc::new(Outcomes::new(ours.try_clone()?));
-            // At most 255 cores: `count` is checked with the settings of the log.
-            let number = u8::try_from(index).unwrap_or(u8::MAX);
+            let number = numbers.next().ok_or(StartError::Logs { cores: count, taken: taken.len() })?;
+            written.push(number);
             let (appender, report) = directory.open_log(number, move || {
                 let _ = (&wake).write(&[0]);
             })?;
@@ -238,6 +303,7 @@ impl Gateway {
                 arrivals.push(ArrivalStore::of(number, &appender));
             }
             let accepting = Arc::new(AtomicBool::new(false));
+            let beats = Arc::new(AtomicU64::new(0));
             let plan = core::Plan {
                 index,
                 // Cores beyond the processors have none of their own.
@@ -261,45 +327,88 @@ impl Gateway {
                 give_memory_back,
                 metrics: Arc::clone(metrics.core(index)),
                 control: theirs,
-                stop: Arc::clone(&stop),
+                orders: Arc::clone(&orders),
+                beats: Arc::clone(&beats),
+                sockets_shared,
                 accepting: Arc::clone(&accepting),
                 start_may_wait,
                 directory: (index == 0).then(|| Directory::new(directory.status(), Arc::clone(&metrics))),
             };
-            plans.push((plan, ours, accepting));
+            plans.push((plan, ours, accepting, beats));
         }
-        let mut own = Vec::new();
-        let stores = consumed.then(|| open_stores(&mut directory, node, arrivals, &mut own)).transpose()?;
-        if let Some((first, _, _)) = plans.first_mut() {
-            first.recovered.extend(own.iter().map(|(_, report)| report.clone()));
-        }
-        recovered.extend(own);
-        let logs_written = recovered.len();
-        let adopted = directory.adopt_logs()?;
-        // No core has these logs: the first one shows what was found in them.
-        if let Some((first, _, _)) = plans.first_mut() {
-            first.recovered.extend(adopted.iter().map(|(_, report)| report.clone()));
-        }
-        recovered.extend(adopted);
-        let mut cores = Vec::with_capacity(count);
-        for (plan, control, accepting) in plans {
-            let ended = Arc::clone(&ended);
-            let thread = thread::Builder::new()
-                .name(format!("inrush-core-{}", plan.index))
-                .spawn(move || ended(core::run(plan)))?;
-            cores.push(RunningCore { thread, control, accepting });
-        }
-        Ok(Self {
-            cores,
-            stop,
+        let mut gateway = Self {
+            cores: Vec::new(),
+            orders,
+            sockets: kept,
+            node,
+            written,
+            arrivals: consumed.then_some(arrivals),
             engine,
             metrics,
             addresses,
             recovered,
-            logs_written,
-            stores,
-            _directory: directory,
-        })
+            logs_written: count,
+            stores: None,
+            directory,
+        };
+        if alone {
+            let more = gateway.take_over()?;
+            // No core has these logs: the first one shows what was found in them.
+            if let Some((first, ..)) = plans.first_mut() {
+                first.recovered.extend(more);
+            }
+        }
+        for (plan, control, accepting, beats) in plans {
+            let ended = Arc::clone(&ended);
+            let thread = thread::Builder::new()
+                .name(format!("inrush-core-{}", plan.index))
+                .spawn(move || ended(core::run(plan)))?;
+            gateway.cores.push(RunningCore { thread, control, accepting, beats });
+        }
+        Ok(gateway)
+    }
+
+    /// Opens the logs that no core writes, and takes over those of cores that are there no more: once the gateway that was there [before](Start::beside)
+    /// has ended. What recovery found in them.
+    ///
+    /// # Errors
+    /// One of them cannot be used; mail is still taken.
+    pub fn take_over(&mut self) -> Result<Vec<RecoveryReport>, OpenError> {
+        let mut found = Vec::new();
+        if let Some(arrivals) = self.arrivals.take() {
+            self.stores = Some(open_stores(&mut self.directory, self.node, arrivals, &mut found)?);
+        }
+        self.logs_written += found.len();
+        found.extend(self.directory.adopt_logs()?);
+        let reports = found.iter().map(|(_, report)| report.clone()).collect();
+        self.recovered.extend(found);
+        Ok(reports)
+    }
+
+    /// Takes connections, if that was left to a gateway that was there [before](Start::beside).
+    pub fn take_connections(&self) {
+        self.order(Order::Take);
+    }
+
+    /// The listening sockets, for another process: one for each core and address.
+    #[must_use]
+    pub fn sockets(&self) -> &[Given] {
+        &self.sockets
+    }
+
+    /// Makes room for another gateway in the same data directory, which gets the lock and the numbers of the logs that go on here.
+    ///
+    /// # Errors
+    /// The process has no descriptor left.
+    pub fn make_room(&mut self) -> std::io::Result<Beside> {
+        let lock = self.directory.share_lock()?;
+        self.directory.give_up_adopted();
+        Ok(Beside { lock, written: self.written.clone(), engine: self.engine.name().to_owned() })
+    }
+
+    /// Leaves new connections to another process that has the sockets too. Sessions go on; each core ends with its last one. Returns at once.
+    pub fn leave(&self) {
+        self.order(Order::Leave);
     }
 
     /// Where it listens: name of the listener and address, with the port that the kernel chose.
@@ -352,7 +461,21 @@ impl Gateway {
     /// Asks the cores to stop: no new connection, 421 4.3.2 to idle sessions, running transactions finish until the
     /// drain deadline. Returns at once.
     pub fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
+        self.order(Order::Stop);
+    }
+
+    /// Gives transactions that run at a stop this long, instead of what the settings say.
+    pub fn set_drain_deadline(&self, deadline: Duration) {
+        self.orders.set_drain_deadline(deadline);
+    }
+
+    /// For each core, how often it has looked over everything, as it does once a second; `None` once it has ended.
+    pub fn beats(&self) -> impl Iterator<Item = Option<u64>> {
+        self.cores.iter().map(|core| (!core.thread.is_finished()).then(|| core.beats.load(Ordering::Relaxed)))
+    }
+
+    fn order(&self, order: Order) {
+        self.orders.give(order);
         for core in &self.cores {
             let _ = (&core.control).write(&[0]);
         }
@@ -390,22 +513,42 @@ fn open_stores(
 }
 
 /// Names of listeners, the addresses they got, and for each core the sockets with the index of their listener.
-type Bound = (Vec<(String, SocketAddr)>, Vec<Vec<(usize, std::net::TcpListener)>>);
+type Bound = (Vec<(String, SocketAddr)>, Vec<Vec<(usize, TcpListener)>>);
 
-fn bind(settings: &GatewaySettings, cores: usize) -> Result<Bound, ListenError> {
+fn bind(settings: &GatewaySettings, cores: usize, mut given: Vec<Given>) -> Result<Bound, ListenError> {
     let mut addresses = Vec::new();
     let mut sockets: Vec<Vec<_>> = (0..cores).map(|_| Vec::new()).collect();
     for (index, listener) in settings.listeners.iter().enumerate() {
         for &address in &listener.addresses {
-            let bound = listener::bind(&listener.name, address, dual_stack(settings, address), cores)?;
-            let local = bound.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(address);
+            let ours: Vec<_> = given.extract_if(.., |given| given.is_for(&listener.name, address)).collect();
+            let bound = if ours.is_empty() {
+                let bound = listener::bind(&listener.name, address, dual_stack(settings, address), cores)?;
+                bound.into_iter().map(|socket| vec![socket]).collect()
+            } else {
+                listener::share(&listener.name, address, ours, cores)?
+            };
+            let local = bound.iter().flatten().next().and_then(|socket| socket.local_addr().ok());
+            let local = local.unwrap_or(address);
             addresses.push((listener.name.clone(), local));
-            for (core, socket) in sockets.iter_mut().zip(bound) {
-                core.push((index, socket));
+            for (core, bound) in sockets.iter_mut().zip(bound) {
+                core.extend(bound.into_iter().map(|socket| (index, socket)));
             }
         }
     }
     Ok((addresses, sockets))
+}
+
+/// The sockets once more, for a process that takes them over: each of them once, however many cores share it.
+fn kept(settings: &GatewaySettings, sockets: &[Vec<(usize, TcpListener)>]) -> std::io::Result<Vec<Given>> {
+    let mut seen = HashSet::new();
+    let mut kept = Vec::new();
+    for (listener, socket) in sockets.iter().flatten() {
+        if seen.insert(system::inode(socket)?) {
+            let listener = Some(settings.listeners[*listener].name.clone());
+            kept.push(Given { listener, socket: socket.try_clone()? });
+        }
+    }
+    Ok(kept)
 }
 
 /// Whether a socket on the IPv6 wildcard takes IPv4 connections too: unless an IPv4 address with its port is listed beside it.

@@ -6,7 +6,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Connections that the kernel completes ahead of the accept, per socket.
 pub(crate) const BACKLOG: i32 = 4096;
@@ -56,6 +56,54 @@ pub fn bind(
         socket.listen(BACKLOG).map_err(fail)?;
     }
     Ok(sockets.into_iter().map(TcpListener::from).collect())
+}
+
+/// A listening socket that the process was given.
+#[derive(Debug)]
+pub struct Given {
+    /// The listener that it belongs to, where that is known; else any with its address.
+    pub listener: Option<String>,
+    /// The socket.
+    pub socket: TcpListener,
+}
+
+impl Given {
+    /// Whether it is for `address` of `listener`; port 0 stands for any.
+    #[must_use]
+    pub fn is_for(&self, listener: &str, address: SocketAddr) -> bool {
+        let bound = self.socket.local_addr();
+        let here = |bound: SocketAddr| {
+            bound.ip() == address.ip() && (address.port() == 0 || bound.port() == address.port())
+        };
+        self.listener.as_deref().is_none_or(|name| name == listener) && bound.is_ok_and(here)
+    }
+}
+
+/// Deals the sockets of `address` that were given out to each of `cores`. Where there are fewer, cores share one, and the kernel gives each connection to
+/// one of them; where there are more, a core has several: the kernel puts connections into all of them.
+///
+/// # Errors
+/// [`ListenError`] when the process has no descriptor left, or one of them does not listen.
+pub(crate) fn share(
+    listener: &str,
+    address: SocketAddr,
+    given: Vec<Given>,
+    cores: usize,
+) -> Result<Vec<Vec<TcpListener>>, ListenError> {
+    let fail = |error| ListenError { listener: listener.to_owned(), address, error };
+    let mut dealt: Vec<Vec<TcpListener>> = (0..cores).map(|_| Vec::new()).collect();
+    for core in given.len()..cores {
+        let socket = &given[core % given.len()].socket;
+        dealt[core].push(socket.try_clone().map_err(fail)?);
+    }
+    for (index, Given { socket, .. }) in given.into_iter().enumerate() {
+        // What a socket of ours has from the start.
+        let options = SockRef::from(&socket);
+        options.set_tcp_nodelay(true).map_err(fail)?;
+        options.listen(BACKLOG).map_err(fail)?;
+        dealt[index % cores].push(socket);
+    }
+    Ok(dealt)
 }
 
 fn socket(address: SocketAddr, dual_stack: bool, shared: bool) -> io::Result<Socket> {

@@ -237,7 +237,8 @@ impl Core {
         let refused_for =
             self.refusal.get().map(|(_, since)| Duration::from_micros(now.saturating_sub(since)));
         let calm = || FOR_MAIL.iter().all(|resource| self.pressure.of(*resource) < Level::Hard);
-        if self.stopping.get() {
+        // Another process has the sockets, or will soon: they are not ours to close.
+        if self.stopping.get() || self.doors.left() {
             return;
         }
         if !self.doors.closed() && !patience.is_zero() && refused_for.is_some_and(|time| time >= patience) {

@@ -89,6 +89,10 @@ pub struct Timeouts {
     pub login_failure_delay: Duration,
     /// How long a running transaction may go on after the request to stop.
     pub drain_deadline: Duration,
+    /// How long connections are still taken after the request to stop, while `/readyz` says no.
+    pub drain_delay: Duration,
+    /// How long sessions may go on in a process whose place another one has taken.
+    pub upgrade_deadline: Duration,
     /// How long a write of the log may take before new mail is refused with 451 4.3.0 and sessions that wait for it are ended with 421 4.3.0.
     pub log_hung_after: Duration,
 }
@@ -107,6 +111,8 @@ impl Default for Timeouts {
             tarpit_after: 5,
             login_failure_delay: Duration::from_secs(2),
             drain_deadline: Duration::from_secs(30),
+            drain_delay: Duration::ZERO,
+            upgrade_deadline: Duration::from_secs(30),
             log_hung_after: Duration::from_secs(10),
         }
     }

@@ -1,7 +1,7 @@
 //! The few things asked of the operating system beside the ring.
 
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use rustix::process::{Resource, Rlimit};
@@ -36,6 +36,11 @@ pub fn pin_to_processor(processor: usize) {
     if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
         tracing::warn!(processor, %error, "cannot pin the thread of a core to its processor");
     }
+}
+
+/// What tells one socket from another, however many descriptors it has.
+pub(crate) fn inode(socket: impl AsFd) -> io::Result<u64> {
+    Ok(rustix::fs::fstat(socket)?.st_ino)
 }
 
 /// CPU time that the calling thread has used.

@@ -15,7 +15,7 @@ impl FromStr for Age {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        parse(text).map(Self).ok_or_else(|| "not an age (90s, 2h, 3d)".to_owned())
+        parse(text).map(Self).ok_or_else(|| "not a duration (90s, 2h, 3d)".to_owned())
     }
 }
 

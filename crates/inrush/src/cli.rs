@@ -34,6 +34,28 @@ pub(crate) enum Command {
     /// See and steer what waits for delivery
     #[command(subcommand)]
     Queue(Box<QueueCommand>),
+    /// End the running gateway: idle sessions are closed, running transactions finish
+    Drain {
+        #[command(flatten)]
+        target: Running,
+        /// How long connections are still taken while /readyz says no, in place of [limits] drain_delay
+        #[arg(long, value_name = "T")]
+        delay: Option<Age>,
+        /// How long transactions may go on then, in place of [limits] drain_deadline
+        #[arg(long, value_name = "T")]
+        deadline: Option<Age>,
+        /// Return when it has ended
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Have the running gateway read its config file again; say what has changed
+    Reload {
+        #[command(flatten)]
+        target: Running,
+        /// As one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Change the file of those who may submit mail
     #[command(subcommand)]
     User(UserCommand),
@@ -60,7 +82,7 @@ impl Command {
             Self::Queue(command) => {
                 matches!(**command, QueueCommand::List { .. } | QueueCommand::Show { .. })
             }
-            Self::Serve(_) | Self::Check(_) => false,
+            Self::Serve(_) | Self::Check(_) | Self::Drain { .. } | Self::Reload { .. } => false,
         }
     }
 }
@@ -136,6 +158,17 @@ pub(crate) struct QueueChange {
     /// What was done as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Which gateway.
+#[derive(Args, Debug)]
+pub(crate) struct Running {
+    /// Config file of the gateway: says where its admin server is, and its token
+    #[arg(short, long, value_name = "FILE", env = "INRUSH_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Address of the admin server, in place of the one that the config file names
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) admin: Option<SocketAddr>,
 }
 
 /// Which gateway, or which data directory.

@@ -11,6 +11,7 @@ mod output;
 mod queue;
 mod reload;
 mod serve;
+mod steer;
 mod user;
 
 use std::process::ExitCode;
@@ -44,6 +45,8 @@ fn main() -> ExitCode {
         Command::Config(command) => config::run(&command),
         Command::Log(command) => log::run(&command),
         Command::Queue(command) => queue::run(&command),
+        Command::Drain { target, delay, deadline, wait } => steer::drain(&target, delay, deadline, wait),
+        Command::Reload { target, json } => steer::reload(&target, json),
         Command::User(command) => user::run(&command),
         Command::Version { json } => output::version(json),
     };

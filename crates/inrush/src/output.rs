@@ -34,7 +34,7 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
 /// The error with its causes, in one line on standard error.
 pub(crate) fn complain(error: &anyhow::Error) {
     // Nobody may be there to read it.
-    let _ = writeln!(io::stderr().lock(), "inrush: {error:#}");
+    let _ = io::stderr().lock().write_all(format!("inrush: {error:#}\n").as_bytes());
 }
 
 /// Whether the reader of our standard output is gone.

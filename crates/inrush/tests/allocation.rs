@@ -147,6 +147,9 @@ fn start(data_dir: &Path, engine: &str) -> (Gateway, SocketAddr) {
         descriptors_kept: 0,
         give_memory_back: || {},
         version: "test",
+        sockets: Vec::new(),
+        sockets_shared: false,
+        beside: None,
     };
     let gateway = Gateway::start(start, |ended| ended.unwrap()).unwrap();
     let address = gateway.addresses()[0].1;

@@ -43,6 +43,8 @@ const PACKAGES: &[Package] = &[
     // Only promtool is used.
     Package { name: "prometheus", programs: &["promtool"], modules: &[] },
     Package { name: "python3", programs: &["python3"], modules: &[] },
+    // Only its tools are used: nothing is started.
+    Package { name: "systemd", programs: &["systemd-socket-activate"], modules: &[] },
     Package { name: "util-linux", programs: &["prlimit", "setsid", "unshare"], modules: &[] },
     Package { name: "mount", programs: &["mount", "umount", "losetup"], modules: &[] },
     Package { name: "e2fsprogs", programs: &["mkfs.ext4", "e2fsck"], modules: &[] },

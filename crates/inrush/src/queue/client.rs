@@ -49,6 +49,21 @@ impl Client {
         })
     }
 
+    /// A change whose answer is wanted also when it says that something went wrong.
+    pub(crate) fn post_whatever_comes(&self, path: &str) -> anyhow::Result<Value> {
+        let (_, body) = self.exchange(Method::POST, path, &[]).map_err(|(_, error)| error)?;
+        let answer: Value = serde_json::from_slice(&body)?;
+        match answer["error"].as_str() {
+            Some(error) => bail!("{error}"),
+            None => Ok(answer),
+        }
+    }
+
+    /// Whether anybody answers.
+    pub(crate) fn is_served(&self) -> bool {
+        std::net::TcpStream::connect_timeout(&self.address, CONNECT_PATIENCE).is_ok()
+    }
+
     /// The answer; with an error, whether the gateway may be at work on the request.
     fn request(
         &self,
@@ -56,18 +71,26 @@ impl Client {
         path: &str,
         parameters: &[(&str, String)],
     ) -> Result<Value, (bool, anyhow::Error)> {
+        let (status, body) = self.exchange(method, path, parameters)?;
+        read(self.address, status, &body).map_err(|error| (false, error))
+    }
+
+    fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        parameters: &[(&str, String)],
+    ) -> Result<(StatusCode, Bytes), (bool, anyhow::Error)> {
         let not_sent = |error: anyhow::Error| (false, error);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| not_sent(error.into()))?;
         let request = self.head(method, path, parameters).map_err(|error| not_sent(error.into()))?;
-        let answered = runtime.block_on(async {
+        runtime.block_on(async {
             let stream = self.connect().await.map_err(not_sent)?;
             let answer = tokio::time::timeout(self.answer_patience, exchange(stream, request)).await;
             let late = || anyhow!("{} has not answered within {:?}", self.address, self.answer_patience);
             answer.unwrap_or_else(|_| Err(late())).map_err(|error| (true, error))
-        });
-        let (status, body) = answered?;
-        read(self.address, status, &body).map_err(not_sent)
+        })
     }
 
     fn head(

@@ -1,20 +1,25 @@
 //! The queue's part of the admin API, put before the relay.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use hyper::StatusCode;
 use inrush_admin::{Answer, QueueApi};
 use inrush_relay::{Action, Api, ApiError, Query, QueryError, Replay};
 use serde_json::{Value, json};
 
-/// Answers for the relay.
-pub(crate) struct QueueRoutes(Api);
+use crate::serve::Steer;
+
+/// Answers for the relay and the process.
+pub(crate) struct QueueRoutes {
+    relay: Arc<OnceLock<Option<Api>>>,
+    steer: Steer,
+}
 
 impl QueueRoutes {
-    /// For the relay behind `api`.
-    pub(crate) fn of(api: Api) -> Arc<dyn QueueApi> {
-        Arc::new(Self(api))
+    /// For the process behind `steer`, and for its relay, once it is known whether there is one.
+    pub(crate) fn of(relay: Arc<OnceLock<Option<Api>>>, steer: Steer) -> Arc<dyn QueueApi> {
+        Arc::new(Self { relay, steer })
     }
 }
 
@@ -25,10 +30,20 @@ impl QueueApi for QueueRoutes {
         path: &str,
         query: &str,
     ) -> Pin<Box<dyn Future<Output = Answer> + Send + 'static>> {
-        let (api, path) = (self.0.clone(), path.to_owned());
+        let (api, steer, path) = (self.relay.get().cloned(), self.steer.clone(), path.to_owned());
         let parameters: Vec<(String, String)> =
             form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         Box::pin(async move {
+            if let Some(answer) = steer.answer(changes, &path, &parameters).await {
+                return answer;
+            }
+            let Some(api) = api else {
+                let why = "the process before this one still has the queue: wait until it has ended";
+                return Answer::refused(StatusCode::SERVICE_UNAVAILABLE, why);
+            };
+            let Some(api) = api else {
+                return Answer::refused(StatusCode::NOT_FOUND, "there is no queue: no route is set");
+            };
             match route(&api, changes, &path, &parameters).await {
                 Ok(Some(body)) => Answer::ok(body),
                 Ok(None) => Answer::refused(StatusCode::NOT_FOUND, "there is nothing here"),

@@ -1,6 +1,9 @@
 //! What a running gateway takes over without a restart: certificates, recipients, users and networks, when their files change and on SIGHUP.
 //!
-//! What is broken is said and changes nothing: the gateway goes on with what it has. Settings that wait for the next start are named.
+//! What is broken is said and changes nothing: the gateway goes on with what it has. Every setting that differs is named, with what it was: those that are
+//! in force at once, and those that wait for the next start or upgrade.
+
+mod diff;
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -13,6 +16,10 @@ use inrush_config::{AccessSources, Config, RecipientSources};
 use inrush_gateway::tls::{Certificates, SharedCertificates, TlsSettings};
 use inrush_policy::{AccessList, Shared, SharedRecipients, Verifier};
 use inrush_relay::Api;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use self::diff::{Effect, changes};
 
 /// How often the files are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
@@ -20,7 +27,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// What is taken over, and what it looked like last.
 pub(crate) struct Reload {
     path: Option<PathBuf>,
-    /// The configuration in force, as text.
+    /// The configuration that the gateway was started with, as text: most settings stay in force until it ends.
+    started_with: String,
+    /// The configuration that was taken over last, as text.
     dump: String,
     tls: TlsSettings,
     tls_seen: Vec<Seen>,
@@ -30,6 +39,50 @@ pub(crate) struct Reload {
     networks_seen: Vec<Seen>,
     users: Option<PathBuf>,
     users_seen: Vec<Seen>,
+}
+
+/// Asks for the configuration to be read again, and where to tell what came of it.
+pub(crate) type Ask = Option<oneshot::Sender<Reloaded>>;
+
+/// What came of reading the configuration again.
+#[derive(Debug, Default)]
+pub(crate) struct Reloaded {
+    /// Settings that are in force now.
+    changed: Vec<String>,
+    /// Settings that wait for the next start or upgrade.
+    waiting: Vec<String>,
+    /// What was read again, whether it has changed or not.
+    taken_over: Vec<&'static str>,
+    /// What is wrong, and stays as it was.
+    errors: Vec<String>,
+}
+
+impl Reloaded {
+    fn log(&self) {
+        for error in &self.errors {
+            tracing::error!("{error}");
+        }
+        for setting in &self.waiting {
+            tracing::warn!(setting, "a changed setting waits for the next start");
+        }
+        for setting in &self.changed {
+            tracing::info!(setting, "reloaded: a setting has changed");
+        }
+        if !self.taken_over.is_empty() {
+            tracing::info!("reloaded: {}", self.taken_over.join(", "));
+        }
+    }
+
+    /// Whether everything was as it should be.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.errors.is_empty()
+    }
+
+    /// As a document.
+    pub(crate) fn json(&self) -> Value {
+        let Self { changed, waiting, taken_over, errors } = self;
+        json!({ "reloaded": taken_over, "changed": changed, "waits_for_start": waiting, "errors": errors })
+    }
 }
 
 /// What tells one state of a file from another, also when it was put in its place by a rename or through a symbolic link: the time of
@@ -52,6 +105,7 @@ impl Reload {
     pub(crate) fn new(config: &Config, path: Option<&Path>) -> Self {
         let mut reload = Self {
             path: path.map(Path::to_owned),
+            started_with: config.dump(),
             dump: config.dump(),
             tls: config.gateway.tls.clone(),
             tls_seen: Vec::new(),
@@ -70,12 +124,18 @@ impl Reload {
     ///
     /// # Errors
     /// The thread cannot be made.
-    pub(crate) fn start(mut self, running: Running) -> std::io::Result<Sender<()>> {
-        let (ask, asked) = mpsc::channel();
+    pub(crate) fn start(mut self, running: Running) -> std::io::Result<Sender<Ask>> {
+        let (ask, asked) = mpsc::channel::<Ask>();
         thread::Builder::new().name("inrush-reload".to_owned()).spawn(move || {
             loop {
                 match asked.recv_timeout(LOOK_INTERVAL) {
-                    Ok(()) => self.configuration(&running),
+                    Ok(ask) => {
+                        let reloaded = self.configuration(&running);
+                        // Whoever has asked may have gone.
+                        if let Some(tell) = ask {
+                            let _ = tell.send(reloaded);
+                        }
+                    }
                     Err(RecvTimeoutError::Timeout) => self.files(&running),
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
@@ -85,44 +145,62 @@ impl Reload {
     }
 
     /// Reads the configuration again.
-    fn configuration(&mut self, running: &Running) {
+    fn configuration(&mut self, running: &Running) -> Reloaded {
+        let mut reloaded = Reloaded::default();
         let config = match Config::load(self.path.as_deref()) {
             Ok(config) => config,
             Err(errors) => {
-                for error in &errors.0 {
-                    tracing::error!("not reloaded: {error}");
-                }
-                return;
+                reloaded.errors.extend(errors.0.iter().map(|error| format!("not reloaded: {error}")));
+                reloaded.log();
+                return reloaded;
             }
         };
-        for setting in changed(&self.dump, &config.dump()) {
-            tracing::warn!(setting, "a changed setting waits for the next start");
-        }
+        let dump = config.dump();
+        let waiting = changes(&self.started_with, &dump, Effect::AtStart);
+        reloaded.waiting.extend(waiting.iter().map(ToString::to_string));
         // Before the door takes mail for a domain, the relay knows its way.
-        let takes_domains = route_domains(running, &config);
+        let domains_routed = route_domains(running, &config);
         let Config { gateway, recipients, recipient_sources, access, access_sources, certificates, .. } =
             config;
-        if self.tls.certificate.is_some() && gateway.tls.certificate.is_none() {
+        let keeps_tls = self.tls.certificate.is_some() && gateway.tls.certificate.is_none();
+        if keeps_tls {
             // The listeners that run go on with TLS until then.
-            tracing::warn!("the certificates are taken away at the next start only");
+            let why = "certificates not reloaded: they are taken away at the next start only";
+            reloaded.errors.push(why.to_owned());
         } else {
             self.tls = gateway.tls;
             running.certificates.take_from(&certificates);
+            reloaded.taken_over.push("certificates");
         }
         self.networks = access_sources;
-        if takes_domains {
-            self.sources = recipient_sources;
-            running.recipients.replace(recipients);
+        match &domains_routed {
+            Ok(()) => {
+                self.sources = recipient_sources;
+                running.recipients.replace(recipients);
+                reloaded.taken_over.push("recipients");
+            }
+            Err(error) => {
+                reloaded.errors.push(format!("domains not reloaded, the old ones stay: {error}"));
+            }
         }
         self.look();
         running.access.replace(access);
-        self.read_users(running);
-        let what = if takes_domains {
-            "certificates, networks, recipients and users"
-        } else {
-            "certificates, networks and users"
+        reloaded.taken_over.push("networks");
+        match self.read_users(running) {
+            Ok(()) => reloaded.taken_over.push("users"),
+            Err(error) => reloaded.errors.push(format!("users not reloaded, the old ones stay: {error}")),
+        }
+        let taken_over = changes(&self.dump, &dump, Effect::Now);
+        let is_in_force = |change: &String| {
+            !(keeps_tls && change.starts_with("[tls]")
+                || domains_routed.is_err() && change.starts_with("[[domain]]"))
         };
-        tracing::info!("reloaded: {what}");
+        reloaded.changed.extend(taken_over.iter().map(ToString::to_string).filter(is_in_force));
+        if reloaded.errors.is_empty() {
+            self.dump = dump;
+        }
+        reloaded.log();
+        reloaded
     }
 
     /// Reads again what has changed.
@@ -142,8 +220,10 @@ impl Reload {
             running.recipients.replace(recipients);
             tracing::info!("recipients reloaded");
         }
-        if self.users_seen != users_seen {
-            self.read_users(running);
+        if self.users_seen != users_seen
+            && let Err(error) = self.read_users(running)
+        {
+            tracing::error!("users not reloaded, the old ones stay: {error}");
         }
         if self.networks_seen != networks_seen
             && let Some(access) = taken("networks", self.networks.read().map_err(|errors| errors.0))
@@ -154,13 +234,12 @@ impl Reload {
     }
 
     /// Reads the users again. A file with another name waits for the next start.
-    fn read_users(&self, running: &Running) {
+    fn read_users(&self, running: &Running) -> Result<(), String> {
         if let (Some(path), Some(verifier)) = (&self.users, &running.verifier) {
-            match verifier.reload(path) {
-                Ok(users) => tracing::info!(users, "users reloaded"),
-                Err(error) => tracing::error!("users not reloaded, the old ones stay: {error}"),
-            }
+            let users = verifier.reload(path).map_err(|error| error.to_string())?;
+            tracing::info!(users, "users reloaded");
         }
+        Ok(())
     }
 
     /// Notes the state of every file.
@@ -175,23 +254,18 @@ impl Reload {
     }
 }
 
-/// Tells the relay which domain takes which route; false when it does not have such a route, and all domains have to stay as they are.
-fn route_domains(running: &Running, config: &Config) -> bool {
+/// Tells the relay which domain takes which route. Where it does not have such a route, all domains have to stay as they are.
+fn route_domains(running: &Running, config: &Config) -> Result<(), String> {
     // A reload may be asked for while the gateway is still starting.
-    let Some(relay) = running.relay.wait() else { return true };
+    let Some(relay) = running.relay.wait() else { return Ok(()) };
     let routes = &config.relay.routes;
+    if routes.is_empty() {
+        return Err("[[domain]] has no routes any more".to_owned());
+    }
     let domains = config.relay.domains.iter();
     let domains: Vec<_> =
         domains.map(|(domain, route)| (domain.clone(), routes[*route].name.clone())).collect();
-    let told = if routes.is_empty() {
-        Err("[[domain]] has no routes any more".to_owned())
-    } else {
-        relay.set_domains(&domains).map_err(|error| error.to_string())
-    };
-    if let Err(error) = &told {
-        tracing::error!("domains not reloaded, the old ones stay: {error}");
-    }
-    told.is_ok()
+    relay.set_domains(&domains).map_err(|error| error.to_string())
 }
 
 /// What was read, or `None` with a line for each mistake.
@@ -208,61 +282,4 @@ fn state(path: &Path) -> Seen {
     use std::os::unix::fs::MetadataExt as _;
     let found = std::fs::metadata(path).ok()?;
     Some(((found.ctime(), found.ctime_nsec()), found.len(), found.ino()))
-}
-
-/// The settings that differ between two dumps and are not taken over while the gateway runs.
-fn changed(before: &str, after: &str) -> Vec<String> {
-    let (before, after) = (settings(before), settings(after));
-    let differs = |one: &[String], other: &[String]| {
-        one.iter().filter(|setting| !other.contains(setting)).cloned().collect::<Vec<_>>()
-    };
-    let mut changed = differs(&after, &before);
-    let key = |setting: &String| setting.split(" = ").next().unwrap_or_default().to_owned();
-    let keys: Vec<String> = after.iter().map(key).collect();
-    // What was taken out.
-    changed.extend(differs(&before, &after).into_iter().filter(|setting| !keys.contains(&key(setting))));
-    changed
-}
-
-/// The lines of a dump that wait for a restart, each behind the name of its table.
-fn settings(dump: &str) -> Vec<String> {
-    const TAKEN_OVER: [&str; 4] = ["[access]", "[tls]", "[[tls.sni]]", "[[domain]]"];
-    let mut table = String::new();
-    let mut settings = Vec::new();
-    for line in dump.lines().filter(|line| !line.is_empty()) {
-        if line.starts_with('[') {
-            line.clone_into(&mut table);
-        } else if table == "[[listener]]" && line.starts_with("name = ") {
-            // Each listener has settings of its own.
-            table = format!("[[listener]] {}", line.trim_start_matches("name = "));
-            settings.push(table.clone());
-        } else if !TAKEN_OVER.contains(&table.as_str()) {
-            settings.push(format!("{table} {line}").trim().to_owned());
-        }
-    }
-    settings
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_waits_for_a_restart_is_named() {
-        let before = "hostname = \"a\"\n\n[limits]\nerrors_max = 10\n\n[tls]\nkey = \"k\"\n";
-        assert!(changed(before, before).is_empty());
-        let after = "hostname = \"b\"\n\n[limits]\nerrors_max = 20\n\n[tls]\nkey = \"l\"\n";
-        assert_eq!(changed(before, after), ["hostname = \"b\"", "[limits] errors_max = 20"]);
-        let two = |one: &str, other: &str| {
-            let listener =
-                |name: &str, tls: &str| format!("[[listener]]\nname = \"{name}\"\ntls = \"{tls}\"\n");
-            listener("a", one) + &listener("b", other)
-        };
-        assert_eq!(
-            changed(&two("off", "starttls"), &two("starttls", "off")),
-            ["[[listener]] \"a\" tls = \"starttls\"", "[[listener]] \"b\" tls = \"off\""]
-        );
-        let less = "hostname = \"a\"\n\n[tls]\nkey = \"k\"\n";
-        assert_eq!(changed(before, less), ["[limits] errors_max = 10"]);
-    }
 }
