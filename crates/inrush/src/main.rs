@@ -7,6 +7,8 @@ mod age;
 mod cli;
 mod config;
 mod log;
+mod manual;
+mod notify;
 mod output;
 mod queue;
 mod reload;
@@ -45,6 +47,8 @@ fn main() -> ExitCode {
         Command::Log(command) => log::run(&command),
         Command::Queue(command) => queue::run(&command),
         Command::User(command) => user::run(&command),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::ManualPages { to } => manual::pages(&to),
         Command::Version { json } => output::version(json),
     };
     match result {

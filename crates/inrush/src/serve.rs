@@ -18,6 +18,7 @@ use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::ConfigFile;
+use crate::notify;
 use crate::queue::QueueRoutes;
 use crate::reload::{Reload, Running};
 
@@ -165,7 +166,10 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
     }
     tracing::info!(listener = %"admin", address = %admin.address(), "listening");
 
-    let result = match end.recv() {
+    notify::ready();
+    let ended = notify::wait(&end);
+    notify::stopping();
+    let result = match ended {
         Ok(End::Signal(signal)) => {
             tracing::info!(signal, "stopping: running transactions finish, idle sessions are closed");
             gateway.stop();
