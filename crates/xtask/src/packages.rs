@@ -47,6 +47,7 @@ const PACKAGES: &[Package] = &[
     },
     Package { name: "lintian", programs: &["lintian"], modules: &[] },
     Package { name: "crun", programs: &["crun"], modules: &[] },
+    Package { name: "procps", programs: &["sysctl"], modules: &[] },
     Package { name: "openssl", programs: &["openssl"], modules: &[] },
     // Only promtool is used.
     Package { name: "prometheus", programs: &["promtool"], modules: &[] },

@@ -5,6 +5,7 @@ mod debian;
 mod documents;
 mod haproxy;
 mod kubernetes;
+mod sysctl;
 mod systemd;
 
 use std::fs;

@@ -22,17 +22,24 @@ fn greeted(machine: &Machine) -> Client {
     machine.inside(|| Client::greeted(at(25)))
 }
 
-/// A machine on which the gateway runs as its unit says.
-fn machine(engine: &str) -> Machine {
-    let folder = tempfile::tempdir().unwrap();
-    let config = format!(
+/// Where the gateway finds the files of `/etc/inrush/tls`, up to their names.
+const CREDENTIALS: &str = "/run/credentials/inrush.service/tls_";
+
+/// A configuration with its certificate at this place, and more tables.
+fn config(engine: &str, tls: &str, tables: &str) -> String {
+    format!(
         "hostname = \"{NAME}\"\ndata_dir = \"/var/lib/inrush\"\nengine = \"{engine}\"\n\
          [[listener]]\nname = \"mx\"\naddress = [\"127.0.0.1:25\"]\ntls = \"starttls\"\n\
-         [[domain]]\nname = \"example.com\"\n\
-         [tls]\ncertificate = \"/run/credentials/{UNIT}/tls_fullchain.pem\"\nkey = \"/run/credentials/{UNIT}/tls_privkey.pem\"\n\
+         [tls]\ncertificate = \"{tls}fullchain.pem\"\nkey = \"{tls}privkey.pem\"\n\
          [log]\nsegment_bytes = \"4MiB\"\nfree_bytes_min = \"16MiB\"\n\
-         [admin]\naddress = \"127.0.0.1:9925\"\ntoken_file = \"/run/credentials/{UNIT}/secret_token\"\n"
-    );
+         [admin]\naddress = \"127.0.0.1:9925\"\ntoken_file = \"/run/credentials/{UNIT}/secret_token\"\n\
+         [[domain]]\nname = \"example.com\"\n{tables}"
+    )
+}
+
+/// A machine on which the gateway runs as its unit says, after these commands.
+fn machine(config: &str, before: &str) -> Machine {
+    let folder = tempfile::tempdir().unwrap();
     let configured = folder.path().join("inrush.toml");
     fs::write(&configured, config).unwrap();
     let token = folder.path().join("token");
@@ -47,8 +54,24 @@ fn machine(engine: &str) -> Machine {
         ("/etc/inrush/secret/token", &token),
         ("/usr/lib/systemd/system/inrush.service", &file("deploy/systemd/inrush.service")),
     ]);
+    machine.run(["sh", "-euc", before]).succeeded();
     machine.run(["systemctl", "start", "inrush"]).succeeded();
     machine
+}
+
+/// Writes lines of a drop-in of the unit; for [`machine`].
+fn drop_in(lines: &str) -> String {
+    format!(
+        "mkdir -p /etc/systemd/system/{UNIT}.d\nprintf '[Service]\\n{lines}' > /etc/systemd/system/{UNIT}.d/tests.conf\n\
+         systemctl daemon-reload\n"
+    )
+}
+
+/// The certificate that the gateway shows now.
+fn shown(machine: &Machine) -> Vec<u8> {
+    let mut client = greeted(machine);
+    client.start_tls(NAME);
+    client.stream_below().shown()[0].to_vec()
 }
 
 /// A line of `/proc/PID/status` of the gateway.
@@ -60,7 +83,7 @@ fn status(machine: &Machine, key: &str) -> String {
 }
 
 fn serves_and_ends(engine: &str) {
-    let machine = machine(engine);
+    let machine = machine(&config(engine, CREDENTIALS, ""), "");
     assert_eq!(machine.property(UNIT, "ActiveState"), "active");
     let journal = machine.journal(UNIT);
     assert!(journal.contains(&format!("engine=\"{engine}\"")), "{journal}");
@@ -128,6 +151,57 @@ fn the_unit_on_io_uring() {
 #[test]
 fn the_unit_on_epoll() {
     serves_and_ends("epoll");
+}
+
+/// Puts another certificate where the first one was.
+fn renew(machine: &Machine, folder: &str) {
+    let authority = Authority::new();
+    let files = authority.issue(NAME);
+    for (from, name) in [(&files.certificate, "fullchain.pem"), (&files.key, "privkey.pem")] {
+        // In place: owner and mode stay.
+        fs::write(machine.file(&format!("{folder}/{name}")), fs::read(from).unwrap()).unwrap();
+    }
+}
+
+/// Credentials are read at the start.
+#[test]
+fn a_certificate_that_is_a_credential() {
+    let machine = machine(&config("auto", CREDENTIALS, ""), "");
+    let before = shown(&machine);
+    renew(&machine, "/etc/inrush/tls");
+    machine.run(["systemctl", "restart", "inrush"]).succeeded();
+    assert_ne!(shown(&machine), before);
+}
+
+/// Files of a group that the service has are read again while it runs, as docs/operations.md says.
+#[test]
+fn a_certificate_of_a_group() {
+    let before = "groupadd --system inrush-files\ncp -r /etc/inrush/tls /etc/mail-tls\nchmod 0755 /etc/mail-tls\n\
+                  chgrp inrush-files /etc/mail-tls/*\nchmod 0640 /etc/mail-tls/*\n";
+    let before = format!("{before}{}", drop_in("SupplementaryGroups=inrush-files\\n"));
+    let machine = machine(&config("auto", "/etc/mail-tls/", ""), &before);
+    let first = shown(&machine);
+    renew(&machine, "/etc/mail-tls");
+    process::eventually("the new certificate is shown", || shown(&machine) != first);
+    assert_eq!(machine.property(UNIT, "NRestarts"), "0");
+}
+
+/// Mailboxes of another user, with the drop-in of docs/operations.md.
+#[test]
+fn maildirs_of_a_user() {
+    let lines = "DynamicUser=no\\nUser=vmail\\nReadWritePaths=/srv/mail\\n";
+    let page = text("docs/operations.md");
+    let shown: Vec<&str> = lines.split("\\n").filter(|line| !line.is_empty()).collect();
+    assert!(shown.iter().all(|line| page.contains(&format!("`{line}`"))), "{shown:?}");
+    let before = format!("useradd --system vmail\ninstall -d -o vmail -m 0700 /srv/mail\n{}", drop_in(lines));
+    let tables = "route = \"boxes\"\n[[route]]\nname = \"boxes\"\nkind = \"maildir\"\npath = \"/srv/mail/{domain}/{local}\"\n";
+    let machine = machine(&config("auto", CREDENTIALS, tables), &before);
+    greeted(&machine).deliver(&["joe@example.com"], b"Subject: in a mailbox\r\n\r\nx\r\n");
+    let found =
+        || machine.run(["find", "/srv/mail/example.com/joe/new", "-type", "f", "-user", "vmail"]).text();
+    process::eventually("the message is in the mailbox of vmail", || {
+        found().contains("/new/") && !found().contains("No such")
+    });
 }
 
 /// What `systemd-analyze security` says, 0 best and 10 worst: never more than docs/operations.md says.
