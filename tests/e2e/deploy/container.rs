@@ -146,7 +146,7 @@ fn serves(engine: &str, seccomp: &Value) {
     let mut container = Container::start(seccomp);
     let log = container.log();
     assert!(log.contains(&format!("engine=\"{engine}\"")), "{log}");
-    assert_eq!(http::get(container.admin, "/readyz").status, 200);
+    process::eventually("/readyz says yes", || http::get(container.admin, "/readyz").status == 200);
     let mut idle = Client::greeted(container.mx);
     let mut running = Client::greeted(container.mx);
     running.envelope(&["b@example.com"]);

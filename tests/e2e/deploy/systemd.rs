@@ -95,7 +95,9 @@ fn serves_and_ends(engine: &str) {
     assert_eq!((status(&machine, "NoNewPrivs"), status(&machine, "Seccomp")), ("1".into(), "2".into()));
     let state = machine.run(["stat", "--format=%a", "/var/lib/private/inrush"]).succeeded().text();
     assert_eq!(state.trim(), "700");
-    assert_eq!(machine.inside(|| http::get(at(9925), "/readyz")).status, 200);
+    process::eventually("/readyz says yes", || {
+        machine.inside(|| http::get(at(9925), "/readyz")).status == 200
+    });
 
     let body = b"Subject: under systemd\r\n\r\nx\r\n";
     let mut client = greeted(&machine);
