@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use inrush_tests::client::{Client, accepted};
+use inrush_tests::server::{field, listening};
 use inrush_tests::{binary, export, http, process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -87,13 +88,6 @@ impl Container {
     }
 }
 
-/// The address in the line `listening listener=NAME address=ADDRESS`.
-fn listening(log: &str, name: &str) -> Option<SocketAddr> {
-    let (_, rest) = log.split_once(&format!("listening listener={name} address="))?;
-    // The line may be unfinished.
-    rest.split_once('\n')?.0.parse().ok()
-}
-
 impl Drop for Container {
     fn drop(&mut self) {
         if matches!(self.runtime.try_wait(), Ok(None)) {
@@ -145,7 +139,7 @@ fn profile() -> Value {
 fn serves(engine: &str, seccomp: &Value) {
     let mut container = Container::start(seccomp);
     let log = container.log();
-    assert!(log.contains(&format!("engine=\"{engine}\"")), "{log}");
+    assert_eq!(log.lines().find_map(|line| field(line, "engine")).as_deref(), Some(engine), "{log}");
     process::eventually("/readyz says yes", || http::get(container.admin, "/readyz").status == 200);
     let mut idle = Client::greeted(container.mx);
     let mut running = Client::greeted(container.mx);

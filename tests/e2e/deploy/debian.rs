@@ -6,6 +6,8 @@ use inrush_tests::client::Client;
 use inrush_tests::machine::Machine;
 use inrush_tests::{binary, process};
 
+use super::small_segments;
+
 const UNIT: &str = "inrush.service";
 
 fn mx() -> SocketAddr {
@@ -27,7 +29,12 @@ fn listed(machine: &Machine) -> Vec<String> {
 #[test]
 fn installed_removed_and_purged() {
     let [gateway, load] = binary::packages();
-    let machine = Machine::boot(&[("/root/inrush.deb", gateway), ("/root/inrush-load.deb", load)]);
+    let small = small_segments();
+    let machine = Machine::boot(&[
+        ("/root/inrush.deb", gateway),
+        ("/root/inrush-load.deb", load),
+        ("/etc/inrush/conf.d/small.toml", small.path()),
+    ]);
     dpkg(&machine, &["--install", "/root/inrush.deb", "/root/inrush-load.deb"]);
     let version = machine.run(["inrush", "version"]).succeeded().text();
     assert_eq!(version.trim(), concat!("inrush ", env!("CARGO_PKG_VERSION")));
@@ -60,6 +67,8 @@ fn installed_removed_and_purged() {
         machine.property(UNIT, "ActiveState") == "active" && machine.property(UNIT, "MainPID") != before
     });
 
+    // What the administrator has put there is for the administrator to take away.
+    machine.run(["rm", "-r", "/etc/inrush/conf.d"]).succeeded();
     dpkg(&machine, &["--purge", "inrush", "inrush-load"]);
     for left in ["/etc/inrush", "/var/lib/inrush", "/var/lib/private/inrush", "/usr/share/doc/inrush"] {
         let found = machine.run(["find", left]);

@@ -7,9 +7,10 @@ use std::process::{Command, Stdio};
 
 use inrush_tests::client::Client;
 use inrush_tests::machine::Machine;
+use inrush_tests::server::listening;
 use inrush_tests::{binary, process};
 
-use super::{file, text};
+use super::{file, small_segments, text};
 
 /// The blocks of code of a page that begin with this line.
 fn blocks(page: &str, fence: &str) -> Vec<String> {
@@ -35,14 +36,12 @@ fn a_page_has_blocks() {
 /// Every block of commands of docs/operations.md, one after the other, on a machine with systemd and nothing of ours but the packages.
 #[test]
 fn the_commands_of_an_operator() {
-    let folder = tempfile::tempdir().unwrap();
-    let small = folder.path().join("small.toml");
-    fs::write(&small, "[log]\nsegment_bytes = \"4MiB\"\nfree_bytes_min = \"16MiB\"\n").unwrap();
+    let small = small_segments();
     let [gateway, load] = binary::packages();
     let machine = Machine::boot(&[
         ("/root/inrush.deb", gateway),
         ("/root/inrush-load.deb", load),
-        ("/etc/inrush/conf.d/small.toml", &small),
+        ("/etc/inrush/conf.d/small.toml", small.path()),
     ]);
     let blocks = blocks(&text("docs/operations.md"), "```sh");
     assert!(blocks.len() > 4, "{blocks:?}");
@@ -89,7 +88,7 @@ fn the_commands_of_a_newcomer() {
     process::eventually("the gateway listens", || {
         let log = fs::read_to_string(machine.file("/srv/try/log")).unwrap_or_default();
         assert!(gateway.try_wait().unwrap().is_none(), "{log}");
-        log.matches("listening").count() == 2
+        listening(&log, "mx").is_some() && listening(&log, "admin").is_some()
     });
     for line in others {
         let done = machine.run(["sh", "-euc", &format!("cd /srv/try\n{line}")]);

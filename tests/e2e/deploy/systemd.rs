@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use inrush_tests::client::{Client, accepted};
 use inrush_tests::machine::Machine;
+use inrush_tests::server::field;
 use inrush_tests::tls::Authority;
 use inrush_tests::{binary, http, process};
 
@@ -86,7 +87,7 @@ fn serves_and_ends(engine: &str) {
     let machine = machine(&config(engine, CREDENTIALS, ""), "");
     assert_eq!(machine.property(UNIT, "ActiveState"), "active");
     let journal = machine.journal(UNIT);
-    assert!(journal.contains(&format!("engine=\"{engine}\"")), "{journal}");
+    assert_eq!(journal.lines().find_map(|line| field(line, "engine")).as_deref(), Some(engine), "{journal}");
     // Who it is, and what it may: CAP_NET_BIND_SERVICE is number 10.
     assert_ne!(status(&machine, "Uid").split('\t').next(), Some("0"));
     for set in ["CapEff", "CapBnd", "CapAmb"] {
