@@ -27,6 +27,7 @@ pub mod html;
 pub mod json;
 pub mod live;
 mod loss;
+pub mod manual;
 mod mistakes;
 pub mod options;
 pub mod own_limit;

@@ -13,6 +13,7 @@ use inrush_load::compare::compare;
 use inrush_load::descriptors;
 use inrush_load::html;
 use inrush_load::json::{self, Context};
+use inrush_load::manual;
 use inrush_load::options::{Cli, Command, RunOptions};
 use inrush_load::report::{Table, write_hgrm};
 use inrush_load::run::{self, Outcome, Setting};
@@ -46,6 +47,8 @@ fn main() -> ExitCode {
             .map_err(|error| format!("cannot watch for SIGINT: {error}"))
             .and_then(|interrupts| sink(options, &interrupts))
             .map(|()| 0),
+        Command::Completions { shell } => manual::completions(*shell).map(|()| 0),
+        Command::ManualPages { to } => manual::pages(to).map(|()| 0),
         Command::Compare(options) => compare(options).map(|worse| if worse { EXIT_ERRORS } else { 0 }),
     };
     match result {

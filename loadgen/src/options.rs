@@ -50,6 +50,17 @@ pub enum Command {
     ///
     /// Exit code: 0; 2 wrong usage, an address or a file that cannot be had.
     Sink(Box<SinkOptions>),
+    /// Print the completions of a shell.
+    Completions {
+        /// Shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages of all commands into a directory, made if need be.
+    ManualPages {
+        /// Directory.
+        #[arg(value_name = "DIR")]
+        to: PathBuf,
+    },
 }
 
 /// `--mode`

@@ -30,6 +30,7 @@ mod delivery_routes;
 mod delivery_smtp;
 mod delivery_tls;
 mod delivery_transfer;
+mod deploy;
 mod dialogs;
 mod disk_full;
 mod exactness;

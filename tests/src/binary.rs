@@ -24,6 +24,32 @@ pub fn inrush_load() -> &'static Path {
     FILE.get_or_init(|| find("INRUSH_LOAD_BIN", "inrush-load"))
 }
 
+/// The Debian packages of the two programs above, the gateway first: in the folder that `INRUSH_PACKAGES` names, else made here.
+///
+/// # Panics
+/// They cannot be made.
+pub fn packages() -> &'static [PathBuf; 2] {
+    static FILES: OnceLock<[PathBuf; 2]> = OnceLock::new();
+    FILES.get_or_init(|| {
+        let made = std::env::var_os("INRUSH_PACKAGES").map_or_else(make_packages, PathBuf::from);
+        ["inrush.deb", "inrush-load.deb"].map(|name| {
+            let file = made.join(name);
+            assert!(file.is_file(), "{} is not there", file.display());
+            file
+        })
+    })
+}
+
+fn make_packages() -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["run", "--quiet", "--package", "xtask", "--", "package", "--inrush"]).arg(inrush());
+    command.arg("--inrush-load").arg(inrush_load()).current_dir(folder(".."));
+    let output = command.output().unwrap_or_else(|error| panic!("cannot start cargo: {error}"));
+    assert!(output.status.success(), "no packages:\n{}", String::from_utf8_lossy(&output.stderr));
+    folder("../target/package")
+}
+
 /// A folder of this package.
 pub fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)

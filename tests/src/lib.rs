@@ -24,6 +24,7 @@ pub mod http;
 pub mod imap;
 pub mod ledger;
 pub mod loop_device;
+pub mod machine;
 pub mod maildir;
 pub mod mount;
 pub mod peer;

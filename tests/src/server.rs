@@ -376,15 +376,15 @@ pub fn write_config(folder: &Path, settings: &Settings, data: &Path) -> PathBuf 
 }
 
 /// The address in the line `listening listener=NAME address=ADDRESS`, as logfmt or JSON. The last line may be unfinished.
-fn listening(log: &str, name: &str) -> Option<SocketAddr> {
+pub fn listening(log: &str, name: &str) -> Option<SocketAddr> {
     let complete = log.rfind('\n').map_or("", |end| &log[..end]);
     let lines = complete.lines().filter(|line| line.contains("listening"));
     let mut named = lines.filter(|line| field(line, "listener").as_deref() == Some(name));
     named.find_map(|line| field(line, "address")?.parse().ok())
 }
 
-/// The value of `key=value`, `key="value"` or `"key":"value"`.
-fn field(line: &str, key: &str) -> Option<String> {
+/// The value of `key=value`, `key="value"` or `"key":"value"` in a line of the log.
+pub fn field(line: &str, key: &str) -> Option<String> {
     let plain: String = line
         .chars()
         .filter(|c| *c != '"')

@@ -59,6 +59,17 @@ pub(crate) enum Command {
     /// Change the file of those who may submit mail
     #[command(subcommand)]
     User(UserCommand),
+    /// Print the completions of a shell; docs/operations.md says where they go
+    Completions {
+        /// Shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages of all commands into a directory, made if need be
+    ManualPages {
+        /// Directory
+        #[arg(value_name = "DIR")]
+        to: PathBuf,
+    },
     /// Show the version
     Version {
         /// As JSON
@@ -71,7 +82,7 @@ impl Command {
     /// Whether nothing is lost when nobody reads the output to its end.
     pub(crate) fn only_prints(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Version { .. } => true,
+            Self::Config(_) | Self::Completions { .. } | Self::Version { .. } => true,
             Self::Log(command) => {
                 matches!(
                     **command,
@@ -82,7 +93,11 @@ impl Command {
             Self::Queue(command) => {
                 matches!(**command, QueueCommand::List { .. } | QueueCommand::Show { .. })
             }
-            Self::Serve(_) | Self::Check(_) | Self::Drain { .. } | Self::Reload { .. } => false,
+            Self::Serve(_)
+            | Self::Check(_)
+            | Self::Drain { .. }
+            | Self::Reload { .. }
+            | Self::ManualPages { .. } => false,
         }
     }
 }

@@ -7,6 +7,7 @@ mod age;
 mod cli;
 mod config;
 mod log;
+mod manual;
 mod output;
 mod queue;
 mod reload;
@@ -48,6 +49,8 @@ fn main() -> ExitCode {
         Command::Drain { target, delay, deadline, wait } => steer::drain(&target, delay, deadline, wait),
         Command::Reload { target, json } => steer::reload(&target, json),
         Command::User(command) => user::run(&command),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::ManualPages { to } => manual::pages(&to),
         Command::Version { json } => output::version(json),
     };
     match result {

@@ -11,6 +11,7 @@
 mod bench;
 mod fuzz;
 mod lint;
+mod package;
 mod packages;
 mod run;
 mod soak;
@@ -38,6 +39,8 @@ enum Task {
     Test(test::Arguments),
     /// Installs the Debian packages that the tests need (as root), or names the missing ones and fails
     Packages,
+    /// Makes the Debian packages in target/package
+    Package(package::Arguments),
     /// Formatting and clippy, warnings are errors
     Lint,
     /// What no linter sees: floors, licences, links, sizes, marker words, dialogs without a section
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().task {
         Task::Test(arguments) => test::run(&arguments),
         Task::Packages => packages::ensure(),
+        Task::Package(arguments) => package::run(&arguments),
         Task::Lint => lint::run(),
         Task::Tidy => tidy::run(),
         Task::Fuzz(arguments) => fuzz::run(&arguments),

@@ -39,13 +39,25 @@ const PACKAGES: &[Package] = &[
         modules: &[],
     },
     Package { name: "knot", programs: &["knotd", "knotc"], modules: &[] },
+    // A whole machine for units and packages; and what reads them.
+    Package {
+        name: "systemd",
+        programs: &["systemctl", "systemd-analyze", "systemd-socket-activate", "/lib/systemd/systemd"],
+        modules: &[],
+    },
+    Package { name: "lintian", programs: &["lintian"], modules: &[] },
+    Package { name: "crun", programs: &["crun"], modules: &[] },
+    Package { name: "procps", programs: &["sysctl"], modules: &[] },
     Package { name: "openssl", programs: &["openssl"], modules: &[] },
     // Only promtool is used.
     Package { name: "prometheus", programs: &["promtool"], modules: &[] },
     Package { name: "python3", programs: &["python3"], modules: &[] },
-    // Only its tools are used: nothing is started.
-    Package { name: "systemd", programs: &["systemd-socket-activate"], modules: &[] },
-    Package { name: "util-linux", programs: &["prlimit", "setsid", "unshare"], modules: &[] },
+    Package { name: "python3-pip", programs: &["pip3"], modules: &[] },
+    Package {
+        name: "util-linux",
+        programs: &["nsenter", "pivot_root", "prlimit", "setsid", "unshare"],
+        modules: &[],
+    },
     Package { name: "mount", programs: &["mount", "umount", "losetup"], modules: &[] },
     Package { name: "e2fsprogs", programs: &["mkfs.ext4", "e2fsck"], modules: &[] },
     Package { name: "xfsprogs", programs: &["mkfs.xfs"], modules: &[] },
@@ -68,6 +80,26 @@ pub(crate) const EXIM: Unpacked = Unpacked {
 };
 
 const UNPACKED: &[Unpacked] = &[EXIM];
+
+/// The schemas of Kubernetes with the program that holds manifests against them; its version, and where it goes, below the root of the workspace.
+const KUBERNETES_VALIDATE: (&str, &str) = ("1.37.0", "target/tools/kubernetes-validate");
+
+fn has_kubernetes_validate() -> bool {
+    let (version, folder) = KUBERNETES_VALIDATE;
+    run::root().join(folder).join(format!("kubernetes_validate-{version}.dist-info")).is_dir()
+}
+
+/// Installs it from the Python Package Index, for nobody but the tests.
+fn install_kubernetes_validate() -> anyhow::Result<()> {
+    let (version, folder) = KUBERNETES_VALIDATE;
+    let folder = run::root().join(folder);
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    let mut pip = Command::new("pip3");
+    pip.args(["install", "--quiet", "--root-user-action=ignore", "--target"]).arg(folder);
+    run::must(pip.arg(format!("kubernetes-validate=={version}")), Duration::from_secs(15 * 60))
+}
 
 /// Where these programs go, below the root of the workspace.
 const UNPACKED_TO: &str = "target/packages";
@@ -118,6 +150,9 @@ pub(crate) fn ensure() -> anyhow::Result<()> {
     let missing = missing();
     let unpacked = UNPACKED.iter().filter(|package| !package.is_there()).collect::<Vec<_>>();
     if missing.is_empty() && unpacked.is_empty() {
+        if !has_kubernetes_validate() {
+            return install_kubernetes_validate();
+        }
         println!("   all there");
         return Ok(());
     }
@@ -138,6 +173,9 @@ pub(crate) fn ensure() -> anyhow::Result<()> {
     let programs = programs.collect::<Vec<_>>();
     if !programs.is_empty() {
         bail!("installed, but some of these programs are not there: {}", programs.join(" "));
+    }
+    if !has_kubernetes_validate() {
+        install_kubernetes_validate()?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::{lint, packages, run};
+use crate::{lint, package, packages, run};
 
 const BUILD_LIMIT: Duration = Duration::from_secs(60 * 60);
 const TEST_LIMIT: Duration = Duration::from_secs(60 * 60);
@@ -47,9 +47,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     } else {
         programs(&[&tests[..], &["--no-run"]].concat())?
     };
+    let [(_, inrush), (_, inrush_load)] = &binaries;
+    let packages = package::make(&[inrush.clone(), inrush_load.clone()])?;
     run::step("tests");
     let mut command = run::cargo();
     command.args(tests).envs(binaries);
+    if let Some(folder) = packages[0].parent() {
+        command.env("INRUSH_PACKAGES", folder);
+    }
     if arguments.quick && std::env::var_os("INRUSH_CRASH_ROUNDS").is_none() {
         command.env("INRUSH_CRASH_ROUNDS", "5");
     }

@@ -1,0 +1,37 @@
+//! What lies in `deploy/`, as it lies there: units, packages, containers, manifests, proxies; and what the texts of `docs/` say about them.
+
+mod container;
+mod debian;
+mod documents;
+mod haproxy;
+mod kubernetes;
+mod sizing;
+mod sysctl;
+mod systemd;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use inrush_tests::binary;
+use tempfile::NamedTempFile;
+
+/// A file of the tree.
+fn file(name: &str) -> PathBuf {
+    binary::folder("..").join(name)
+}
+
+/// The text of a file of the tree.
+#[track_caller]
+fn text(name: &str) -> String {
+    fs::read_to_string(file(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// A file of `conf.d` that saves the disk of the tests a log of the usual size.
+fn small_segments() -> NamedTempFile {
+    let file = NamedTempFile::new().unwrap();
+    fs::write(&file, "[log]\nsegment_bytes = \"4MiB\"\nfree_bytes_min = \"16MiB\"\n").unwrap();
+    // Who reads it is not root.
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    file
+}
