@@ -62,6 +62,7 @@ mod smtplib;
 mod smuggling;
 mod submission;
 mod swaks;
+mod talkers;
 mod tls;
 mod users;
 mod xclient;

@@ -28,11 +28,16 @@ impl From<Vec<Arc<AtomicBool>>> for Readiness {
 }
 
 impl Readiness {
+    /// Cores that take connections.
+    pub(crate) fn accepting(&self) -> u64 {
+        self.cores.iter().filter(|core| core.load(Ordering::Acquire)).count() as u64
+    }
+
     /// Why new mail would be refused; empty when it is taken.
     #[must_use]
     pub fn reasons(&self, metrics: &Metrics) -> Vec<String> {
         let mut reasons = Vec::new();
-        let closed = self.cores.iter().filter(|core| !core.load(Ordering::Acquire)).count();
+        let closed = self.cores.len() as u64 - self.accepting();
         if closed > 0 {
             reasons.push(format!("{closed} of {} cores take no connections", self.cores.len()));
         }

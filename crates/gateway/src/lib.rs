@@ -41,6 +41,7 @@ pub mod settings;
 mod signal;
 mod socket;
 mod system;
+mod talkers;
 pub mod tls;
 mod watch;
 
@@ -264,7 +265,8 @@ impl Gateway {
                 stop: Arc::clone(&stop),
                 accepting: Arc::clone(&accepting),
                 start_may_wait,
-                directory: (index == 0).then(|| Directory::new(directory.status(), Arc::clone(&metrics))),
+                directory: (index == 0)
+                    .then(|| Directory::new(directory.status(), Arc::clone(&metrics), &log)),
             };
             plans.push((plan, ours, accepting));
         }
