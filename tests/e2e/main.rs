@@ -48,6 +48,8 @@ mod peers;
 mod postfix;
 mod power_cut;
 mod pressure;
+mod prometheus;
+mod prometheus_files;
 mod proxy;
 mod refusals;
 mod reload;

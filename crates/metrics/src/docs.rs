@@ -13,7 +13,8 @@ pub fn documentation() -> String {
         "# Metrics\n\n\
          Scraped at `/metrics` of the admin address (`127.0.0.1:9925` by default), in the format that `Accept` prefers: protobuf when it is asked for,\n\
          the classic text format for `text/plain`, else OpenMetrics text. All names begin with `inrush_`; units are base units (seconds, bytes = octets);\n\
-         counters end in `_total`.\n\n",
+         counters end in `_total`. How Prometheus is set up for it, with rules and a dashboard: [deploy/prometheus](../deploy/prometheus/README.md);\n\
+         what to do when an alert fires: [incidents.md](incidents.md).\n\n",
     );
     let labels = LABELS.map(|label| format!("`{label}`")).join(", ");
     let _ = writeln!(
@@ -23,12 +24,12 @@ pub fn documentation() -> String {
          Durations are kept in cells of 1.6 % width from 1 µs to 35 min; `_sum` is computed from the cells (within 0.8 %), a bucket counts\n\
          only what surely was not above its bound, and `/api/v1/status` shows quantiles over the cells.\n\n\
          **Native histograms.** In protobuf each histogram also has native buckets of schema 3, which grow by 9 %. A cell counts as a whole for the\n\
-         bucket of its highest value, so that a value is told too high by 1.6 % at most. Prometheus 2.40 and later asks for protobuf when it runs with\n\
-         `--enable-feature=native-histograms`.\n\n\
+         bucket of its highest value, so that a value is told too high by 1.6 % at most. Prometheus asks for protobuf with `--enable-feature=native-histograms`\n\
+         (2.40 and later) or with `scrape_native_histograms: true` in the job (3.8 and later).\n\n\
          **Exemplars.** The phases {phases} of `inrush_phase_duration_seconds` carry the id of a message\n\
          for each bucket, in the label `message_id`, in OpenMetrics and protobuf: the latest over all cores, of which each replaces its own after a second at\n\
-         the earliest. The same id is in the `250`, in the log and in the queue. Prometheus keeps them with `--enable-feature=exemplar-storage`. Before\n\
-         2.48 it takes those of a native histogram only as far as they come in the order of their times.\n\n\
+         the earliest. The same id is in the `250`, in the log and in the queue. Prometheus keeps them with `--enable-feature=exemplar-storage`. Old\n\
+         versions (2.42 is one) take those of a native histogram only as far as they come in the order of their times.\n\n\
          **Top talkers.** Addresses and domains are no labels. `GET /api/v1/talkers?by=address` (or `sender_domain`, `recipient_domain`; `limit=N`, 10 by\n\
          default, {talkers} at most) shows the most frequent of the last one to two minutes, which is `window_seconds`:\n\
          `{{\"window_seconds\": 75.3, \"talkers\": [{{\"name\": \"192.0.2.1\", \"messages\": 12, \"refusals\": 3, \"bytes\": 49152, \"over_by_at_most\": 0}}]}}`.\n\

@@ -40,8 +40,7 @@ const PACKAGES: &[Package] = &[
     },
     Package { name: "knot", programs: &["knotd", "knotc"], modules: &[] },
     Package { name: "openssl", programs: &["openssl"], modules: &[] },
-    // Only promtool is used.
-    Package { name: "prometheus", programs: &["promtool"], modules: &[] },
+    Package { name: "prometheus", programs: &["prometheus", "promtool"], modules: &[] },
     Package { name: "python3", programs: &["python3"], modules: &[] },
     Package { name: "util-linux", programs: &["prlimit", "setsid", "unshare"], modules: &[] },
     Package { name: "mount", programs: &["mount", "umount", "losetup"], modules: &[] },
