@@ -25,10 +25,14 @@ fn load(server: &Server) -> BTreeSet<String> {
 
 /// The target is up, and nothing of what came was refused.
 fn no_scrape_errors(prometheus: &Prometheus) {
-    let targets = prometheus.api("targets", &[]).unwrap();
-    let target = &targets["activeTargets"][0];
-    assert_eq!((&target["health"], &target["lastError"]), (&"up".into(), &"".into()), "{target}");
-    assert_eq!(prometheus.value("up{job=\"inrush\"}"), Some(1.0));
+    // A machine that is very busy may let a scrape run into its timeout; what is wrong with the answer stays.
+    process::eventually("the target is up, without an error", || {
+        let targets = prometheus.api("targets", &[]).unwrap_or_default();
+        let target = &targets["activeTargets"][0];
+        target["health"] == "up"
+            && target["lastError"] == ""
+            && prometheus.value("up{job=\"inrush\"}") == Some(1.0)
+    });
     let own = prometheus.own_metrics();
     for name in [
         "prometheus_target_scrapes_sample_out_of_order_total",

@@ -280,7 +280,6 @@ fn limits_are_shown_beside_what_they_limit() {
             // Of the alert on `inrush_log_space_low`, which looks at both marks.
             "inrush_log_free_inodes_limit",
             // Of `inrush_pressure`.
-            "inrush_log_backlog_limit_seconds",
             "inrush_log_write_limit_seconds",
         ];
         assert!(shown || excepted.contains(&metric.name), "{} is shown nowhere", metric.name);

@@ -20,7 +20,7 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Scrapes `target` once a second as the job `inrush`, with these features switched on.
+    /// Scrapes `target` every two seconds as the job `inrush`, with these features switched on.
     ///
     /// # Panics
     /// It does not start.
@@ -30,7 +30,7 @@ impl Prometheus {
             TempDir::with_prefix("inrush-prometheus-").unwrap_or_else(|error| panic!("no folder: {error}"));
         let rules = binary::folder("../deploy/prometheus/rules");
         let config = format!(
-            "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
+            "global: {{scrape_interval: 2s, scrape_timeout: 2s, evaluation_interval: 1s}}\n\
              rule_files: [\"{}/*.yml\"]\n\
              scrape_configs:\n  - {{job_name: inrush, static_configs: [{{targets: [\"{target}\"]}}]}}\n",
             rules.display()

@@ -28,14 +28,16 @@ pub fn documentation() -> String {
          (2.40 and later) or with `scrape_native_histograms: true` in the job (3.8 and later).\n\n\
          **Exemplars.** The phases {phases} of `inrush_phase_duration_seconds` carry the id of a message\n\
          for each bucket, in the label `message_id`, in OpenMetrics and protobuf: the latest over all cores, of which each replaces its own after a second at\n\
-         the earliest. The same id is in the `250`, in the log and in the queue. Prometheus keeps them with `--enable-feature=exemplar-storage`. Old\n\
+         the earliest. `inrush_delivery_delay_seconds` carries them too. The same id is in the `250`, in the log and in the queue. Prometheus keeps them with `--enable-feature=exemplar-storage`. Old\n\
          versions (2.42 is one) take those of a native histogram only as far as they come in the order of their times.\n\n\
          **Top talkers.** Addresses and domains are no labels. `GET /api/v1/talkers?by=address` (or `sender_domain`, `recipient_domain`; `limit=N`, 10 by\n\
          default, {talkers} at most) shows the most frequent of the last one to two minutes, which is `window_seconds`:\n\
          `{{\"window_seconds\": 75.3, \"talkers\": [{{\"name\": \"192.0.2.1\", \"messages\": 12, \"refusals\": 3, \"bytes\": 49152, \"over_by_at_most\": 0}}]}}`.\n\
          IPv6 addresses count by /64. `refusals` are connections that got no session and replies with 4xx or 5xx. Counts are those of a sketch of fixed size\n\
          (256 names a core and minute): `messages` and `refusals` together are too high by `over_by_at_most` at most, and a name is listed when at least half of\n\
-         its count is surely its own. A message with recipients in several domains counts for each of them.\n",
+         its count is surely its own. A message with recipients in several domains counts for each of them.\n\n\
+         **What a scrape costs** is what `cargo xtask bench scrape` measures: its time, and what the cores and their sessions notice of it. It is made by the thread of\n\
+         the admin server, which only reads what the cores count.\n",
         phases = exemplars::PHASES.map(|phase| format!("`{}`", phase.value())).join(", "),
         talkers = TALKERS_MAX,
     );

@@ -5,11 +5,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use inrush_log::MessageId;
+
 use crate::cells::CoreMetrics;
 use crate::exemplars::Exemplar;
-use crate::histogram::Distribution;
+use crate::histogram::{Distribution, bucket_of, cell_of};
 use crate::process::Process;
-use crate::table::{Counter, CounterKey, Engine, Family, Gauge, Histogram, Level, Phase, Resource};
+use crate::table::{
+    Counter, CounterKey, DELAY_BOUNDS_MS, Engine, Family, Gauge, Histogram, Level, Phase, Resource,
+};
 
 /// One row of the reply table, as the label values need it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +63,8 @@ pub struct Delivery {
     pub reports: Vec<(&'static str, u64)>,
     /// From acceptance to delivery, in milliseconds.
     pub delays: Distribution,
+    /// The latest message of each classic bucket of them.
+    pub delay_exemplars: [Option<Exemplar>; DELAY_BOUNDS_MS.len() + 1],
     /// Groups of recipients that wait for another attempt.
     pub deferred: u64,
     /// Groups of recipients that wait for an operator.
@@ -83,6 +89,15 @@ pub struct Delivery {
     pub memory_bytes: u64,
     /// How many may wait there.
     pub memory_limit_bytes: u64,
+}
+
+impl Delivery {
+    /// Takes note of the delivery to a recipient of the message `id`, so many milliseconds after its acceptance; `at_us` is now, in µs since 1970.
+    pub fn delivered(&mut self, delay_ms: u64, id: MessageId, at_us: u64) {
+        self.delays.record(delay_ms);
+        let bucket = bucket_of(cell_of(delay_ms), DELAY_BOUNDS_MS);
+        self.delay_exemplars[usize::from(bucket)] = Some(Exemplar { id, value: delay_ms, at_us });
+    }
 }
 
 /// The metrics of the process: the cells of every core and the names of what they count.

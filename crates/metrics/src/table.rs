@@ -513,6 +513,25 @@ pub(crate) const DURATION_BOUNDS: &[u64] = &[
     50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
 ];
+/// Bounds of the delay of delivery in milliseconds: from what a neighbour takes to the lifetime of a message.
+pub(crate) const DELAY_BOUNDS_MS: &[u64] = &[
+    1,
+    5,
+    10,
+    50,
+    100,
+    500,
+    1_000,
+    5_000,
+    30_000,
+    60_000,
+    300_000,
+    1_800_000,
+    3_600_000,
+    14_400_000,
+    86_400_000,
+    432_000_000,
+];
 pub(crate) const BATCH_BYTES_BOUNDS: &[u64] =
     &[4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20];
 pub(crate) const BATCH_RECORDS_BOUNDS: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024];

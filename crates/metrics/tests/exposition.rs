@@ -6,11 +6,12 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use inrush_log::{Lsn, MessageId};
 use inrush_metrics::table::{self, LABELS};
 use inrush_metrics::{
-    ConnectionRefusal, Consumer, CoreWriter, Counter, Delivery, Distribution, Engine, Family, Format, Gauge,
-    Histogram, Kind, Level, LogRefusal, Login, Metrics, Names, Phase, ProxyConnection, ProxyFailure,
-    ReplyName, Resource, Retired, SessionEnd, Timeout, TlsFailure, TlsVersion, documentation,
+    ConnectionRefusal, Consumer, CoreWriter, Counter, Delivery, Engine, Family, Format, Gauge, Histogram,
+    Kind, Level, LogRefusal, Login, Metrics, Names, Phase, ProxyConnection, ProxyFailure, ReplyName,
+    Resource, Retired, SessionEnd, Timeout, TlsFailure, TlsVersion, documentation,
 };
 
 /// Two cores on which everything that is declared has moved.
@@ -34,12 +35,9 @@ fn moved() -> Arc<Metrics> {
         segments_lost: 2,
         damaged: true,
     }]);
-    let mut delays = Distribution::default();
-    delays.record(1500);
-    metrics.set_delivery(Delivery {
+    let mut delivery = Delivery {
         deliveries: vec![("out".to_owned(), "sent", 3)],
         reports: vec![("failed", 1)],
-        delays,
         deferred: 2,
         held: 1,
         oldest_deferred_at: Some(1_700_000_000),
@@ -52,7 +50,10 @@ fn moved() -> Arc<Metrics> {
         destinations_down: 1,
         memory_bytes: 8192,
         memory_limit_bytes: 65536,
-    });
+        ..Delivery::default()
+    };
+    delivery.delivered(1500, id(), 1_700_000_001_500_000);
+    metrics.set_delivery(delivery);
     metrics.set_ready(true, 2);
     metrics
 }
@@ -77,6 +78,7 @@ fn move_all(writer: &CoreWriter) {
         writer.record(Histogram::Phase(*phase), 60);
         writer.record(Histogram::Phase(*phase), 120_000_000);
     }
+    writer.record_message(Phase::Total, 70, id(), 1_700_000_000_000_000);
     writer.record(Histogram::LogCommit, 100);
     writer.record(Histogram::LogSync, 100);
     writer.record(Histogram::LogBatchBytes, 4096);
@@ -89,6 +91,10 @@ fn move_all(writer: &CoreWriter) {
     writer.command(0);
     writer.command(1);
     writer.accepted(0);
+}
+
+fn id() -> MessageId {
+    MessageId { node: 1, log: 2, lsn: Lsn::new(4096) }
 }
 
 fn text(format: Format) -> String {
@@ -174,6 +180,28 @@ fn phases_have_cumulative_buckets_from_50_us_to_60_s() {
     assert_eq!(sample(&text, r#"inrush_phase_duration_seconds_count{phase="commit"}"#), 4.0);
     let sum = sample(&text, r#"inrush_phase_duration_seconds_sum{phase="commit"}"#);
     assert!((sum - 240.000_12).abs() < 240.0 * 0.008, "{sum}");
+}
+
+#[test]
+fn a_message_stands_beside_the_bucket_that_it_fell_into() {
+    let metrics = moved();
+    let bucket = |text: &str, name: &str, le: &str| {
+        let bucket =
+            text.lines().find(|line| line.starts_with(name) && line.contains(&format!("le=\"{le}\"")));
+        bucket.unwrap().split_once(" # ").map(|(_, exemplar)| exemplar.to_owned())
+    };
+    let open = String::from_utf8(metrics.render(Format::OpenMetrics)).unwrap();
+    let delay = "inrush_delivery_delay_seconds_bucket";
+    let exemplar = "{message_id=\"00010200000000001000\"} 1.5 1700000001.500000";
+    assert_eq!(bucket(&open, delay, "5.0").as_deref(), Some(exemplar));
+    assert_eq!(bucket(&open, delay, "1.0"), None);
+    let total = "inrush_phase_duration_seconds_bucket{phase=\"total\"";
+    let exemplar = "{message_id=\"00010200000000001000\"} 0.00007 1700000000.000000";
+    assert_eq!(bucket(&open, total, "0.0001").as_deref(), Some(exemplar));
+    let ehlo = "inrush_phase_duration_seconds_bucket{phase=\"ehlo\"";
+    assert_eq!(bucket(&open, ehlo, "0.0001"), None, "before there is a message");
+    // The older text format has no place for them.
+    assert!(!String::from_utf8(metrics.render(Format::Classic)).unwrap().contains("message_id"));
 }
 
 #[test]

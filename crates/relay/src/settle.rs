@@ -157,7 +157,7 @@ impl Shared {
             self.count(&attempt.destination, settled.status, 1);
             if settled.status == Status::Sent {
                 let delay = now.saturating_sub(job.message.header.accepted_at_us);
-                self.delivery.borrow_mut().delays.record(delay / 1000);
+                self.delivery.borrow_mut().delivered(delay / 1000, job.message.id, now);
             }
             say(job, attempt, settled, address(settled.recipient), now);
         }

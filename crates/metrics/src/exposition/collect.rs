@@ -7,29 +7,9 @@ use crate::exemplars::{BUCKETS, PHASES};
 use crate::histogram::Distribution;
 use crate::snapshot::{Consumer, Delivery, Snapshot};
 use crate::table::{
-    ConnectionRefusal, Counter, Family, Gauge, Histogram, LogRefusal, Login, Metric, Phase, ProxyConnection,
-    ProxyFailure, Resource, Retired, SessionEnd, Timeout, TlsFailure, TlsVersion, rows,
+    ConnectionRefusal, Counter, DELAY_BOUNDS_MS, Family, Gauge, Histogram, LogRefusal, Login, Metric, Phase,
+    ProxyConnection, ProxyFailure, Resource, Retired, SessionEnd, Timeout, TlsFailure, TlsVersion, rows,
 };
-
-/// Bounds of the delay of delivery in milliseconds: from what a neighbour takes to the lifetime of a message.
-const DELAY_BOUNDS_MS: &[u64] = &[
-    1,
-    5,
-    10,
-    50,
-    100,
-    500,
-    1_000,
-    5_000,
-    30_000,
-    60_000,
-    300_000,
-    1_800_000,
-    3_600_000,
-    14_400_000,
-    86_400_000,
-    432_000_000,
-];
 
 /// Everything that there is to show.
 pub(super) fn collect<'a>(snapshot: &Snapshot<'a>) -> Vec<Group<'a>> {
@@ -145,7 +125,7 @@ impl<'a> Collected<'a> {
             distribution: delivery.delays,
             bounds: DELAY_BOUNDS_MS,
             units_per_base: 1e3,
-            exemplars: Vec::new(),
+            exemplars: delivery.delay_exemplars.to_vec(),
         };
         self.one(rows::DELIVERY_DELAY, Value::Histogram(Box::new(delays)));
         self.by_label(rows::QUEUE_ENTRIES, [("deferred", delivery.deferred), ("hold", delivery.held)]);
