@@ -42,6 +42,8 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("inrush_tls_handshakes_open", "only with a certificate: `tls` asserts it"),
     ("inrush_tls_certificate_expiry_seconds", "only with a certificate: `tls` asserts it"),
     ("inrush_tls_plaintext_discarded_bytes", "only with a certificate: `tls` asserts it"),
+    ("inrush_log_sync_duration_seconds", "only under relaxed durability: `relaxed_durability` asserts it"),
+    ("inrush_log_backlog_seconds", "0 in every second in which no message waits"),
     ("inrush_log_consumer_lag_bytes", "only with a consumer: `retention` asserts it"),
     ("inrush_log_consumer_oldest_timestamp_seconds", "only with a consumer: `retention` asserts it"),
     ("inrush_log_consumer_lost_segments", "only with a consumer: `retention` asserts it"),
@@ -79,6 +81,56 @@ fn everything(server: &mut Server) {
     client.send(b"bare\nnewline\r\n.\r\n").unwrap();
     client.expect(550);
     client.say("QUIT", 221);
+}
+
+#[test]
+fn relaxed_durability() {
+    let log = ["segment_bytes = \"4MiB\"", "free_bytes_min = \"16MiB\"", "durability = \"relaxed\""];
+    let server = Server::with(Settings::default().log(&log));
+    let mut client = Client::greeted(server.mx());
+    client.deliver(&["b@example.com"], b"Subject: x\r\n\r\nx\r\n");
+    process::eventually("syncs are counted", || {
+        Samples::scrape(server.admin()).sum("inrush_log_sync_duration_seconds_count", &[]) > 0.0
+    });
+}
+
+/// Limits stand beside what they limit, and are those of the configuration.
+#[test]
+fn limits_are_those_of_the_configuration() {
+    let mut settings = Settings::default();
+    settings.top.push("cores = 2".into());
+    settings.limits = ["connections_max = 50", "pending_bytes_max = \"8MiB\"", "handshakes_max = 7"]
+        .map(str::to_owned)
+        .into();
+    settings.pressure = ["memory_max = \"1GiB\"", "backlog_max = \"20s\""].map(str::to_owned).into();
+    settings.log =
+        ["segment_bytes = \"4MiB\"", "free_bytes_min = \"16MiB\"", "spares = 3", "hung_after = \"15s\""]
+            .map(str::to_owned)
+            .into();
+    let server = Server::with(settings);
+    server.wait_until_accepting();
+    // The first look of each core shows them.
+    process::eventually("the disk was looked at", || {
+        Samples::scrape(server.admin()).sum("inrush_log_free_limit_bytes", &[]) > 0.0
+    });
+    let samples = Samples::scrape(server.admin());
+    for (metric, labels, value) in [
+        ("inrush_connections_limit", "core=\"1\"", 50.0),
+        ("inrush_pending_limit_bytes", "core=\"1\"", f64::from(8 << 20)),
+        ("inrush_tls_handshakes_limit", "core=\"0\"", 7.0),
+        ("inrush_process_memory_limit_bytes", "", f64::from(1 << 30)),
+        ("inrush_log_backlog_limit_seconds", "", 20.0),
+        ("inrush_log_write_limit_seconds", "", 15.0),
+        ("inrush_log_free_limit_bytes", "", f64::from(16 << 20)),
+        ("inrush_log_spares_limit", "", 6.0),
+        ("inrush_cores", "", 2.0),
+        ("inrush_cores_accepting", "", 2.0),
+        ("inrush_ready", "", 1.0),
+    ] {
+        assert_eq!(samples.sum(metric, &[labels]), value, "{metric}");
+    }
+    assert!(samples.sum("inrush_log_free_inodes", &[]) > 0.0);
+    assert!(samples.sum("inrush_process_file_descriptors_usable", &[]) > 0.0);
 }
 
 #[test]

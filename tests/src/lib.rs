@@ -30,6 +30,7 @@ pub mod mount;
 pub mod peer;
 pub mod postfix;
 pub mod process;
+pub mod prometheus;
 pub mod random;
 pub mod sealed;
 pub mod sender;

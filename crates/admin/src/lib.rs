@@ -1,10 +1,11 @@
 //! HTTP for the operator: metrics, health, status.
 //!
 //! ```text
-//! GET /metrics         OpenMetrics, or the classic text format when Accept prefers text/plain
+//! GET /metrics         OpenMetrics, protobuf with native histograms, or the classic text format, as Accept prefers
 //! GET /healthz         200: the process lives
 //! GET /readyz          200, or 503 with the reasons, one a line
 //! GET /api/v1/status   JSON: what a person wants to know
+//! GET /api/v1/talkers  JSON: who asks the most of the gateway at the moment
 //! GET /api/v1/queue…   JSON: what waits for delivery; POST changes it
 //! ```
 //! [`Server`] runs on a thread of its own with its own runtime, away from the cores; it only reads their cells. Each connection carries
@@ -22,6 +23,7 @@ mod routes;
 mod server;
 mod settings;
 mod status;
+mod talkers;
 
 pub use queue::{Answer, QueueApi};
 pub use readiness::Readiness;

@@ -35,6 +35,11 @@ impl Readiness {
         Self { cores, draining }
     }
 
+    /// Cores that take connections.
+    pub(crate) fn accepting(&self) -> u64 {
+        self.cores.iter().filter(|core| core.load(Ordering::Acquire)).count() as u64
+    }
+
     /// Why new mail would be refused; empty when it is taken.
     #[must_use]
     pub fn reasons(&self, metrics: &Metrics) -> Vec<String> {
@@ -42,7 +47,7 @@ impl Readiness {
         if self.draining.load(Ordering::Acquire) {
             reasons.push("draining: the gateway is about to end".to_owned());
         }
-        let closed = self.cores.iter().filter(|core| !core.load(Ordering::Acquire)).count();
+        let closed = self.cores.len() as u64 - self.accepting();
         if closed > 0 {
             reasons.push(format!("{closed} of {} cores take no connections", self.cores.len()));
         }

@@ -13,7 +13,7 @@ use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode};
 use inrush_metrics::Metrics;
 
-use crate::{Answer, QueueApi, Readiness, Token, negotiate, status};
+use crate::{Answer, QueueApi, Readiness, Token, negotiate, status, talkers};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -46,12 +46,12 @@ impl State {
         if let Some(path) = path.strip_prefix("/api/v1/").filter(|path| is_of_queue(path)) {
             return self.queue(request, path).await;
         }
-        let known = open || matches!(path, "/metrics" | "/api/v1/status");
+        let known = open || matches!(path, "/metrics" | "/api/v1/status" | "/api/v1/talkers");
         if !known {
             return respond(
                 StatusCode::NOT_FOUND,
                 TEXT,
-                "there is nothing here: /metrics, /healthz, /readyz, /api/v1/status, /api/v1/queue\n",
+                "there is nothing here: /metrics, /healthz, /readyz, /api/v1/status, /api/v1/talkers, /api/v1/queue\n",
             );
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -66,6 +66,10 @@ impl State {
             "/healthz" => respond(StatusCode::OK, TEXT, "ok\n"),
             "/readyz" => self.ready(),
             "/metrics" => self.metrics(request),
+            "/api/v1/talkers" => {
+                let answer = talkers::talkers(&self.metrics, request.uri().query().unwrap_or_default());
+                respond(answer.status, "application/json", format!("{}\n", answer.body))
+            }
             _ => {
                 let mut document = status::status(&self.metrics, &self.readiness);
                 // What a page may offer a button for.
@@ -115,6 +119,8 @@ impl State {
     fn metrics<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         let accept = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
         let format = negotiate::format(&accept.collect::<Vec<_>>().join(","));
+        let ready = self.readiness.reasons(&self.metrics).is_empty();
+        self.metrics.set_ready(ready, self.readiness.accepting());
         respond(StatusCode::OK, format.content_type(), self.metrics.render(format))
     }
 }

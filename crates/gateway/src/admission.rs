@@ -15,6 +15,7 @@ use crate::core::Core;
 use crate::doors::Door;
 use crate::proxy::{self, Introduction};
 use crate::session;
+use crate::talkers;
 use crate::tls::Certificates;
 
 /// Admits a new connection, or says why not.
@@ -27,6 +28,7 @@ pub(crate) async fn welcome(core: &Rc<Core>, door: &Rc<Door>, mut stream: TcpStr
         Ok(ticket) => ticket,
         Err((reason, reply)) => {
             core.metrics.count(reason);
+            talkers::refused_connection(&core.metrics, peer.ip());
             // Nobody behind a proxy is told, since its header was not read.
             if !proxied {
                 refuse(core, door, &mut stream, reply).await;

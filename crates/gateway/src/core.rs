@@ -7,7 +7,7 @@
 //! ```
 
 use std::cell::{Cell, RefCell};
-use std::net::TcpListener as StdTcpListener;
+use std::net::{IpAddr, TcpListener as StdTcpListener};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,6 +38,7 @@ use crate::pressure::{Pressure, RefusedConnections};
 use crate::settings::{GatewaySettings, Timeouts};
 use crate::signal::Signal;
 use crate::system;
+use crate::talkers;
 use crate::tls::SharedCertificates;
 use crate::watch::{Ending, Watch};
 
@@ -228,7 +229,7 @@ async fn main(plan: Plan) -> Result<(), CoreError> {
         sync_interval: plan.log.relaxed_sync_interval,
         pool: Pool::new(held_max),
         watch: Watch::default(),
-        journal: Journal::new(plan.appender, &plan.recovered, metrics.clone()),
+        journal: Journal::new(plan.appender, &plan.recovered, plan.log.spares.into(), metrics.clone()),
         metrics,
         turn,
         settings: plan.settings,
@@ -377,8 +378,9 @@ impl Core {
         &self.settings
     }
 
-    /// Counts a message that was appended.
-    pub(crate) fn count_accepted(&self, transaction: &Transaction) {
+    /// Counts a message of `peer` that was appended.
+    pub(crate) fn count_accepted(&self, transaction: &Transaction, peer: IpAddr) {
+        talkers::accepted(&self.metrics, transaction, peer);
         self.metrics.count(Counter::MessagesAccepted);
         self.metrics.add(Counter::RecipientsAccepted, transaction.recipient_spans().len() as u64);
         self.metrics.add(Counter::MessageBytes, transaction.message_octets());
@@ -448,12 +450,6 @@ impl Core {
         self.recipients_scratch.replace(list);
     }
 
-    fn show_limits(&self) {
-        self.metrics.set(Gauge::ConnectionsLimit, self.connections_max as u64);
-        self.metrics.set(Gauge::PendingBytesLimit, self.pool.held_bytes_max() as u64);
-        self.journal.show();
-    }
-
     /// The log has failed: nothing more will be promised.
     fn fail(&self, poisoned: Poisoned) {
         self.failure.set(Some(poisoned));
@@ -488,6 +484,7 @@ impl Core {
         self.metrics.set(Gauge::ConnectionsOpen, self.open.get() as u64);
         self.metrics.set(Gauge::PendingBytes, self.pool.held_bytes() as u64);
         self.metrics.set(Gauge::TlsHandshakes, self.handshakes.get().into());
+        self.metrics.turn_talkers();
         if self.index == 0 {
             let expires = self.certificates.get().map_or(0, |certificates| certificates.expires());
             self.metrics.set(Gauge::TlsCertificateExpiry, u64::try_from(expires).unwrap_or(0));

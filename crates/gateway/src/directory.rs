@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
-use inrush_log::{DirectoryStatus, RetireReason, StatusHandle};
+use inrush_log::{DirectoryStatus, LogSettings, RetireReason, StatusHandle};
 use inrush_metrics::{Consumer, CoreWriter, Counter, Gauge, Metrics, Retired};
 
 /// The data directory, as the first core looks at it.
 pub(crate) struct Directory {
     status: StatusHandle,
     metrics: Arc<Metrics>,
+    /// Free octets and inodes that the file system must keep.
+    free_min: (u64, u64),
 }
 
 impl Directory {
-    pub(crate) fn new(status: StatusHandle, metrics: Arc<Metrics>) -> Self {
-        Self { status, metrics }
+    pub(crate) fn new(status: StatusHandle, metrics: Arc<Metrics>, log: &LogSettings) -> Self {
+        Self { status, metrics, free_min: (log.free_bytes_min, log.free_inodes_min) }
     }
 
     /// Copies the status to where a scrape finds it; gives back how many sealed segments there are.
@@ -27,6 +29,9 @@ impl Directory {
         writer.set(Gauge::LogSealedBytes, status.sealed_bytes);
         writer.set(Gauge::LogSparesWaiting, status.spares_waiting);
         writer.set(Gauge::LogFreeBytes, status.free_bytes);
+        writer.set(Gauge::LogFreeBytesLimit, self.free_min.0);
+        writer.set(Gauge::LogFreeInodes, status.free_inodes);
+        writer.set(Gauge::LogFreeInodesLimit, self.free_min.1);
         writer.set(Gauge::LogAdopted, status.logs_adopted);
         writer.set(Gauge::LogClockDistrusted, u64::from(status.clock_distrusted));
         let segments = status.segments_sealed;

@@ -14,8 +14,8 @@ use std::task::Context;
 use std::time::Duration;
 
 use inrush_log::{
-    AppendError, Appended, Appender, AppenderStats, ChunkRef, Completion, DiskFile, EnvelopeRef, NoSpace,
-    Poisoned, RecoveryReport, Sync, Write,
+    AppendError, Appended, Appender, AppenderStats, ChunkRef, Completion, DiskFile, EnvelopeRef, MessageId,
+    NoSpace, Poisoned, RecoveryReport, Sync, Write,
 };
 use inrush_metrics::{CoreWriter, Counter, Gauge, Histogram, LogRefusal, Phase};
 
@@ -58,8 +58,8 @@ pub(crate) struct Journal {
     hangs: Cell<u64>,
     /// How long the last write took, in microseconds.
     last_write: Cell<u64>,
-    /// When each message that is not yet committed was appended, in order.
-    appended_at: RefCell<VecDeque<u64>>,
+    /// Each message that is not yet committed, and when it was appended, in order.
+    appended: RefCell<VecDeque<(u64, MessageId)>>,
     batches_at_last_tick: Cell<u64>,
     /// End of the last record that was appended.
     last_gate: Cell<u64>,
@@ -70,7 +70,14 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    pub(crate) fn new(appender: Appender, recovered: &[RecoveryReport], metrics: CoreWriter) -> Self {
+    /// `spares` are the segments that are to be kept ready.
+    pub(crate) fn new(
+        appender: Appender,
+        recovered: &[RecoveryReport],
+        spares: u64,
+        metrics: CoreWriter,
+    ) -> Self {
+        metrics.set(Gauge::LogSparesLimit, spares);
         let damage = || recovered.iter().flat_map(|report| &report.damage);
         let cut = recovered.iter().flat_map(|report| &report.cut);
         let set_aside = damage().filter(|damage| damage.kept_as.is_some());
@@ -95,7 +102,7 @@ impl Journal {
             hung: Cell::new(false),
             hangs: Cell::new(0),
             last_write: Cell::new(0),
-            appended_at: RefCell::default(),
+            appended: RefCell::default(),
             batches_at_last_tick: Cell::new(0),
             last_gate: Cell::new(committed),
             delays: Cell::default(),
@@ -114,7 +121,7 @@ impl Journal {
     ) -> Result<Appended, AppendError> {
         let appended = self.appender.borrow_mut().append_message(envelope, body, body_octets_max, wall);
         let appended = appended.inspect_err(|error| self.note_full(error))?;
-        self.appended_at.borrow_mut().push_back(now);
+        self.appended.borrow_mut().push_back((now, appended.id));
         self.last_gate.set(appended.gate.get());
         self.no_space.set(None);
         self.work.raise();
@@ -158,9 +165,9 @@ impl Journal {
 
     /// The longest delays since the last call, up to `now`: of what has ended, and of what is under way.
     pub(crate) fn take_delays(&self, now: u64) -> Delays {
-        let oldest = self.appended_at.borrow().front().copied();
+        let oldest = self.appended.borrow().front().copied();
         self.note_delays(Delays {
-            wait: oldest.map_or(0, |since| now.saturating_sub(since)),
+            wait: oldest.map_or(0, |(since, _)| now.saturating_sub(since)),
             write: self.under_way_since().map_or(0, |since| now.saturating_sub(since)),
         });
         self.delays.take()
@@ -247,7 +254,7 @@ impl Journal {
         write
     }
 
-    /// Takes back a write that was under way from `started` to `now`.
+    /// Takes back a write that was under way from `started` to `now`, which is `wall` in µs since 1970.
     ///
     /// # Errors
     /// The write failed and the log takes nothing more.
@@ -257,12 +264,13 @@ impl Journal {
         result: std::io::Result<usize>,
         started: u64,
         now: u64,
+        wall: u64,
     ) -> Result<(), Poisoned> {
         self.writing_since.set(None);
         self.last_write.set(now.saturating_sub(started));
         let done = self.appender.borrow_mut().write_done(write, result);
         let completion = done.inspect_err(|_| self.fail())?;
-        self.record(&completion, started, now);
+        self.record(&completion, started, now, wall);
         self.advance();
         self.full.set(false);
         self.room.let_one();
@@ -288,6 +296,7 @@ impl Journal {
     ) -> Result<(), Poisoned> {
         if let Some(since) = self.syncing_since.take() {
             self.note_delays(Delays { wait: 0, write: now.saturating_sub(since) });
+            self.metrics.record(Histogram::LogSync, now.saturating_sub(since));
         }
         let done = self.appender.borrow_mut().sync_done(sync, result);
         if done.is_err() {
@@ -381,15 +390,15 @@ impl Journal {
         }
     }
 
-    fn record(&self, completion: &Completion, started: u64, now: u64) {
+    fn record(&self, completion: &Completion, started: u64, now: u64, wall: u64) {
         let took = now.saturating_sub(started);
-        let mut appended_at = self.appended_at.borrow_mut();
-        let oldest = appended_at.front().filter(|_| completion.messages > 0);
-        self.note_delays(Delays { wait: oldest.map_or(0, |at| now.saturating_sub(*at)), write: took });
+        let mut appended = self.appended.borrow_mut();
+        let oldest = appended.front().filter(|_| completion.messages > 0);
+        self.note_delays(Delays { wait: oldest.map_or(0, |(at, _)| now.saturating_sub(*at)), write: took });
         for _ in 0..completion.messages {
-            let Some(at) = appended_at.pop_front() else { break };
-            self.metrics.record(Histogram::Phase(Phase::QueueWait), started.saturating_sub(at));
-            self.metrics.record(Histogram::Phase(Phase::Commit), took);
+            let Some((at, id)) = appended.pop_front() else { break };
+            self.metrics.record_message(Phase::QueueWait, started.saturating_sub(at), id, wall);
+            self.metrics.record_message(Phase::Commit, took, id, wall);
         }
         self.metrics.record(Histogram::LogCommit, took);
         if completion.records > 0 {

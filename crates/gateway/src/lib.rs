@@ -42,6 +42,7 @@ pub mod settings;
 mod signal;
 mod socket;
 mod system;
+mod talkers;
 pub mod tls;
 mod watch;
 
@@ -332,7 +333,8 @@ impl Gateway {
                 sockets_shared,
                 accepting: Arc::clone(&accepting),
                 start_may_wait,
-                directory: (index == 0).then(|| Directory::new(directory.status(), Arc::clone(&metrics))),
+                directory: (index == 0)
+                    .then(|| Directory::new(directory.status(), Arc::clone(&metrics), &log)),
             };
             plans.push((plan, ours, accepting, beats));
         }

@@ -11,8 +11,8 @@ use inrush_proto::{Observe, Reply, Verb};
 pub(crate) struct Turn {
     verbs: Cell<u32>,
     commands: Cell<u32>,
-    /// Something was refused, which may have been no command at all.
-    refused: Cell<bool>,
+    /// Replies that refuse something, which may have been no command at all.
+    refused: Cell<u32>,
 }
 
 impl Turn {
@@ -27,7 +27,8 @@ impl Turn {
 pub(crate) struct Commands {
     verbs: u32,
     pub(crate) count: u32,
-    refused: bool,
+    /// How many replies were refusals.
+    pub(crate) refused: u32,
 }
 
 const _: () = assert!(Verb::ALL.len() <= 32);
@@ -40,13 +41,13 @@ impl Commands {
     /// Whether there are no others than these, and none was refused.
     pub(crate) fn are_taken_and_among(self, verbs: &[Verb]) -> bool {
         let set = verbs.iter().fold(0, |set, verb| set | 1 << verb.index());
-        !self.refused && self.verbs & !set == 0
+        self.refused == 0 && self.verbs & !set == 0
     }
 
     pub(crate) fn join(&mut self, other: Self) {
         self.verbs |= other.verbs;
         self.count += other.count;
-        self.refused |= other.refused;
+        self.refused += other.refused;
     }
 
     /// The phases whose replies have left, each named once.
@@ -80,7 +81,7 @@ impl Observe for Observer {
     fn reply(&self, reply: &'static Reply) {
         self.metrics.reply(reply.index());
         if reply.code() >= 400 {
-            self.turn.refused.set(true);
+            self.turn.refused.set(self.turn.refused.get() + 1);
         }
     }
 
@@ -109,7 +110,7 @@ mod tests {
         assert!(commands.has(Verb::Mail) && commands.has(Verb::Rcpt) && !commands.has(Verb::Data));
         assert!(commands.are_taken_and_among(&[Verb::Rcpt, Verb::Mail, Verb::Bdat]));
         assert!(!commands.are_taken_and_among(&[Verb::Mail, Verb::Bdat]));
-        commands.join(Commands { verbs: 1 << Verb::Quit.index(), count: 1, refused: true });
+        commands.join(Commands { verbs: 1 << Verb::Quit.index(), count: 1, refused: 1 });
         assert!(!commands.are_taken_and_among(&Verb::ALL));
         let phases: Vec<Phase> = commands.phases().collect();
         assert_eq!(phases, [Phase::Mail, Phase::Rcpt, Phase::Other]);

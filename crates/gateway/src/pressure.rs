@@ -13,7 +13,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use inrush_log::AppendError;
-use inrush_metrics::{CoreWriter, Level, Resource};
+use inrush_metrics::{CoreWriter, Gauge, Level, Resource};
 use inrush_proto::Reply;
 
 use crate::core::Core;
@@ -152,9 +152,12 @@ impl Core {
         let (marks, pool) = (&self.settings.pressure, &self.pool);
         if self.index == 0 {
             self.machine.look();
+            self.metrics.set(Gauge::DescriptorsUsable, self.machine.descriptors().1);
         }
         let now = self.journal.take_delays(self.clock.now());
         let before = self.pressure.delays.replace(now);
+        self.metrics.set(Gauge::LogBacklogMicroseconds, now.wait);
+        self.metrics.set(Gauge::LogWriteMicroseconds, now.write);
         let log_write = if self.journal.hung() {
             Found::Judged(Level::Hard)
         } else {
@@ -192,6 +195,21 @@ impl Core {
         }
         self.refresh_refusal();
         self.open_or_close_doors();
+    }
+
+    /// Shows what the budgets are, those of the whole process by the first core.
+    pub(crate) fn show_limits(&self) {
+        let budgets = &self.settings.budgets;
+        self.metrics.set(Gauge::ConnectionsLimit, self.connections_max as u64);
+        self.metrics.set(Gauge::PendingBytesLimit, self.pool.held_bytes_max() as u64);
+        self.metrics.set(Gauge::TlsHandshakesLimit, budgets.handshakes_max.into());
+        if self.index == 0 {
+            let marks = &self.settings.pressure;
+            self.metrics.set(Gauge::LogBacklogLimitMicroseconds, micros(marks.backlog_max));
+            self.metrics.set(Gauge::LogWriteLimitMicroseconds, micros(self.settings.timeouts.log_hung_after));
+            self.metrics.set(Gauge::MemoryLimit, self.machine.memory().1);
+        }
+        self.journal.show();
     }
 
     /// Finds out whether new mail has to be refused at MAIL, and tells the sessions when that has changed.

@@ -21,6 +21,7 @@ use monoio::net::TcpStream;
 use crate::admission::{Admitted, refuse};
 use crate::doors::Door;
 use crate::session;
+use crate::talkers;
 use crate::tls::Agreed;
 use crate::watch::{Ending, Slot, Stage};
 
@@ -62,6 +63,7 @@ pub(crate) async fn serve(mut admitted: Admitted, mut stream: TcpStream, door: R
         Ok(ticket) => admitted.hold(ticket),
         Err((reason, reply)) => {
             core.metrics.count(reason);
+            talkers::refused_connection(&core.metrics, address);
             refuse(&core, &door, &mut stream, reply).await;
             return;
         }

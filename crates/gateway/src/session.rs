@@ -25,7 +25,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use inrush_log::Appended;
+use inrush_log::{Appended, MessageId};
 use inrush_metrics::{Counter, Histogram, Phase, SessionEnd};
 use inrush_proto::sasl::Credentials;
 use inrush_proto::{Accepted, Event, Reply, Session, Tls, Verb, Verdict};
@@ -37,6 +37,7 @@ use crate::core::Core;
 use crate::doors::Door;
 use crate::mail::{Facts, Mail};
 use crate::socket::Socket;
+use crate::talkers;
 use crate::watch::{Ending, Place, Slot, Stage};
 use introduced::{Told, introduction};
 use noted::{Noted, Weight};
@@ -120,8 +121,8 @@ struct Talk<'c> {
     greed: u32,
     /// When the input that is being worked off arrived.
     input_at: u64,
-    /// Messages whose `250` waits: its gate, and when their MAIL came.
-    unanswered: Vec<(u64, u64)>,
+    /// Messages whose `250` waits: its gate, when their MAIL came, and which they are.
+    unanswered: Vec<(u64, u64, MessageId)>,
     /// The gate that will wake this task.
     woken_at: u64,
     /// This session was let through by those who waited for room before it.
@@ -262,11 +263,11 @@ impl<'c> Talk<'c> {
                 Event::Recipient(recipient) => {
                     let verdict = self.core.recipient_verdict(&recipient.path, self.door.context.kind());
                     let affordable = self.weight.grow(self.core, self.session.transaction());
-                    self.session.verdict(if affordable {
-                        verdict
-                    } else {
-                        Verdict::Refuse(Reply::PENDING_FULL)
-                    });
+                    let verdict = if affordable { verdict } else { Verdict::Refuse(Reply::PENDING_FULL) };
+                    if let Verdict::Refuse(_) = verdict {
+                        talkers::refused_recipient(&self.core.metrics, recipient.path);
+                    }
+                    self.session.verdict(verdict);
                 }
                 Event::Body(body) => {
                     // Before any wait: another session's commands come into the same place.
@@ -326,10 +327,11 @@ impl<'c> Talk<'c> {
 
     /// The log has the open transaction's message: the reply to it leaves when that is durable.
     fn accepted(&mut self, appended: &Appended) {
-        self.core.count_accepted(self.session.transaction());
-        self.core.record(Phase::Body, self.input_at.saturating_sub(self.noted.times.data));
+        self.core.count_accepted(self.session.transaction(), self.peer().ip());
+        let body = self.input_at.saturating_sub(self.noted.times.data);
+        self.core.metrics.record_message(Phase::Body, body, appended.id, self.core.wall());
         let gate = appended.gate.get();
-        self.unanswered.push((gate, self.noted.times.mail));
+        self.unanswered.push((gate, self.noted.times.mail, appended.id));
         let id = appended.id.encode();
         // Hexadecimal digits only.
         let id = std::str::from_utf8(&id).unwrap_or_default();
@@ -358,6 +360,7 @@ impl<'c> Talk<'c> {
     /// Takes note of where this input has led.
     fn note_commands(&mut self) {
         self.noted.take(self.core, self.input_at, self.session.transactions());
+        self.count_refusals();
         use inrush_proto::Phase as At;
         let phase = self.session.phase();
         let open = matches!(phase, At::Envelope | At::MailData);
@@ -402,10 +405,10 @@ impl<'c> Talk<'c> {
         }
         if !self.unanswered.is_empty() {
             let open_gate = self.session.next_gate().unwrap_or(u64::MAX);
-            self.unanswered.retain(|&(gate, mail_at)| {
+            self.unanswered.retain(|&(gate, mail_at, id)| {
                 let answered = gate < open_gate;
                 if answered {
-                    core.record(Phase::Total, now - mail_at);
+                    core.metrics.record_message(Phase::Total, now - mail_at, id, core.clock.wall(now));
                 }
                 !answered
             });

@@ -8,9 +8,14 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
+use inrush_log::MessageId;
+
+use crate::exemplars::{Exemplar, Exemplars};
 use crate::histogram::{CELLS, Distribution, cell_of};
-use crate::table::{COUNTER_CELLS, CounterKey, Engine, Gauge, Histogram, Level, Resource};
+use crate::table::{COUNTER_CELLS, CounterKey, Engine, Gauge, Histogram, Level, Phase, Resource};
+use crate::talkers::CoreTalkers;
 
 /// Cells that fit one line.
 const LINE: usize = 16;
@@ -36,6 +41,8 @@ pub struct CoreMetrics {
     /// Replies by index of the reply table, then commands by index of the verbs, then connections by listener.
     named: Box<[Line]>,
     histograms: Box<[Line]>,
+    exemplars: Exemplars,
+    talkers: CoreTalkers,
     replies: usize,
     verbs: usize,
     listeners: usize,
@@ -43,11 +50,14 @@ pub struct CoreMetrics {
 }
 
 impl CoreMetrics {
-    pub(crate) fn new(replies: usize, verbs: usize, listeners: usize) -> Self {
+    /// All zero; `began` is when the first window of the talkers begins, the same for all cores.
+    pub(crate) fn new(replies: usize, verbs: usize, listeners: usize, began: Instant) -> Self {
         Self {
             fixed: std::array::from_fn(|_| Line::default()),
             named: lines(replies + verbs + listeners),
             histograms: lines(Histogram::COUNT * CELLS),
+            exemplars: Exemplars::new(),
+            talkers: CoreTalkers::new(began),
             replies,
             verbs,
             listeners,
@@ -121,6 +131,16 @@ impl CoreMetrics {
                 distribution.add(cell, count);
             }
         }
+    }
+
+    /// A message whose value fell into this classic bucket of a phase.
+    #[must_use]
+    pub(crate) fn exemplar(&self, phase: Phase, bucket: usize) -> Option<Exemplar> {
+        self.exemplars.of(phase, bucket)
+    }
+
+    pub(crate) fn talkers(&self) -> &CoreTalkers {
+        &self.talkers
     }
 
     fn fixed(&self, index: usize) -> &AtomicU64 {
@@ -203,6 +223,13 @@ impl CoreWriter {
         bump(at(&self.core.histograms, histogram.index() * CELLS + cell_of(value)), 1);
     }
 
+    /// Records the duration of a phase of the message `id` in microseconds; `at_us` is now, in µs since 1970.
+    #[inline]
+    pub fn record_message(&self, phase: Phase, microseconds: u64, id: MessageId, at_us: u64) {
+        self.record(Histogram::Phase(phase), microseconds);
+        self.core.exemplars.note(phase, microseconds, id, at_us);
+    }
+
     /// Sets how short a resource has run.
     pub fn pressure(&self, resource: Resource, level: Level) {
         self.core.fixed(PRESSURE_CELLS + resource as usize).store(level as u64, Relaxed);
@@ -274,7 +301,7 @@ mod tests {
     #[test]
     fn lines_are_not_shared() {
         assert_eq!(size_of::<Line>(), 128);
-        let core = CoreMetrics::new(3, 2, 1);
+        let core = CoreMetrics::new(3, 2, 1, Instant::now());
         assert_eq!((&raw const core.fixed).addr() % 128, 0);
         assert_eq!(core.named.as_ptr().addr() % 128, 0);
         assert_eq!(core.histograms.as_ptr().addr() % 128, 0);
@@ -282,7 +309,7 @@ mod tests {
 
     #[test]
     fn the_writer_is_given_out_once() {
-        let core = Arc::new(CoreMetrics::new(1, 1, 1));
+        let core = Arc::new(CoreMetrics::new(1, 1, 1, Instant::now()));
         let writer = core.writer().unwrap();
         assert!(core.writer().is_none());
         drop(writer);
@@ -291,7 +318,7 @@ mod tests {
 
     #[test]
     fn each_write_moves_its_own_cell() {
-        let core = Arc::new(CoreMetrics::new(2, 2, 2));
+        let core = Arc::new(CoreMetrics::new(2, 2, 2, Instant::now()));
         let writer = core.writer().unwrap();
         writer.count(Counter::MessagesAccepted);
         writer.add(SessionEnd::Stopping, 4);
@@ -332,7 +359,7 @@ mod tests {
 
     #[test]
     fn a_reader_sees_a_counter_only_grow() {
-        let core = Arc::new(CoreMetrics::new(1, 1, 1));
+        let core = Arc::new(CoreMetrics::new(1, 1, 1, Instant::now()));
         let reader = Arc::clone(&core);
         let write = std::thread::spawn(move || {
             let writer = core.writer().unwrap();

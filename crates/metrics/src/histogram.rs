@@ -42,6 +42,18 @@ const fn range_of(cell: usize) -> (u64, u64) {
     (low, low + (1 << shift) - 1)
 }
 
+/// The bucket that the values of a cell count for, of buckets with these upper bounds and one more: the first whose bound is not below the
+/// highest of them.
+#[expect(clippy::cast_possible_truncation, reason = "there are a few dozen bounds")]
+pub(crate) const fn bucket_of(cell: usize, bounds: &[u64]) -> u8 {
+    let (_, high) = range_of(cell);
+    let mut bucket = 0;
+    while bucket < bounds.len() && bounds[bucket] < high {
+        bucket += 1;
+    }
+    bucket as u8
+}
+
 /// The cells of one histogram added up over cores, at the time of one scrape.
 #[derive(Clone, Debug)]
 pub struct Distribution {
@@ -107,7 +119,7 @@ impl Distribution {
     }
 
     /// (lowest, highest, count) of each cell that is not empty.
-    fn recorded(&self) -> impl Iterator<Item = (u64, u64, u64)> {
+    pub(crate) fn recorded(&self) -> impl Iterator<Item = (u64, u64, u64)> {
         self.cells.iter().enumerate().filter(|(_, count)| **count > 0).map(|(cell, count)| {
             let (low, high) = range_of(cell);
             (low, high, *count)
@@ -160,6 +172,10 @@ mod tests {
             let bounds = [50, 1_000, 1_000_000];
             let buckets = distribution.buckets(&bounds);
             prop_assert_eq!(buckets.iter().sum::<u64>(), values.len() as u64);
+            for (bucket, count) in (0..).zip(&buckets) {
+                let same = values.iter().filter(|value| bucket_of(cell_of(**value), &bounds) == bucket).count();
+                prop_assert_eq!(*count, same as u64);
+            }
             let mut below = 0;
             for (bound, bucket) in bounds.iter().zip(&buckets) {
                 below += bucket;

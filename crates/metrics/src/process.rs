@@ -14,6 +14,8 @@ pub struct Process {
     pub cpu_seconds: f64,
     /// Octets of resident memory.
     pub resident_bytes: u64,
+    /// Threads.
+    pub threads: u64,
     /// Open file descriptors, without one that counting them may take.
     pub descriptors: u64,
     /// File descriptors that may be open (soft limit).
@@ -28,6 +30,7 @@ impl Process {
         Self {
             cpu_seconds: cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9,
             resident_bytes: Self::resident_bytes(),
+            threads: threads(),
             descriptors: Self::descriptors_told().unwrap_or_else(names_of_descriptors),
             descriptors_limit: Self::descriptors_limit(),
         }
@@ -52,6 +55,13 @@ impl Process {
     }
 }
 
+/// The field `Threads` of proc_pid_status(5).
+fn threads() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Threads:"));
+    line.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
+}
+
 /// Takes some 20 ms for 20,000 of them.
 fn names_of_descriptors() -> u64 {
     std::fs::read_dir(DESCRIPTORS).map_or(0, |names| (names.count() as u64).saturating_sub(1))
@@ -73,6 +83,7 @@ mod tests {
         let before = Process::read();
         assert!(before.cpu_seconds > 0.0);
         assert!(before.resident_bytes > 100_000);
+        assert!(before.threads >= 1);
         assert!(before.descriptors >= 3);
         assert!(before.descriptors_limit >= before.descriptors);
         let files: Vec<_> =

@@ -1,13 +1,19 @@
 //! The cells of all cores added up: what one scrape shows.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use inrush_log::MessageId;
 
 use crate::cells::CoreMetrics;
-use crate::histogram::Distribution;
+use crate::exemplars::Exemplar;
+use crate::histogram::{Distribution, bucket_of, cell_of};
 use crate::process::Process;
-use crate::table::{Counter, CounterKey, Engine, Family, Gauge, Histogram, Level, Phase, Resource};
+use crate::table::{
+    Counter, CounterKey, DELAY_BOUNDS_MS, Engine, Family, Gauge, Histogram, Level, Phase, Resource,
+};
 
 /// One row of the reply table, as the label values need it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,18 +63,41 @@ pub struct Delivery {
     pub reports: Vec<(&'static str, u64)>,
     /// From acceptance to delivery, in milliseconds.
     pub delays: Distribution,
+    /// The latest message of each classic bucket of them.
+    pub delay_exemplars: [Option<Exemplar>; DELAY_BOUNDS_MS.len() + 1],
     /// Groups of recipients that wait for another attempt.
     pub deferred: u64,
     /// Groups of recipients that wait for an operator.
     pub held: u64,
+    /// When the oldest of the deferred messages was accepted, in seconds since 1970.
+    pub oldest_deferred_at: Option<u64>,
+    /// The same of those that are held.
+    pub oldest_held_at: Option<u64>,
+    /// Messages of this life that were not taken for a first attempt yet.
+    pub waiting: u64,
+    /// Logs with mail from before the start that was not taken yet.
+    pub logs_behind: u64,
     /// Messages under way.
     pub under_way: u64,
     /// Connections to next hops.
     pub connections: u64,
+    /// How many there may be.
+    pub connections_limit: u64,
     /// Destinations that cannot be connected to.
     pub destinations_down: u64,
     /// Octets of messages in memory.
     pub memory_bytes: u64,
+    /// How many may wait there.
+    pub memory_limit_bytes: u64,
+}
+
+impl Delivery {
+    /// Takes note of the delivery to a recipient of the message `id`, so many milliseconds after its acceptance; `at_us` is now, in µs since 1970.
+    pub fn delivered(&mut self, delay_ms: u64, id: MessageId, at_us: u64) {
+        self.delays.record(delay_ms);
+        let bucket = bucket_of(cell_of(delay_ms), DELAY_BOUNDS_MS);
+        self.delay_exemplars[usize::from(bucket)] = Some(Exemplar { id, value: delay_ms, at_us });
+    }
 }
 
 /// The metrics of the process: the cells of every core and the names of what they count.
@@ -79,22 +108,30 @@ pub struct Metrics {
     consumers: Mutex<Vec<Consumer>>,
     /// `None` without a relay.
     delivery: Mutex<Option<Delivery>>,
+    ready: AtomicBool,
+    accepting: AtomicU64,
     started: SystemTime,
+    /// The same on a clock that is never set.
+    began: Instant,
 }
 
 impl Metrics {
     /// Cells for `cores` cores, all zero. The process counts as started now.
     #[must_use]
     pub fn new(names: Names, cores: usize) -> Arc<Self> {
-        let cells =
-            || Arc::new(CoreMetrics::new(names.replies.len(), names.verbs.len(), names.listeners.len()));
+        let began = Instant::now();
+        let (replies, verbs, listeners) = (names.replies.len(), names.verbs.len(), names.listeners.len());
+        let cells = || Arc::new(CoreMetrics::new(replies, verbs, listeners, began));
         let cores = (0..cores).map(|_| cells()).collect();
         Arc::new(Self {
             names,
             cores,
             consumers: Mutex::default(),
             delivery: Mutex::default(),
+            ready: AtomicBool::default(),
+            accepting: AtomicU64::default(),
             started: SystemTime::now(),
+            began,
         })
     }
 
@@ -127,6 +164,17 @@ impl Metrics {
     /// Takes over how delivery goes, once a second.
     pub fn set_delivery(&self, delivery: Delivery) {
         *self.delivery.lock().unwrap_or_else(PoisonError::into_inner) = Some(delivery);
+    }
+
+    /// Takes over whether new mail is taken, and how many cores take connections; before each scrape.
+    pub fn set_ready(&self, ready: bool, accepting: u64) {
+        self.ready.store(ready, Relaxed);
+        self.accepting.store(accepting, Relaxed);
+    }
+
+    /// When the first window of the talkers began.
+    pub(crate) fn began(&self) -> Instant {
+        self.began
     }
 
     /// When the process started.
@@ -248,6 +296,19 @@ impl<'a> Snapshot<'a> {
             core.collect(histogram, &mut distribution);
         }
         distribution
+    }
+
+    /// The latest message of all cores whose value fell into this classic bucket of a phase.
+    #[must_use]
+    pub fn exemplar(&self, phase: Phase, bucket: usize) -> Option<Exemplar> {
+        let exemplars = self.metrics.cores.iter().filter_map(|core| core.exemplar(phase, bucket));
+        exemplars.max_by_key(|exemplar| exemplar.at_us)
+    }
+
+    /// Whether new mail is taken, and how many cores take connections, as of the last [`Metrics::set_ready`].
+    #[must_use]
+    pub fn ready(&self) -> (bool, u64) {
+        (self.metrics.ready.load(Relaxed), self.metrics.accepting.load(Relaxed))
     }
 
     /// A phase over all cores, in microseconds, for quantiles.

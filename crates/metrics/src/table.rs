@@ -249,23 +249,59 @@ plain! {
     /// Gauges of a core.
     Gauge Kind::Gauge;
     ConnectionsOpen "inrush_connections_open" ["core"] "Sessions open, by core.";
-    ConnectionsLimit "inrush_connections_limit" [] "Sessions that may be open.";
-    PendingBytes "inrush_pending_bytes" [] "Octets of mail data that sessions hold in memory.";
-    PendingBytesLimit "inrush_pending_limit_bytes" [] "Octets of mail data that sessions may hold in memory.";
-    TlsHandshakes "inrush_tls_handshakes_open" [] "TLS handshakes under way.";
+    ConnectionsLimit "inrush_connections_limit" ["core"] "Sessions that may be open, by core.";
+    PendingBytes "inrush_pending_bytes" ["core"] "Octets of mail data that sessions hold in memory, by core.";
+    PendingBytesLimit "inrush_pending_limit_bytes" ["core"] "Octets of mail data that sessions may hold in memory, by core.";
+    TlsHandshakes "inrush_tls_handshakes_open" ["core"] "TLS handshakes under way, by core.";
+    TlsHandshakesLimit "inrush_tls_handshakes_limit" ["core"] "TLS handshakes that may be under way, by core.";
     TlsCertificateExpiry "inrush_tls_certificate_expiry_seconds" [] "When the first of the certificates expires, in seconds since 1970; 0 = there is none.";
-    LogDurableLagBytes "inrush_log_durable_lag_bytes" [] "Octets appended to the log and not yet durable.";
+    LogDurableLagBytes "inrush_log_durable_lag_bytes" ["core"] "Octets appended to the log and not yet durable, by core.";
+    LogBacklogMicroseconds "inrush_log_backlog_seconds" ["core"] "The longest that a message has waited for its durable write in the last second, by core.";
+    LogBacklogLimitMicroseconds "inrush_log_backlog_limit_seconds" [] "How long messages may wait for their durable write before new ones are refused (`backlog_max`); 0 = there is no limit.";
+    LogWriteMicroseconds "inrush_log_write_slowest_seconds" ["core"] "The longest that a write or sync of the log has taken in the last second, by core; one that is under way counts as well.";
+    LogWriteLimitMicroseconds "inrush_log_write_limit_seconds" [] "How long a write or sync may take before the disk counts as hung (`hung_after`).";
     LogSegments "inrush_log_segments" [] "Segments of the log on disk, spares not counted.";
     LogSealedBytes "inrush_log_sealed_bytes" [] "Octets of sealed segments of the log.";
     LogSparesReady "inrush_log_spares_ready" [] "Segments ready for use.";
+    LogSparesLimit "inrush_log_spares_limit" [] "Segments that are kept ready (`spares`).";
     LogSparesWaiting "inrush_log_spares_waiting" [] "Spares that are not ready yet: retired segments, most of them.";
     LogFreeBytes "inrush_log_free_bytes" [] "Free space of the file system of the log.";
+    LogFreeBytesLimit "inrush_log_free_limit_bytes" [] "Free space that the file system must keep (`free_bytes_min`): below it no mail is taken.";
+    LogFreeInodes "inrush_log_free_inodes" [] "Free inodes of the file system of the log; 2^64 where it makes them as it needs them.";
+    LogFreeInodesLimit "inrush_log_free_inodes_limit" [] "Free inodes that the file system must keep (`free_inodes_min`): below it no mail is taken.";
     LogSpaceLow "inrush_log_space_low" [] "Logs whose file system has less than twice the free space or inodes that it must keep.";
     LogHung "inrush_log_hung" [] "Logs whose disk has not answered for longer than hung_after.";
     LogAdopted "inrush_log_adopted" [] "Logs of cores that are there no more: read and drained only.";
     LogClockDistrusted "inrush_log_clock_distrusted" [] "1 while the wall clock has jumped ahead and retention by age does not follow it.";
     LogPoisoned "inrush_log_poisoned" [] "Logs that take nothing more until a restart, because a write or sync failed.";
     LogNoSpace "inrush_log_no_space" [] "Logs that take no message for want of space.";
+    MemoryLimit "inrush_process_memory_limit_bytes" [] "Resident memory that the process may have before mail and connections are refused (`memory_max`, or what was derived for it); 0 = nobody knows.";
+    DescriptorsUsable "inrush_process_file_descriptors_usable" [] "File descriptors that may be open when a connection is taken; the rest is kept for the log and the operator.";
+}
+
+impl Counter {
+    /// What one recorded unit is in the unit of exposition: times are counted in microseconds and shown in seconds.
+    #[must_use]
+    pub(crate) const fn units_per_base(self) -> u64 {
+        match self {
+            Self::BusyMicroseconds => 1_000_000,
+            _ => 1,
+        }
+    }
+}
+
+impl Gauge {
+    /// The same for gauges.
+    #[must_use]
+    pub(crate) const fn units_per_base(self) -> u64 {
+        match self {
+            Self::LogBacklogMicroseconds
+            | Self::LogBacklogLimitMicroseconds
+            | Self::LogWriteMicroseconds
+            | Self::LogWriteLimitMicroseconds => 1_000_000,
+            _ => 1,
+        }
+    }
 }
 
 /// What may run short; each has a soft and a hard mark.
@@ -464,6 +500,8 @@ pub enum Histogram {
     Phase(Phase),
     /// One durable write (write and sync), in microseconds.
     LogCommit,
+    /// One sync under relaxed durability, in microseconds.
+    LogSync,
     /// Octets of one batch, padding included.
     LogBatchBytes,
     /// Records of one batch.
@@ -475,17 +513,41 @@ pub(crate) const DURATION_BOUNDS: &[u64] = &[
     50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
 ];
+/// Bounds of the delay of delivery in milliseconds: from what a neighbour takes to the lifetime of a message.
+pub(crate) const DELAY_BOUNDS_MS: &[u64] = &[
+    1,
+    5,
+    10,
+    50,
+    100,
+    500,
+    1_000,
+    5_000,
+    30_000,
+    60_000,
+    300_000,
+    1_800_000,
+    3_600_000,
+    14_400_000,
+    86_400_000,
+    432_000_000,
+];
 pub(crate) const BATCH_BYTES_BOUNDS: &[u64] =
     &[4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20];
 pub(crate) const BATCH_RECORDS_BOUNDS: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024];
 
 impl Histogram {
     /// Histograms of a core in the order of its cells.
-    pub(crate) const COUNT: usize = Phase::ALL.len() + 3;
+    pub(crate) const COUNT: usize = Phase::ALL.len() + 4;
 
     /// One of each row; all phases share one.
-    pub(crate) const EACH: [Self; 4] =
-        [Self::Phase(Phase::Total), Self::LogCommit, Self::LogBatchBytes, Self::LogBatchRecords];
+    pub(crate) const EACH: [Self; 5] = [
+        Self::Phase(Phase::Total),
+        Self::LogCommit,
+        Self::LogSync,
+        Self::LogBatchBytes,
+        Self::LogBatchRecords,
+    ];
 
     /// Place among the core's histograms.
     #[must_use]
@@ -495,6 +557,7 @@ impl Histogram {
             Self::LogCommit => Phase::ALL.len(),
             Self::LogBatchBytes => Phase::ALL.len() + 1,
             Self::LogBatchRecords => Phase::ALL.len() + 2,
+            Self::LogSync => Phase::ALL.len() + 3,
         }
     }
 
@@ -511,6 +574,12 @@ impl Histogram {
             Self::LogCommit => {
                 ("inrush_log_commit_duration_seconds", &[], &[], "Duration of one durable write to the log.")
             }
+            Self::LogSync => (
+                "inrush_log_sync_duration_seconds",
+                &[],
+                &[],
+                "Duration of one sync of the log under relaxed durability; under strict durability the write is the sync.",
+            ),
             Self::LogBatchBytes => {
                 ("inrush_log_batch_bytes", &[], &[], "Octets of one batch of the log, padding included.")
             }
@@ -525,7 +594,7 @@ impl Histogram {
     #[must_use]
     pub(crate) const fn bounds(self) -> &'static [u64] {
         match self {
-            Self::Phase(_) | Self::LogCommit => DURATION_BOUNDS,
+            Self::Phase(_) | Self::LogCommit | Self::LogSync => DURATION_BOUNDS,
             Self::LogBatchBytes => BATCH_BYTES_BOUNDS,
             Self::LogBatchRecords => BATCH_RECORDS_BOUNDS,
         }
@@ -535,7 +604,7 @@ impl Histogram {
     #[must_use]
     pub(crate) const fn units_per_base(self) -> u64 {
         match self {
-            Self::Phase(_) | Self::LogCommit => 1_000_000,
+            Self::Phase(_) | Self::LogCommit | Self::LogSync => 1_000_000,
             Self::LogBatchBytes | Self::LogBatchRecords => 1,
         }
     }
@@ -566,16 +635,24 @@ pub(crate) mod rows {
         REPORTS "inrush_reports_total" Counter ["reason"] "Delivery status notifications made: `failed`, `delayed`, or `delivered` (relayed ones as well).";
         DELIVERY_DELAY "inrush_delivery_delay_seconds" Histogram [] "From the acceptance of a message to its delivery to a recipient.";
         QUEUE_ENTRIES "inrush_queue_entries" Gauge ["reason"] "Groups of recipients that wait in the queue: `deferred` or `hold`.";
+        QUEUE_OLDEST "inrush_queue_oldest_timestamp_seconds" Gauge ["reason"] "When the oldest message that waits in the queue was accepted, to the minute, in seconds since 1970: `deferred` or `hold`; absent when there is none.";
+        WAITING "inrush_queue_messages_waiting" Gauge [] "Messages accepted since the start that were not taken for a first attempt yet: the lag of delivery behind the logs.";
+        LANES_BEHIND "inrush_queue_logs_behind" Gauge [] "Logs of which mail from before the start was not all taken yet.";
         UNDER_WAY "inrush_queue_messages_under_way" Gauge [] "Messages that were taken for a first attempt, whose recipients are not all accounted for.";
         RELAY_CONNECTIONS "inrush_relay_connections" Gauge [] "Connections to next hops.";
+        RELAY_CONNECTIONS_LIMIT "inrush_relay_connections_limit" Gauge [] "Connections to next hops that there may be (`connections_max`).";
         DESTINATIONS_DOWN "inrush_relay_destinations_down" Gauge [] "Destinations that could not be connected to and are left alone for a while.";
         RELAY_MEMORY "inrush_relay_memory_bytes" Gauge [] "Octets of messages in memory while they are delivered.";
+        RELAY_MEMORY_LIMIT "inrush_relay_memory_limit_bytes" Gauge [] "Octets of messages that may wait in memory to be delivered (`memory_max`); those on their way come on top.";
+        READY "inrush_ready" Gauge [] "1 while new mail is taken, as `/readyz` says; else 0.";
+        CORES_ACCEPTING "inrush_cores_accepting" Gauge [] "Cores that take connections at the moment.";
         ENGINE "inrush_engine_info" Info ["core"] "Kernel interface of each core: `engine` is `io_uring` or `epoll`.";
-        BUILD "inrush_build_info" Info [] "Version of the running program, in the label `version`.";
-        CORES "inrush_cores" Gauge [] "Cores that take connections.";
+        BUILD "inrush_build_info" Info [] "The running program, in the labels `version` and `arch`.";
+        CORES "inrush_cores" Gauge [] "Cores of the front door.";
         START_TIME "inrush_process_start_time_seconds" Gauge [] "Start of the process in seconds since 1970.";
         CPU "inrush_process_cpu_seconds_total" Counter [] "CPU time of the process, user and system.";
         RESIDENT "inrush_process_resident_memory_bytes" Gauge [] "Resident memory of the process.";
+        THREADS "inrush_process_threads" Gauge [] "Threads of the process.";
         DESCRIPTORS "inrush_process_open_file_descriptors" Gauge [] "File descriptors that the process has open.";
         DESCRIPTORS_LIMIT "inrush_process_file_descriptors_limit" Gauge [] "File descriptors that the process may have open.";
     }

@@ -6,11 +6,12 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use inrush_log::{Lsn, MessageId};
 use inrush_metrics::table::{self, LABELS};
 use inrush_metrics::{
-    ConnectionRefusal, Consumer, CoreWriter, Counter, Delivery, Distribution, Engine, Family, Format, Gauge,
-    Histogram, Kind, Level, LogRefusal, Login, Metrics, Names, Phase, ProxyConnection, ProxyFailure,
-    ReplyName, Resource, Retired, SessionEnd, Timeout, TlsFailure, TlsVersion, documentation,
+    ConnectionRefusal, Consumer, CoreWriter, Counter, Delivery, Engine, Family, Format, Gauge, Histogram,
+    Kind, Level, LogRefusal, Login, Metrics, Names, Phase, ProxyConnection, ProxyFailure, ReplyName,
+    Resource, Retired, SessionEnd, Timeout, TlsFailure, TlsVersion, documentation,
 };
 
 /// Two cores on which everything that is declared has moved.
@@ -34,19 +35,26 @@ fn moved() -> Arc<Metrics> {
         segments_lost: 2,
         damaged: true,
     }]);
-    let mut delays = Distribution::default();
-    delays.record(1500);
-    metrics.set_delivery(Delivery {
+    let mut delivery = Delivery {
         deliveries: vec![("out".to_owned(), "sent", 3)],
         reports: vec![("failed", 1)],
-        delays,
         deferred: 2,
         held: 1,
+        oldest_deferred_at: Some(1_700_000_000),
+        oldest_held_at: Some(1_700_000_060),
+        waiting: 3,
+        logs_behind: 1,
         under_way: 4,
         connections: 5,
+        connections_limit: 500,
         destinations_down: 1,
         memory_bytes: 8192,
-    });
+        memory_limit_bytes: 65536,
+        ..Delivery::default()
+    };
+    delivery.delivered(1500, id(), 1_700_000_001_500_000);
+    metrics.set_delivery(delivery);
+    metrics.set_ready(true, 2);
     metrics
 }
 
@@ -70,7 +78,9 @@ fn move_all(writer: &CoreWriter) {
         writer.record(Histogram::Phase(*phase), 60);
         writer.record(Histogram::Phase(*phase), 120_000_000);
     }
+    writer.record_message(Phase::Total, 70, id(), 1_700_000_000_000_000);
     writer.record(Histogram::LogCommit, 100);
+    writer.record(Histogram::LogSync, 100);
     writer.record(Histogram::LogBatchBytes, 4096);
     writer.record(Histogram::LogBatchRecords, 3);
     Resource::ALL.iter().for_each(|resource| writer.pressure(*resource, Level::Soft));
@@ -83,6 +93,14 @@ fn move_all(writer: &CoreWriter) {
     writer.accepted(0);
 }
 
+fn id() -> MessageId {
+    MessageId { node: 1, log: 2, lsn: Lsn::new(4096) }
+}
+
+fn text(format: Format) -> String {
+    String::from_utf8(moved().render(format)).unwrap()
+}
+
 /// Value of the sample `series`, which is a name with its labels.
 fn sample(text: &str, series: &str) -> f64 {
     let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
@@ -91,7 +109,7 @@ fn sample(text: &str, series: &str) -> f64 {
 
 #[test]
 fn every_declared_metric_is_exposed_and_moves() {
-    let text = moved().render(Format::OpenMetrics);
+    let text = text(Format::OpenMetrics);
     for metric in table::all() {
         let moved = text.lines().filter(|line| !line.starts_with('#')).any(|line| {
             let (series, value) = line.rsplit_once(' ').unwrap();
@@ -110,7 +128,7 @@ fn every_declared_metric_is_exposed_and_moves() {
 #[test]
 fn nothing_undeclared_is_exposed() {
     let names: HashSet<&str> = table::all().iter().map(|metric| metric.name).collect();
-    let text = moved().render(Format::OpenMetrics);
+    let text = text(Format::OpenMetrics);
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let name = line.split(['{', ' ']).next().unwrap();
         let histogram = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
@@ -133,7 +151,7 @@ fn names_and_labels_follow_the_rules() {
 
 #[test]
 fn cores_are_added_up_and_told_apart() {
-    let text = moved().render(Format::OpenMetrics);
+    let text = text(Format::OpenMetrics);
     assert_eq!(sample(&text, "inrush_recipients_accepted_total"), 3_000_000.0);
     assert_eq!(sample(&text, r#"inrush_messages_accepted_total{core="1"}"#), 1_500_000.0);
     assert_eq!(sample(&text, r#"inrush_busy_seconds_total{core="0"}"#), 1.5);
@@ -143,14 +161,17 @@ fn cores_are_added_up_and_told_apart() {
     assert_eq!(sample(&text, r#"inrush_commands_total{phase="rcpt"}"#), 2.0);
     assert_eq!(sample(&text, r#"inrush_connections_accepted_total{listener="m\"x"}"#), 2.0);
     assert_eq!(sample(&text, r#"inrush_engine_info{core="1",engine="io_uring"}"#), 1.0);
-    assert_eq!(sample(&text, r#"inrush_build_info{version="1.2.3"}"#), 1.0);
+    assert_eq!(
+        sample(&text, &format!(r#"inrush_build_info{{version="1.2.3",arch="{}"}}"#, std::env::consts::ARCH)),
+        1.0
+    );
 }
 
 #[test]
 fn phases_have_cumulative_buckets_from_50_us_to_60_s() {
-    let text = moved().render(Format::OpenMetrics);
+    let text = text(Format::OpenMetrics);
     let bucket = |le: &str| {
-        sample(&text, &format!(r#"inrush_phase_duration_seconds_bucket{{le="{le}",phase="commit"}}"#))
+        sample(&text, &format!(r#"inrush_phase_duration_seconds_bucket{{phase="commit",le="{le}"}}"#))
     };
     assert_eq!(bucket("0.00005"), 0.0);
     assert_eq!(bucket("0.0001"), 2.0);
@@ -162,8 +183,30 @@ fn phases_have_cumulative_buckets_from_50_us_to_60_s() {
 }
 
 #[test]
+fn a_message_stands_beside_the_bucket_that_it_fell_into() {
+    let metrics = moved();
+    let bucket = |text: &str, name: &str, le: &str| {
+        let bucket =
+            text.lines().find(|line| line.starts_with(name) && line.contains(&format!("le=\"{le}\"")));
+        bucket.unwrap().split_once(" # ").map(|(_, exemplar)| exemplar.to_owned())
+    };
+    let open = String::from_utf8(metrics.render(Format::OpenMetrics)).unwrap();
+    let delay = "inrush_delivery_delay_seconds_bucket";
+    let exemplar = "{message_id=\"00010200000000001000\"} 1.5 1700000001.500000";
+    assert_eq!(bucket(&open, delay, "5.0").as_deref(), Some(exemplar));
+    assert_eq!(bucket(&open, delay, "1.0"), None);
+    let total = "inrush_phase_duration_seconds_bucket{phase=\"total\"";
+    let exemplar = "{message_id=\"00010200000000001000\"} 0.00007 1700000000.000000";
+    assert_eq!(bucket(&open, total, "0.0001").as_deref(), Some(exemplar));
+    let ehlo = "inrush_phase_duration_seconds_bucket{phase=\"ehlo\"";
+    assert_eq!(bucket(&open, ehlo, "0.0001"), None, "before there is a message");
+    // The older text format has no place for them.
+    assert!(!String::from_utf8(metrics.render(Format::Classic)).unwrap().contains("message_id"));
+}
+
+#[test]
 fn consumers_are_shown_by_name_and_log() {
-    let text = moved().render(Format::OpenMetrics);
+    let text = text(Format::OpenMetrics);
     let of = |metric: &str| {
         sample(&text, &format!(r#"inrush_log_consumer_{metric}{{route="relay",shard="arrival-00"}}"#))
     };
@@ -174,7 +217,7 @@ fn consumers_are_shown_by_name_and_log() {
 
 #[test]
 fn open_metrics_ends_with_eof_and_names_units() {
-    let text = moved().render(Format::OpenMetrics);
+    let text = text(Format::OpenMetrics);
     assert!(text.ends_with("\n# EOF\n"));
     assert!(text.contains("\n# UNIT inrush_phase_duration_seconds seconds\n"));
     assert!(text.contains("\n# TYPE inrush_recipients_accepted counter\n"));
@@ -186,7 +229,7 @@ fn open_metrics_ends_with_eof_and_names_units() {
 
 #[test]
 fn promtool_accepts_the_classic_text() {
-    let text = moved().render(Format::Classic);
+    let text = text(Format::Classic);
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())

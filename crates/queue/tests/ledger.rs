@@ -75,6 +75,47 @@ fn an_entry_of_many_recipients_is_tried_in_parts() {
     assert_eq!(ledger.counts().deferred, 1);
 }
 
+#[test]
+fn the_oldest_entry_is_known_to_the_minute() {
+    let mut ledger = ledger();
+    assert_eq!(ledger.oldest(false), None);
+    defer(&mut ledger, 4096, 2, ACCEPTED + 300);
+    assert_eq!(ledger.oldest(false), Some(ACCEPTED / 60 * 60));
+    assert_eq!(ledger.oldest(true), None);
+    // Accepted later, and then older than all others that are left.
+    let id = MessageId { node: 1, log: 0, lsn: Lsn::new(8192) };
+    let settle = |ledger: &mut Ledger, id, accepted_at: u64, status, recipients: u32| {
+        let result = |recipient| ResultRef {
+            recipient,
+            status,
+            flags: 0,
+            attempts: 1,
+            next_attempt_us: (ACCEPTED + 900) * SECOND,
+            code: 0,
+            enhanced: [4, 0, 0],
+            address: b"",
+            reply: b"",
+        };
+        let results: Vec<_> = (0..recipients).map(result).collect();
+        ledger.apply(&OutcomeRef {
+            accepted_at_us: accepted_at * SECOND,
+            recipients_total: recipients,
+            destination: b"out",
+            results: &results,
+            ..OutcomeRef::without_attempt(id, Place::arrival(id), (ACCEPTED + 900) * SECOND)
+        });
+    };
+    settle(&mut ledger, id, ACCEPTED + 600, Status::Held, 1);
+    assert_eq!(ledger.oldest(true), Some((ACCEPTED + 600) / 60 * 60));
+    settle(&mut ledger, id, ACCEPTED + 600, Status::Deferred, 1);
+    assert_eq!(ledger.oldest(true), None);
+    let first = MessageId { node: 1, log: 0, lsn: Lsn::new(4096) };
+    settle(&mut ledger, first, ACCEPTED, Status::Sent, 2);
+    assert_eq!(ledger.oldest(false), Some((ACCEPTED + 600) / 60 * 60));
+    settle(&mut ledger, id, ACCEPTED + 600, Status::Sent, 1);
+    assert_eq!(ledger.oldest(false), None);
+}
+
 /// An entry that waits for a place at a host that is down: its attempt was due when its sender was to be told of the delay.
 #[test]
 fn a_delay_is_not_forgotten_for_an_attempt_that_is_due_at_the_same_time() {

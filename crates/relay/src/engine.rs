@@ -224,6 +224,10 @@ impl Engine {
 
     fn keep(&mut self) {
         let now = now_us();
+        {
+            let mut delivery = self.shared.delivery.borrow_mut();
+            (delivery.waiting, delivery.logs_behind) = self.intake.waiting();
+        }
         self.shared.show();
         let mut recorder = self.shared.recorder.borrow_mut();
         self.writing.more = recorder.tick(&self.shared.ledger.borrow(), now, Some(self.shared.retry_floor()));

@@ -87,6 +87,14 @@ impl Intake {
         }
     }
 
+    /// Messages of this life that were not taken yet, and logs that are not taken up to where this life began.
+    pub(crate) fn waiting(&self) -> (u64, u64) {
+        let committed = |lane: &Lane| lane.store.as_ref().map_or(0, |store| store.fresh.committed());
+        let messages = self.lanes.values().map(|lane| committed(lane).saturating_sub(lane.taken)).sum();
+        let behind = self.lanes.values().filter(|lane| !lane.caught_up).count();
+        (messages, behind as u64)
+    }
+
     /// A message of an earlier life that was under way at its end: to be read and taken first.
     pub(crate) fn unfinished(&mut self) -> Option<Place> {
         self.lanes.values_mut().find_map(|lane| {
@@ -293,7 +301,9 @@ mod tests {
         let (reader, mut batches) = ReaderHandle::start(data.storage().clone()).unwrap();
         let mut intake = Intake::new(vec![ArrivalStore::of(0, &log)], &ledger, reader);
         assert_eq!(pull(&mut intake, &mut batches), []);
+        assert_eq!(intake.waiting(), (0, 0));
         let [first, second, third] = [(); 3].map(|()| append(&mut log));
+        assert_eq!(intake.waiting(), (3, 0));
         rot(folder.path(), second);
         let mut came = Vec::new();
         intake.pull(|taken| {
@@ -309,6 +319,7 @@ mod tests {
         assert_eq!(pull(&mut intake, &mut batches), rest);
         let fifth = append(&mut log);
         assert_eq!(pull(&mut intake, &mut batches), [(fifth, true)]);
+        assert_eq!(intake.waiting(), (0, 0), "what cannot be read is not waited for");
     }
 
     /// A transaction that a kill has cut off leaves a part of a body behind the last message.

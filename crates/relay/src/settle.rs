@@ -157,7 +157,7 @@ impl Shared {
             self.count(&attempt.destination, settled.status, 1);
             if settled.status == Status::Sent {
                 let delay = now.saturating_sub(job.message.header.accepted_at_us);
-                self.delivery.borrow_mut().delays.record(delay / 1000);
+                self.delivery.borrow_mut().delivered(delay / 1000, job.message.id, now);
             }
             say(job, attempt, settled, address(settled.recipient), now);
         }
@@ -187,11 +187,15 @@ impl Shared {
         let mut delivery = self.delivery.borrow_mut();
         delivery.deferred = counts.deferred;
         delivery.held = counts.held;
+        delivery.oldest_deferred_at = self.ledger.borrow().oldest(false);
+        delivery.oldest_held_at = self.ledger.borrow().oldest(true);
         delivery.under_way = self.ledger.borrow().open_count() as u64;
         delivery.connections = self.connections.get();
+        delivery.connections_limit = self.settings.connections_max.into();
         let destinations = self.destinations.borrow();
         delivery.destinations_down = destinations.values().filter(|one| one.is_down()).count() as u64;
         delivery.memory_bytes = self.memory.octets();
+        delivery.memory_limit_bytes = self.settings.memory_max;
         self.metrics.set_delivery(delivery.clone());
     }
 }

@@ -49,8 +49,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "crun", programs: &["crun"], modules: &[] },
     Package { name: "procps", programs: &["sysctl"], modules: &[] },
     Package { name: "openssl", programs: &["openssl"], modules: &[] },
-    // Only promtool is used.
-    Package { name: "prometheus", programs: &["promtool"], modules: &[] },
+    Package { name: "prometheus", programs: &["prometheus", "promtool"], modules: &[] },
     Package { name: "python3", programs: &["python3"], modules: &[] },
     Package { name: "python3-pip", programs: &["pip3"], modules: &[] },
     Package {

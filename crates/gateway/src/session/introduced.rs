@@ -12,6 +12,7 @@ use super::Talk;
 use crate::admission::Admitted;
 use crate::core::Core;
 use crate::proxy::Introduction;
+use crate::talkers;
 
 /// What a filter in front of us has said about its client.
 pub(super) struct Told<'c> {
@@ -87,6 +88,7 @@ impl Talk<'_> {
                     Ok(ticket) => ticket,
                     Err((reason, reply)) => {
                         core.metrics.count(reason);
+                        talkers::refused_connection(&core.metrics, address);
                         self.session.close_with(reply);
                         return;
                     }

@@ -2,11 +2,13 @@
 
 use inrush_log::PhaseTimes;
 use inrush_metrics::Counter;
-use inrush_proto::{Transaction, Verb};
+use inrush_proto::{Phase, Transaction, Verb};
 
+use super::Talk;
 use super::secure::Secure;
 use crate::core::Core;
 use crate::observe::Commands;
+use crate::talkers;
 
 /// Octets of an envelope that do not count against the core's budget of memory.
 const ENVELOPE_OCTETS_FREE: usize = 2048;
@@ -41,6 +43,8 @@ pub(super) struct Noted {
     pub(super) commands: Commands,
     /// How many commands the input has brought that is being worked off.
     pub(super) of_input: u32,
+    /// Refusals that the talkers have not been told of.
+    pub(super) refusals: u32,
     /// How many transactions had begun.
     transactions: u32,
     pub(super) times: Times,
@@ -54,10 +58,23 @@ impl Noted {
         let begun = std::mem::replace(&mut self.transactions, transactions) != transactions;
         self.times.note(commands, begun, input_at);
         self.commands.join(commands);
+        self.refusals += commands.refused;
         let before = self.of_input;
         self.of_input += commands.count;
         if before <= 1 && self.of_input > 1 {
             core.metrics.count(Counter::PipelinedInputs);
+        }
+    }
+}
+
+impl Talk<'_> {
+    /// Tells the talkers how many replies have refused something since the last call.
+    pub(super) fn count_refusals(&mut self) {
+        let refusals = std::mem::take(&mut self.noted.refusals);
+        if refusals > 0 {
+            let open = matches!(self.session.phase(), Phase::Envelope | Phase::MailData);
+            let sender = open.then(|| self.session.transaction().reverse_path());
+            talkers::refused(&self.core.metrics, self.peer().ip(), sender, refusals);
         }
     }
 }

@@ -145,6 +145,8 @@ pub struct Ledger {
     generation: u64,
     retry_segment_bytes: u64,
     counts: Counts,
+    /// Entries by whether they are held, and by the minute in which their message was accepted: as many keys as minutes in the lifetime of a message.
+    minutes: BTreeMap<(bool, u32), u32>,
 }
 
 #[derive(Debug)]
@@ -213,6 +215,7 @@ impl Ledger {
             generation: 0,
             retry_segment_bytes: 0,
             counts: Counts::default(),
+            minutes: BTreeMap::new(),
         }
     }
 
@@ -358,6 +361,13 @@ impl Ledger {
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// When the oldest message was accepted of which an entry is deferred, or `held`: the beginning of that minute, in seconds since 1970.
+    #[must_use]
+    pub fn oldest(&self, held: bool) -> Option<u64> {
+        let mut minutes = self.minutes.range((held, 0)..=(held, u32::MAX));
+        minutes.next().map(|((_, minute), _)| u64::from(*minute) * 60)
     }
 
     /// The entry of a handle, unless it has changed since.

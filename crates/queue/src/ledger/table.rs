@@ -64,6 +64,12 @@ impl Ledger {
         let counter =
             if entry.state == EntryState::Held { &mut self.counts.held } else { &mut self.counts.deferred };
         *counter = if comes { *counter + 1 } else { *counter - 1 };
+        let minute = (entry.state == EntryState::Held, entry.accepted_at / 60);
+        let entries = self.minutes.entry(minute).or_default();
+        *entries = if comes { *entries + 1 } else { *entries - 1 };
+        if *entries == 0 {
+            self.minutes.remove(&minute);
+        }
         if entry.in_retry {
             let segment = Lsn::new(entry.lsn).segment(self.retry_segment_bytes.max(1));
             let entries = self.retry.entry((entry.log, segment)).or_default();

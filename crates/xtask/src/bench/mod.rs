@@ -30,6 +30,7 @@ mod rivals;
 mod rounds;
 mod scale;
 mod scenario;
+mod scrape;
 mod servers;
 mod sizing;
 mod stamp;
@@ -68,6 +69,8 @@ pub(crate) enum Task {
     Relay(relay::Arguments),
     /// How the cost of a message grows with cores, connections and the log
     Scale(scale::Arguments),
+    /// Time and processor time of a scrape of the metrics, and what sessions notice of it
+    Scrape(scrape::Arguments),
     /// What ends first on another machine, calculated from a result of `system`
     Sizing(sizing::Arguments),
     /// The gateway against the floor under it, in the scenarios of bench/system
@@ -98,6 +101,7 @@ pub(crate) fn run(task: &Task) -> anyhow::Result<()> {
         Task::Reading(arguments) => reading::run(arguments),
         Task::Relay(arguments) => relay::run(arguments),
         Task::Scale(arguments) => scale::run(arguments),
+        Task::Scrape(arguments) => scrape::run(arguments),
         Task::Sizing(arguments) => sizing::run(arguments),
         Task::System(arguments) => system::run(arguments),
         Task::Tls(arguments) => tls::run(arguments),
