@@ -37,6 +37,7 @@ mod pressure;
 mod proxy;
 mod ring_buffer;
 mod session;
+mod sessions;
 pub mod settings;
 mod signal;
 mod socket;
@@ -68,6 +69,8 @@ pub use crate::listener::ListenError;
 pub use crate::login::Logins;
 use crate::login::Outcomes;
 use crate::machine::Machine;
+use crate::sessions::Questions;
+pub use crate::sessions::{LiveSession, LiveSessions, SESSIONS_MAX, SessionList};
 use crate::settings::GatewaySettings;
 use crate::tls::SharedCertificates;
 
@@ -76,7 +79,7 @@ const DESCRIPTORS_RESERVED: u64 = 96;
 
 /// File descriptors of a core besides its listeners and sessions: its segments that are ready: ring, control, segments in use,
 /// the committer.
-const DESCRIPTORS_PER_CORE: u64 = 16;
+const DESCRIPTORS_PER_CORE: u64 = 17;
 
 /// Addresses whose connections are counted at a time; beyond it, limits per address and network become weaker.
 const SITES_MAX: usize = 100_000;
@@ -158,6 +161,7 @@ struct RunningCore {
     thread: JoinHandle<()>,
     control: UnixStream,
     accepting: Arc<AtomicBool>,
+    questions: Arc<Questions>,
 }
 
 impl Gateway {
@@ -228,6 +232,7 @@ impl Gateway {
             ours.set_nonblocking(true)?;
             let wake = ours.try_clone()?;
             let outcomes = Arc::new(Outcomes::new(ours.try_clone()?));
+            let questions = Questions::new(ours.try_clone()?);
             // At most 255 cores: `count` is checked with the settings of the log.
             let number = u8::try_from(index).unwrap_or(u8::MAX);
             let (appender, report) = directory.open_log(number, move || {
@@ -263,31 +268,32 @@ impl Gateway {
                 control: theirs,
                 stop: Arc::clone(&stop),
                 accepting: Arc::clone(&accepting),
+                questions: Arc::clone(&questions),
                 start_may_wait,
                 directory: (index == 0).then(|| Directory::new(directory.status(), Arc::clone(&metrics))),
             };
-            plans.push((plan, ours, accepting));
+            plans.push((plan, ours, accepting, questions));
         }
         let mut own = Vec::new();
         let stores = consumed.then(|| open_stores(&mut directory, node, arrivals, &mut own)).transpose()?;
-        if let Some((first, _, _)) = plans.first_mut() {
+        if let Some((first, ..)) = plans.first_mut() {
             first.recovered.extend(own.iter().map(|(_, report)| report.clone()));
         }
         recovered.extend(own);
         let logs_written = recovered.len();
         let adopted = directory.adopt_logs()?;
         // No core has these logs: the first one shows what was found in them.
-        if let Some((first, _, _)) = plans.first_mut() {
+        if let Some((first, ..)) = plans.first_mut() {
             first.recovered.extend(adopted.iter().map(|(_, report)| report.clone()));
         }
         recovered.extend(adopted);
         let mut cores = Vec::with_capacity(count);
-        for (plan, control, accepting) in plans {
+        for (plan, control, accepting, questions) in plans {
             let ended = Arc::clone(&ended);
             let thread = thread::Builder::new()
                 .name(format!("inrush-core-{}", plan.index))
                 .spawn(move || ended(core::run(plan)))?;
-            cores.push(RunningCore { thread, control, accepting });
+            cores.push(RunningCore { thread, control, accepting, questions });
         }
         Ok(Self {
             cores,
@@ -347,6 +353,12 @@ impl Gateway {
     #[must_use]
     pub fn accepting(&self) -> Vec<Arc<AtomicBool>> {
         self.cores.iter().map(|core| Arc::clone(&core.accepting)).collect()
+    }
+
+    /// The way to ask for the sessions that are open.
+    #[must_use]
+    pub fn sessions(&self) -> SessionList {
+        SessionList::of(self.cores.iter().map(|core| Arc::clone(&core.questions)))
     }
 
     /// Asks the cores to stop: no new connection, 421 4.3.2 to idle sessions, running transactions finish until the

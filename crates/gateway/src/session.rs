@@ -36,6 +36,7 @@ use crate::buffers::{RECEIVE, Wish};
 use crate::core::Core;
 use crate::doors::Door;
 use crate::mail::{Facts, Mail};
+use crate::sessions::Shown;
 use crate::socket::Socket;
 use crate::watch::{Ending, Place, Slot, Stage};
 use introduced::{Told, introduction};
@@ -77,7 +78,8 @@ pub(crate) fn serve(admitted: Admitted, stream: TcpStream, door: Rc<Door>) -> im
     let socket = Socket::new(stream);
     async move {
         let core = &*admitted.core;
-        let slot = Slot::new(socket.descriptor(), core.clock.now());
+        let shown = Shown::new(Some(admitted.peer), door.index);
+        let slot = Slot::new(socket.descriptor(), core.clock.now(), shown);
         // Behind the socket, so that it leaves the watch before the socket closes.
         let place = core.watch.enter(slot);
         let mut talk = Talk::new(&admitted, &door, &socket, &place, local);
@@ -327,6 +329,7 @@ impl<'c> Talk<'c> {
     /// The log has the open transaction's message: the reply to it leaves when that is durable.
     fn accepted(&mut self, appended: &Appended) {
         self.core.count_accepted(self.session.transaction());
+        self.place.shown.accepted();
         self.core.record(Phase::Body, self.input_at.saturating_sub(self.noted.times.data));
         let gate = appended.gate.get();
         self.unanswered.push((gate, self.noted.times.mail));
@@ -360,6 +363,7 @@ impl<'c> Talk<'c> {
         self.noted.take(self.core, self.input_at, self.session.transactions());
         use inrush_proto::Phase as At;
         let phase = self.session.phase();
+        self.place.shown.came_to(phase, self.noted.commands.last());
         let open = matches!(phase, At::Envelope | At::MailData);
         self.place.set_transaction(open.then_some(self.noted.times.mail));
         if !open {
