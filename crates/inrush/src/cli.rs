@@ -34,6 +34,18 @@ pub(crate) enum Command {
     /// See and steer what waits for delivery
     #[command(subcommand)]
     Queue(Box<QueueCommand>),
+    /// One screen about the running gateway; exit code 1 when it does not take mail
+    Status {
+        #[command(flatten)]
+        target: AdminTarget,
+        /// What the API tells, as one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// The running gateway on the terminal, live: rates, latencies, cores, queue, refusals, sessions
+    ///
+    /// Keys: q ends, p holds the picture, 1 overview, 2 destinations of the queue, 3 live sessions, Tab the next of them. No colours with NO_COLOR.
+    Top(AdminTarget),
     /// Change the file of those who may submit mail
     #[command(subcommand)]
     User(UserCommand),
@@ -60,7 +72,8 @@ impl Command {
             Self::Queue(command) => {
                 matches!(**command, QueueCommand::List { .. } | QueueCommand::Show { .. })
             }
-            Self::Serve(_) | Self::Check(_) => false,
+            Self::Status { .. } => true,
+            Self::Serve(_) | Self::Check(_) | Self::Top(_) => false,
         }
     }
 }
@@ -136,6 +149,17 @@ pub(crate) struct QueueChange {
     /// What was done as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Which gateway.
+#[derive(Args, Debug)]
+pub(crate) struct AdminTarget {
+    /// Config file of the gateway: says where its admin server is, and its token
+    #[arg(short, long, value_name = "FILE", env = "INRUSH_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Address of the admin server, in place of the one that the config file names
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) admin: Option<SocketAddr>,
 }
 
 /// Which gateway, or which data directory.

@@ -6,11 +6,14 @@
 mod age;
 mod cli;
 mod config;
+mod live;
 mod log;
 mod output;
 mod queue;
 mod reload;
 mod serve;
+mod status;
+mod top;
 mod user;
 
 use std::process::ExitCode;
@@ -44,6 +47,8 @@ fn main() -> ExitCode {
         Command::Config(command) => config::run(&command),
         Command::Log(command) => log::run(&command),
         Command::Queue(command) => queue::run(&command),
+        Command::Status { target, json } => status::run(&target, json),
+        Command::Top(target) => top::run(&target),
         Command::User(command) => user::run(&command),
         Command::Version { json } => output::version(json),
     };

@@ -18,6 +18,7 @@ use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::ConfigFile;
+use crate::live::{MessageRoutes, SessionRoutes};
 use crate::queue::QueueRoutes;
 use crate::reload::{Reload, Running};
 
@@ -30,6 +31,9 @@ const LOG_LEVELS: &str = "info,hickory_resolver=error,hickory_net=error,hickory_
 
 /// Exit code after a second signal: running transactions were cut off, the log was not sealed.
 const IMPATIENT: i32 = 3;
+
+/// Viewers of the dashboard whose descriptors are among those that the gateway keeps anyway.
+const VIEWERS_KEPT: u32 = 16;
 
 /// Why the gateway ends.
 enum End {
@@ -79,6 +83,7 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
     let reload = reload.start(running).context("reload thread")?;
     forward_signals(ends.clone(), reload)?;
     // Before the data directory is touched: a port in use must leave everything as it was.
+    let viewers_max = admin.viewers_max;
     let admin = inrush_admin::Bound::bind(admin).context("admin server")?;
     if consumed && relay.submission.is_none() {
         tracing::warn!(
@@ -104,7 +109,8 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
             certificates,
             consumed,
             // Each connection, and each blocking delivery a few files.
-            descriptors_kept: if consumed { u64::from(relay.connections_max) * 2 } else { 0 },
+            descriptors_kept: if consumed { u64::from(relay.connections_max) * 2 } else { 0 }
+                + u64::from(viewers_max.saturating_sub(VIEWERS_KEPT)),
             give_memory_back,
             version: crate::VERSION,
         },
@@ -144,6 +150,10 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
     // Set here alone.
     let _ = relay_api.set(relay.as_ref().map(Relay::api));
     let queue = relay.as_ref().map(|relay| QueueRoutes::of(relay.api()));
+    let listeners = gateway.metrics().names().listeners.clone();
+    let admin = admin
+        .with("sessions", SessionRoutes::of(gateway.sessions(), listeners))
+        .with("messages", MessageRoutes::of(data_dir.clone(), relay.as_ref().map(Relay::api)));
     let admin = match admin.serve(gateway.metrics().clone(), gateway.accepting(), queue) {
         Ok(admin) => admin,
         Err(error) => {
