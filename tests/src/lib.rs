@@ -11,6 +11,7 @@
 )]
 
 pub mod binary;
+pub mod browser;
 pub mod client;
 pub mod corpus;
 pub mod daemon;
@@ -37,5 +38,6 @@ pub mod sender;
 pub mod server;
 pub mod settings;
 pub mod smtp_sink;
+pub mod terminal;
 pub mod tls;
 pub mod users;

@@ -30,6 +30,8 @@ pub struct Settings {
     pub top: Vec<String>,
     /// Lines of the `[log]` table.
     pub log: Vec<String>,
+    /// Lines of the `[admin]` table.
+    pub admin: Vec<String>,
     /// Lines of the `[[listener]]` table.
     pub listener: Vec<String>,
     /// Lines of the `[limits]` table.
@@ -57,6 +59,7 @@ impl Default for Settings {
             top: Vec::new(),
             // Small segments: each test meets several, and a spare is written in no time.
             log: vec!["segment_bytes = \"4MiB\"".into(), "free_bytes_min = \"16MiB\"".into()],
+            admin: Vec::new(),
             listener: Vec::new(),
             limits: Vec::new(),
             pressure: Vec::new(),
@@ -142,6 +145,7 @@ impl Settings {
         text.push('\n');
         lines(&mut text, &self.tables);
         text.push_str("\n[admin]\naddress = \"127.0.0.1:0\"\n");
+        lines(&mut text, &self.admin);
         text
     }
 }

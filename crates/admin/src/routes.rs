@@ -17,9 +17,6 @@ use crate::{Answer, QueueApi, Readiness, Token, negotiate, status, talkers};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// A header field that a form of a strange page cannot send: a browser on this machine is not made to change the queue.
-const OURS: HeaderName = HeaderName::from_static("x-inrush");
-
 /// What the routes read.
 pub(crate) struct State {
     pub(crate) metrics: Arc<Metrics>,
@@ -30,19 +27,25 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Answers one request; its body is not read.
-    pub(crate) async fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        let path = request.uri().path();
-        let open = matches!(path, "/healthz" | "/readyz");
-        if !open && !self.allows(request) {
+    /// The refusal of who may not ask; the page itself is for everybody, as it says nothing.
+    pub(crate) fn stranger<B>(&self, request: &Request<B>, is_page: bool) -> Option<Response<Full<Bytes>>> {
+        let open = matches!(request.uri().path(), "/healthz" | "/readyz");
+        if !open && !is_page && !self.allows(request) {
             let refusal = respond(StatusCode::UNAUTHORIZED, TEXT, "a bearer token is needed\n");
             // RFC 9110 §11.6.1, RFC 6750 §3.
-            return with(refusal, WWW_AUTHENTICATE, "Bearer");
+            return Some(with(refusal, WWW_AUTHENTICATE, "Bearer"));
         }
         if !open && self.token.is_none() && !is_named_locally(request) {
             let what = "this server has no token: name it by its address, or as localhost\n";
-            return respond(StatusCode::FORBIDDEN, TEXT, what);
+            return Some(respond(StatusCode::FORBIDDEN, TEXT, what));
         }
+        None
+    }
+
+    /// Answers one request of somebody who may ask; its body is not read.
+    pub(crate) async fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        let path = request.uri().path();
+        let open = matches!(path, "/healthz" | "/readyz");
         if let Some(path) = path.strip_prefix("/api/v1/").filter(|path| is_of_queue(path)) {
             return self.queue(request, path).await;
         }
@@ -51,7 +54,7 @@ impl State {
             return respond(
                 StatusCode::NOT_FOUND,
                 TEXT,
-                "there is nothing here: /metrics, /healthz, /readyz, /api/v1/status, /api/v1/talkers, /api/v1/queue\n",
+                "there is nothing here: /, /metrics, /healthz, /readyz, /api/v1/openapi.json\n",
             );
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -90,9 +93,7 @@ impl State {
                 return with(refusal, ALLOW, "GET, HEAD, POST");
             }
         };
-        let answer = if changes && !request.headers().contains_key(OURS) {
-            Answer::refused(StatusCode::FORBIDDEN, "a change needs the header field X-Inrush")
-        } else if let Some(queue) = &self.queue {
+        let answer = if let Some(queue) = &self.queue {
             queue.answer(changes, path, request.uri().query().unwrap_or_default()).await
         } else {
             Answer::refused(StatusCode::NOT_FOUND, "there is no queue: no route is set")
@@ -125,18 +126,20 @@ impl State {
     }
 }
 
+/// How the client has named this server.
+pub(crate) fn named<B>(request: &Request<B>) -> Option<Authority> {
+    // RFC 9112 §3.2.2: the authority in the request line goes before the field.
+    let field = || Authority::try_from(request.headers().get(HOST)?.as_bytes()).ok();
+    request.uri().authority().cloned().or_else(field)
+}
+
 /// Whether the client has meant this machine: a page whose own name leads here can send requests, but only with that name in `Host`.
 fn is_named_locally<B>(request: &Request<B>) -> bool {
-    let host = match (request.uri().authority(), request.headers().get(HOST)) {
-        // RFC 9112 §3.2.2: the authority in the request line goes before the field.
-        (Some(authority), _) => Some(authority.clone()),
-        (None, Some(field)) => match Authority::try_from(field.as_bytes()) {
-            Ok(authority) => Some(authority),
-            Err(_) => return false,
-        },
-        // HTTP/1.0: no browser.
-        (None, None) => None,
-    };
+    let host = named(request);
+    if host.is_none() && request.headers().contains_key(HOST) {
+        return false;
+    }
+    // HTTP/1.0 without a name: no browser.
     host.is_none_or(|host| {
         let host = host.host();
         let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
@@ -148,7 +151,11 @@ fn is_of_queue(path: &str) -> bool {
     path == "queue" || path.starts_with("queue/") || matches!(path, "replay" | "drain" | "reload")
 }
 
-fn respond(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+pub(crate) fn respond(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     let response = with(response, CONTENT_TYPE, content_type);
@@ -156,7 +163,11 @@ fn respond(status: StatusCode, content_type: &'static str, body: impl Into<Bytes
     with(response, HeaderName::from_static("x-content-type-options"), "nosniff")
 }
 
-fn with(mut response: Response<Full<Bytes>>, name: HeaderName, value: &'static str) -> Response<Full<Bytes>> {
+pub(crate) fn with(
+    mut response: Response<Full<Bytes>>,
+    name: HeaderName,
+    value: &'static str,
+) -> Response<Full<Bytes>> {
     response.headers_mut().insert(name, HeaderValue::from_static(value));
     response
 }

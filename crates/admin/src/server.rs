@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -11,18 +11,24 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use inrush_metrics::Metrics;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
 
+use crate::events::Hub;
+use crate::front::{Content, Front};
 use crate::routes::State;
+use crate::sample::Sampler;
 use crate::{AdminSettings, QueueApi, Readiness};
 
 /// The least buffer that hyper works with.
 const REQUEST_OCTETS_LEAST: usize = 8 << 10;
 /// Header fields of a request.
 const HEADERS_MAX: usize = 64;
+/// Octets that the kernel keeps of an answer that the client has not taken.
+const SEND_BUFFER: usize = 128 << 10;
 /// How long answers under way may take once the server is asked to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(1);
 /// Pause after an accept that failed for want of descriptors or memory; without one the loop would spin.
@@ -57,11 +63,11 @@ pub struct Server {
 }
 
 /// A listening socket that is not served yet: whoever starts several things has it before anything else is changed.
-#[derive(Debug)]
 pub struct Bound {
     settings: AdminSettings,
     listener: StdTcpListener,
     address: SocketAddr,
+    beside: Vec<(&'static str, Arc<dyn QueueApi>)>,
 }
 
 impl Bound {
@@ -103,7 +109,14 @@ impl Bound {
             return Err(StartError::Unprotected(bound));
         }
         listener.set_nonblocking(true).map_err(listen)?;
-        Ok(Self { settings, listener, address: bound })
+        Ok(Self { settings, listener, address: bound, beside: Vec::new() })
+    }
+
+    /// Has GETs below `/api/v1/NAME` answered by `api`.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, api: Arc<dyn QueueApi>) -> Self {
+        self.beside.push((name, api));
+        self
     }
 
     /// Answers on a thread of its own.
@@ -116,13 +129,17 @@ impl Bound {
         readiness: impl Into<Readiness>,
         queue: Option<Arc<dyn QueueApi>>,
     ) -> Result<Server, StartError> {
-        let Self { settings, listener, address } = self;
+        let Self { settings, listener, address, beside } = self;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
         let (stop, stopped) = oneshot::channel();
         let AdminSettings { token, connections_max, request_octets_max, request_timeout, .. } = settings;
-        let state = Arc::new(State { metrics, readiness: readiness.into(), token, queue });
-        let service = Service { state, request_octets_max, request_timeout, connections_max };
+        let readiness = readiness.into();
+        let sampler = Sampler::new(Arc::clone(&metrics), readiness.clone(), queue.clone());
+        let hub = Hub::new(sampler, settings.viewers_max as usize, settings.sample_interval);
+        let state = State { metrics, readiness, token, queue };
+        let front = Arc::new(Front { state, hub, beside });
+        let service = Service { front, request_octets_max, request_timeout, connections_max };
         let socket = listener.try_clone().map_err(StartError::Thread)?;
         let thread = thread::Builder::new()
             .name("inrush-admin".to_owned())
@@ -172,7 +189,7 @@ impl Drop for Server {
 }
 
 struct Service {
-    state: Arc<State>,
+    front: Arc<Front>,
     request_octets_max: usize,
     request_timeout: Duration,
     connections_max: usize,
@@ -191,6 +208,7 @@ impl Service {
                 _ = stopped => {}
             }
             drop(listener);
+            self.front.hub.close();
             let rest = async { while connections.join_next().await.is_some() {} };
             let _ = tokio::time::timeout(STOP_DEADLINE, rest).await;
         });
@@ -205,11 +223,9 @@ impl Service {
             while connections.try_join_next().is_some() {}
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let connection = self.connection(stream);
-                    connections.spawn(async move {
-                        connection.await;
-                        drop(place);
-                    });
+                    // What a viewer does not read is to wait here, where it is seen, and not in the kernel.
+                    let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER);
+                    connections.spawn(self.connection(stream, place));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "admin: accept failed");
@@ -219,18 +235,29 @@ impl Service {
         }
     }
 
-    /// One request and its answer.
-    fn connection(&self, stream: TcpStream) -> impl Future<Output = ()> + Send + 'static {
-        let state = Arc::clone(&self.state);
+    /// One request and its answer. `place` is given back when the connection ends, or is one of a viewer, who has a place of another kind.
+    fn connection(
+        &self,
+        stream: TcpStream,
+        place: OwnedSemaphorePermit,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let front = Arc::clone(&self.front);
         let progress = Arc::new(Progress::default());
+        let place = Arc::new(Mutex::new(Some(place)));
         let service = service_fn({
-            let progress = Arc::clone(&progress);
+            let (progress, place) = (Arc::clone(&progress), Arc::clone(&place));
             move |request| {
-                let (state, progress) = (Arc::clone(&state), Arc::clone(&progress));
+                let (front, progress) = (Arc::clone(&front), Arc::clone(&progress));
+                let place = Arc::clone(&place);
                 async move {
                     progress.begun.notify_one();
-                    let answer = state.answer(&request).await;
-                    progress.answered.notify_one();
+                    let answer = front.answer(&request, &progress.dropped).await;
+                    match answer.body() {
+                        Content::Whole(_) => progress.answered.notify_one(),
+                        Content::Events(_) => {
+                            drop(place.lock().unwrap_or_else(PoisonError::into_inner).take());
+                        }
+                    }
                     Ok::<_, Infallible>(answer)
                 }
             }
@@ -252,6 +279,7 @@ impl Service {
                 }
                 () = progress.stalled(patience) => {}
             }
+            drop(place);
         }
     }
 }
@@ -261,7 +289,10 @@ impl Service {
 #[derive(Default)]
 struct Progress {
     begun: Notify,
+    /// Not for events, which have no end.
     answered: Notify,
+    /// A viewer does not read its events.
+    dropped: Arc<Notify>,
 }
 
 impl Progress {
@@ -271,7 +302,9 @@ impl Progress {
         if tokio::time::timeout(patience * 2, self.begun.notified()).await.is_err() {
             return;
         }
-        self.answered.notified().await;
-        tokio::time::sleep(patience).await;
+        tokio::select! {
+            () = self.answered.notified() => tokio::time::sleep(patience).await,
+            () = self.dropped.notified() => {}
+        }
     }
 }

@@ -61,6 +61,10 @@ pub struct AdminSettings {
     pub request_octets_max: usize,
     /// From the accept of a connection to the end of the header; as long again for the answer to be read. Making it is not timed.
     pub request_timeout: Duration,
+    /// Viewers of the live samples at a time, besides the connections; then 503. 0 = nobody.
+    pub viewers_max: u32,
+    /// How often a sample is taken while there are viewers.
+    pub sample_interval: Duration,
 }
 
 impl Default for AdminSettings {
@@ -71,6 +75,8 @@ impl Default for AdminSettings {
             connections_max: 64,
             request_octets_max: 16 << 10,
             request_timeout: Duration::from_secs(10),
+            viewers_max: 16,
+            sample_interval: Duration::from_secs(1),
         }
     }
 }

@@ -338,12 +338,14 @@ pub(crate) const TABLES: &[Table] = &[
     },
     Table {
         name: "admin",
-        help: "HTTP for the operator: metrics, health, status.",
+        help: "HTTP for the operator: dashboard, metrics, health, status, queue.",
         rows: rows! {
             "address" "Where to listen; beyond loopback only with token_file."
                 |config| Field::Address(&mut config.admin.address);
             "token_file" "File whose first line is the bearer token that every request but /healthz and /readyz must carry; relative to this file."
                 |config| Field::OptionalPath(&mut config.token_file);
+            "viewers_max" "Dashboards and `inrush top` that may watch at a time; then 503; 0 = none."
+                |config| Field::Number(&mut config.admin.viewers_max, Unit::Count, 0..=1_000);
         },
     },
 ];

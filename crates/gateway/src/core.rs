@@ -35,6 +35,7 @@ use crate::micros;
 use crate::observe::{Observer, Turn};
 use crate::orders::{Order, Orders};
 use crate::pressure::{Pressure, RefusedConnections};
+use crate::sessions::Questions;
 use crate::settings::{GatewaySettings, Timeouts};
 use crate::signal::Signal;
 use crate::system;
@@ -94,6 +95,7 @@ pub(crate) struct Plan {
     /// Another process has the listening sockets as well: they stay as they are when the core ends.
     pub(crate) sockets_shared: bool,
     pub(crate) accepting: Arc<AtomicBool>,
+    pub(crate) questions: Arc<Questions>,
     /// For the first core.
     pub(crate) directory: Option<Directory>,
     /// Starting a write may wait for the disk: not in the core's thread.
@@ -137,6 +139,7 @@ pub(crate) struct Core {
     /// The limits per address, without and under pressure.
     connection_limits: [ConnectionLimits; 2],
     directory: Option<Directory>,
+    pub(crate) questions: Arc<Questions>,
     /// What MAIL is refused with, and since when mail is refused.
     pub(crate) refusal: Cell<Option<(&'static Reply, u64)>>,
     sessions: Cell<u64>,
@@ -251,6 +254,7 @@ async fn main(plan: Plan) -> Result<(), CoreError> {
         timeouts_of_short_handshakes,
         connection_limits,
         directory: plan.directory,
+        questions: plan.questions,
         refusal: Cell::new(None),
         sessions: Cell::new(0),
         stopping: Cell::new(false),
@@ -322,6 +326,7 @@ async fn listen_to_control(core: Rc<Core>, mut control: UnixStream, orders: Arc<
         core.verifications.arrived();
         core.journal.supplied();
         core.refresh_refusal();
+        core.answer_questions();
     }
 }
 

@@ -38,6 +38,7 @@ mod pressure;
 mod proxy;
 mod ring_buffer;
 mod session;
+mod sessions;
 pub mod settings;
 mod signal;
 mod socket;
@@ -73,6 +74,8 @@ pub use crate::login::Logins;
 use crate::login::Outcomes;
 use crate::machine::Machine;
 use crate::orders::{Order, Orders};
+use crate::sessions::Questions;
+pub use crate::sessions::{LiveSession, LiveSessions, SESSIONS_MAX, SessionList};
 use crate::settings::GatewaySettings;
 use crate::tls::SharedCertificates;
 
@@ -81,7 +84,7 @@ const DESCRIPTORS_RESERVED: u64 = 96;
 
 /// File descriptors of a core besides its listeners and sessions: its segments that are ready: ring, control, segments in use,
 /// the committer.
-const DESCRIPTORS_PER_CORE: u64 = 16;
+const DESCRIPTORS_PER_CORE: u64 = 17;
 
 /// Addresses whose connections are counted at a time; beyond it, limits per address and network become weaker.
 const SITES_MAX: usize = 100_000;
@@ -205,6 +208,7 @@ struct RunningCore {
     control: UnixStream,
     accepting: Arc<AtomicBool>,
     beats: Arc<AtomicU64>,
+    questions: Arc<Questions>,
 }
 
 impl Gateway {
@@ -296,6 +300,7 @@ impl Gateway {
             let outcomes = Arc::new(Outcomes::new(ours.try_clone()?));
             let number = numbers.next().ok_or(StartError::Logs { cores: count, taken: taken.len() })?;
             written.push(number);
+            let questions = Questions::new(ours.try_clone()?);
             let (appender, report) = directory.open_log(number, move || {
                 let _ = (&wake).write(&[0]);
             })?;
@@ -332,11 +337,12 @@ impl Gateway {
                 beats: Arc::clone(&beats),
                 sockets_shared,
                 accepting: Arc::clone(&accepting),
+                questions: Arc::clone(&questions),
                 start_may_wait,
                 directory: (index == 0)
                     .then(|| Directory::new(directory.status(), Arc::clone(&metrics), &log)),
             };
-            plans.push((plan, ours, accepting, beats));
+            plans.push((plan, ours, accepting, beats, questions));
         }
         let mut gateway = Self {
             cores: Vec::new(),
@@ -360,12 +366,12 @@ impl Gateway {
                 first.recovered.extend(more);
             }
         }
-        for (plan, control, accepting, beats) in plans {
+        for (plan, control, accepting, beats, questions) in plans {
             let ended = Arc::clone(&ended);
             let thread = thread::Builder::new()
                 .name(format!("inrush-core-{}", plan.index))
                 .spawn(move || ended(core::run(plan)))?;
-            gateway.cores.push(RunningCore { thread, control, accepting, beats });
+            gateway.cores.push(RunningCore { thread, control, accepting, beats, questions });
         }
         Ok(gateway)
     }
@@ -458,6 +464,12 @@ impl Gateway {
     #[must_use]
     pub fn accepting(&self) -> Vec<Arc<AtomicBool>> {
         self.cores.iter().map(|core| Arc::clone(&core.accepting)).collect()
+    }
+
+    /// The way to ask for the sessions that are open.
+    #[must_use]
+    pub fn sessions(&self) -> SessionList {
+        SessionList::of(self.cores.iter().map(|core| Arc::clone(&core.questions)))
     }
 
     /// Asks the cores to stop: no new connection, 421 4.3.2 to idle sessions, running transactions finish until the

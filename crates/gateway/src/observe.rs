@@ -11,6 +11,7 @@ use inrush_proto::{Observe, Reply, Verb};
 pub(crate) struct Turn {
     verbs: Cell<u32>,
     commands: Cell<u32>,
+    last: Cell<Option<Verb>>,
     /// Replies that refuse something, which may have been no command at all.
     refused: Cell<u32>,
 }
@@ -18,7 +19,12 @@ pub(crate) struct Turn {
 impl Turn {
     /// The commands since the last call.
     pub(crate) fn take(&self) -> Commands {
-        Commands { verbs: self.verbs.take(), count: self.commands.take(), refused: self.refused.take() }
+        Commands {
+            verbs: self.verbs.take(),
+            count: self.commands.take(),
+            refused: self.refused.take(),
+            last: self.last.take(),
+        }
     }
 }
 
@@ -29,6 +35,7 @@ pub(crate) struct Commands {
     pub(crate) count: u32,
     /// How many replies were refusals.
     pub(crate) refused: u32,
+    last: Option<Verb>,
 }
 
 const _: () = assert!(Verb::ALL.len() <= 32);
@@ -44,10 +51,16 @@ impl Commands {
         self.refused == 0 && self.verbs & !set == 0
     }
 
+    /// The last one.
+    pub(crate) fn last(self) -> Option<Verb> {
+        self.last
+    }
+
     pub(crate) fn join(&mut self, other: Self) {
         self.verbs |= other.verbs;
         self.count += other.count;
         self.refused += other.refused;
+        self.last = other.last.or(self.last);
     }
 
     /// The phases whose replies have left, each named once.
@@ -89,6 +102,7 @@ impl Observe for Observer {
         self.metrics.command(verb.index());
         self.turn.verbs.set(self.turn.verbs.get() | 1 << verb.index());
         self.turn.commands.set(self.turn.commands.get() + 1);
+        self.turn.last.set(Some(verb));
     }
 
     fn unauthorized_pipelining(&self) {
@@ -105,12 +119,21 @@ mod tests {
         let turn = Turn::default();
         turn.verbs.set(1 << Verb::Mail.index() | 1 << Verb::Rcpt.index());
         turn.commands.set(3);
+        turn.last.set(Some(Verb::Rcpt));
         let mut commands = turn.take();
         assert_eq!(turn.take().count, 0);
         assert!(commands.has(Verb::Mail) && commands.has(Verb::Rcpt) && !commands.has(Verb::Data));
         assert!(commands.are_taken_and_among(&[Verb::Rcpt, Verb::Mail, Verb::Bdat]));
         assert!(!commands.are_taken_and_among(&[Verb::Mail, Verb::Bdat]));
-        commands.join(Commands { verbs: 1 << Verb::Quit.index(), count: 1, refused: 1 });
+        assert_eq!(commands.last(), Some(Verb::Rcpt));
+        commands.join(Commands {
+            verbs: 1 << Verb::Quit.index(),
+            count: 1,
+            refused: 1,
+            last: Some(Verb::Quit),
+        });
+        commands.join(Commands::default());
+        assert_eq!(commands.last(), Some(Verb::Quit));
         assert!(!commands.are_taken_and_among(&Verb::ALL));
         let phases: Vec<Phase> = commands.phases().collect();
         assert_eq!(phases, [Phase::Mail, Phase::Rcpt, Phase::Other]);

@@ -21,6 +21,7 @@ use monoio::net::TcpStream;
 use crate::admission::{Admitted, refuse};
 use crate::doors::Door;
 use crate::session;
+use crate::sessions::Shown;
 use crate::talkers;
 use crate::tls::Agreed;
 use crate::watch::{Ending, Slot, Stage};
@@ -43,7 +44,7 @@ pub(crate) struct Introduction {
 /// Reads the header of a connection that `admitted` has taken from a proxy, and serves the session of who is behind it.
 pub(crate) async fn serve(mut admitted: Admitted, mut stream: TcpStream, door: Rc<Door>) {
     let core = Rc::clone(&admitted.core);
-    let read = Box::pin(read_header(&admitted, &mut stream)).await;
+    let read = Box::pin(read_header(&admitted, &door, &mut stream)).await;
     let header = match read {
         Ok(octets) => octets,
         Err(failure) => return core.metrics.count(failure),
@@ -105,9 +106,14 @@ fn is_word(text: &str) -> bool {
 }
 
 /// The octets of the header.
-async fn read_header(admitted: &Admitted, stream: &mut TcpStream) -> Result<Vec<u8>, ProxyFailure> {
+async fn read_header(
+    admitted: &Admitted,
+    door: &Door,
+    stream: &mut TcpStream,
+) -> Result<Vec<u8>, ProxyFailure> {
     let core = &*admitted.core;
-    let slot = Slot::new(stream.as_raw_fd(), core.clock.now());
+    let shown = Shown::new(Some(admitted.peer), door.index);
+    let slot = Slot::new(stream.as_raw_fd(), core.clock.now(), shown);
     let place = core.watch.enter(slot);
     place.enter(Stage::Proxy, core.clock.now());
     let mut octets = Vec::with_capacity(64);

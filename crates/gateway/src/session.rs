@@ -36,6 +36,7 @@ use crate::buffers::{RECEIVE, Wish};
 use crate::core::Core;
 use crate::doors::Door;
 use crate::mail::{Facts, Mail};
+use crate::sessions::Shown;
 use crate::socket::Socket;
 use crate::talkers;
 use crate::watch::{Ending, Place, Slot, Stage};
@@ -78,7 +79,8 @@ pub(crate) fn serve(admitted: Admitted, stream: TcpStream, door: Rc<Door>) -> im
     let socket = Socket::new(stream);
     async move {
         let core = &*admitted.core;
-        let slot = Slot::new(socket.descriptor(), core.clock.now());
+        let shown = Shown::new(Some(admitted.peer), door.index);
+        let slot = Slot::new(socket.descriptor(), core.clock.now(), shown);
         // Behind the socket, so that it leaves the watch before the socket closes.
         let place = core.watch.enter(slot);
         let mut talk = Talk::new(&admitted, &door, &socket, &place, local);
@@ -328,6 +330,7 @@ impl<'c> Talk<'c> {
     /// The log has the open transaction's message: the reply to it leaves when that is durable.
     fn accepted(&mut self, appended: &Appended) {
         self.core.count_accepted(self.session.transaction(), self.peer().ip());
+        self.place.shown.accepted();
         let body = self.input_at.saturating_sub(self.noted.times.data);
         self.core.metrics.record_message(Phase::Body, body, appended.id, self.core.wall());
         let gate = appended.gate.get();
@@ -363,6 +366,7 @@ impl<'c> Talk<'c> {
         self.count_refusals();
         use inrush_proto::Phase as At;
         let phase = self.session.phase();
+        self.place.shown.came_to(phase, self.noted.commands.last());
         let open = matches!(phase, At::Envelope | At::MailData);
         self.place.set_transaction(open.then_some(self.noted.times.mail));
         if !open {

@@ -11,6 +11,7 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::sessions::Shown;
 use crate::settings::Timeouts;
 use crate::system::{self, Direction, Waiting};
 
@@ -66,6 +67,8 @@ pub(crate) struct Slot {
     data: Cell<Option<DataWindow>>,
     ending: Cell<Option<Ending>>,
     ending_since: Cell<u64>,
+    /// For whoever asks for the sessions.
+    pub(crate) shown: Shown,
 }
 
 /// Mail data received since the start of the current measurement of the rate.
@@ -77,7 +80,7 @@ struct DataWindow {
 
 impl Slot {
     /// The slot of a session on the socket `fd` that was accepted at `now`.
-    pub(crate) fn new(fd: RawFd, now: u64) -> Self {
+    pub(crate) fn new(fd: RawFd, now: u64, shown: Shown) -> Self {
         Self {
             fd,
             opened: now,
@@ -87,7 +90,13 @@ impl Slot {
             data: Cell::new(None),
             ending: Cell::new(None),
             ending_since: Cell::new(0),
+            shown,
         }
+    }
+
+    /// What it waits for.
+    pub(crate) fn stage(&self) -> Stage {
+        self.stage.get()
     }
 
     /// When the session was accepted.
@@ -110,6 +119,7 @@ impl Slot {
     /// `octets` came in; while mail data is expected they count for its rate.
     pub(crate) fn received(&self, octets: usize, now: u64) {
         self.since.set(now);
+        self.shown.received(octets);
         if let Some(window) = self.data.get() {
             self.data.set(Some(DataWindow { octets: window.octets + octets as u64, ..window }));
         }
@@ -199,6 +209,18 @@ impl Watch {
         });
         slots[index] = Some(Rc::clone(&slot));
         Place { watch: self, index, slot }
+    }
+
+    /// Hands out each session with its place until `take` has enough.
+    pub(crate) fn each(&self, mut take: impl FnMut(usize, &Slot) -> bool) {
+        let slots = self.slots.borrow();
+        let mut taken = slots.iter().enumerate().filter_map(|(place, slot)| Some((place, slot.as_ref()?)));
+        let _ = taken.all(|(place, slot)| take(place, slot));
+    }
+
+    /// Looks at the session in a place.
+    pub(crate) fn at<T>(&self, place: usize, look: impl FnOnce(&Slot) -> T) -> Option<T> {
+        self.slots.borrow().get(place)?.as_deref().map(look)
     }
 
     /// Looks over all sessions and acts on those that are due; `on_ending` hears of each new ending.
@@ -297,7 +319,7 @@ mod tests {
     }
 
     fn waiting_for_input() -> Slot {
-        let slot = Slot::new(-1, 0);
+        let slot = Slot::new(-1, 0, Shown::new(None, 0));
         slot.enter(Stage::Input, 0);
         slot
     }
@@ -408,7 +430,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_takes_no_replies_is_cut_off() {
-        let slot = Slot::new(-1, 0);
+        let slot = Slot::new(-1, 0, Shown::new(None, 0));
         slot.enter(Stage::Output, 0);
         assert_eq!(due(&slot, 299 * SECOND, &timeouts()), None);
         assert_eq!(due(&slot, 301 * SECOND, &timeouts()), Some(Due::CutOff));
@@ -426,11 +448,11 @@ mod tests {
     #[test]
     fn places_are_given_up_and_used_again() {
         let watch = Watch::default();
-        let first = watch.enter(Slot::new(-1, 0));
-        let second = watch.enter(Slot::new(-1, 0));
+        let first = watch.enter(Slot::new(-1, 0, Shown::new(None, 0)));
+        let second = watch.enter(Slot::new(-1, 0, Shown::new(None, 0)));
         assert_eq!(second.index, 1);
         drop(first);
-        let third = watch.enter(Slot::new(-1, 0));
+        let third = watch.enter(Slot::new(-1, 0, Shown::new(None, 0)));
         assert_eq!(third.index, 0);
     }
 }

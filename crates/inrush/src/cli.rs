@@ -37,7 +37,7 @@ pub(crate) enum Command {
     /// End the running gateway: idle sessions are closed, running transactions finish
     Drain {
         #[command(flatten)]
-        target: Running,
+        target: AdminTarget,
         /// How long connections are still taken while /readyz says no, in place of [limits] drain_delay
         #[arg(long, value_name = "T")]
         delay: Option<Age>,
@@ -51,11 +51,23 @@ pub(crate) enum Command {
     /// Have the running gateway read its config file again; say what has changed
     Reload {
         #[command(flatten)]
-        target: Running,
+        target: AdminTarget,
         /// As one JSON object
         #[arg(long)]
         json: bool,
     },
+    /// One screen about the running gateway; exit code 1 when it does not take mail
+    Status {
+        #[command(flatten)]
+        target: AdminTarget,
+        /// What the API tells, as one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// The running gateway on the terminal, live: rates, latencies, cores, queue, refusals, sessions
+    ///
+    /// Keys: q ends, p holds the picture, 1 overview, 2 destinations of the queue, 3 live sessions, Tab the next of them. No colours with NO_COLOR.
+    Top(AdminTarget),
     /// Change the file of those who may submit mail
     #[command(subcommand)]
     User(UserCommand),
@@ -93,8 +105,10 @@ impl Command {
             Self::Queue(command) => {
                 matches!(**command, QueueCommand::List { .. } | QueueCommand::Show { .. })
             }
+            Self::Status { .. } => true,
             Self::Serve(_)
             | Self::Check(_)
+            | Self::Top(_)
             | Self::Drain { .. }
             | Self::Reload { .. }
             | Self::ManualPages { .. } => false,
@@ -177,7 +191,7 @@ pub(crate) struct QueueChange {
 
 /// Which gateway.
 #[derive(Args, Debug)]
-pub(crate) struct Running {
+pub(crate) struct AdminTarget {
     /// Config file of the gateway: says where its admin server is, and its token
     #[arg(short, long, value_name = "FILE", env = "INRUSH_CONFIG")]
     pub(crate) config: Option<PathBuf>,

@@ -6,13 +6,16 @@
 mod age;
 mod cli;
 mod config;
+mod live;
 mod log;
 mod manual;
 mod output;
 mod queue;
 mod reload;
 mod serve;
+mod status;
 mod steer;
+mod top;
 mod user;
 
 use std::process::ExitCode;
@@ -48,6 +51,8 @@ fn main() -> ExitCode {
         Command::Queue(command) => queue::run(&command),
         Command::Drain { target, delay, deadline, wait } => steer::drain(&target, delay, deadline, wait),
         Command::Reload { target, json } => steer::reload(&target, json),
+        Command::Status { target, json } => status::run(&target, json),
+        Command::Top(target) => top::run(&target),
         Command::User(command) => user::run(&command),
         Command::Completions { shell } => manual::completions(shell),
         Command::ManualPages { to } => manual::pages(&to),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::age::Age;
-use crate::cli::Running;
+use crate::cli::AdminTarget;
 use crate::output;
 use crate::queue::Client;
 
@@ -16,7 +16,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// `inrush drain`.
 pub(crate) fn drain(
-    target: &Running,
+    target: &AdminTarget,
     delay: Option<Age>,
     deadline: Option<Age>,
     wait: bool,
@@ -34,7 +34,7 @@ pub(crate) fn drain(
 }
 
 /// `inrush reload`. The exit code says whether everything was as it should be.
-pub(crate) fn reload(target: &Running, json: bool) -> anyhow::Result<ExitCode> {
+pub(crate) fn reload(target: &AdminTarget, json: bool) -> anyhow::Result<ExitCode> {
     let answer = Client::of(target.config.as_deref(), target.admin)?.post_whatever_comes("reload")?;
     if json {
         output::json(&answer)?;

@@ -72,6 +72,13 @@ impl Distribution {
         self.cells[cell] += count;
     }
 
+    /// The values that have come since `earlier`, which was taken of the same histogram.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let cells = self.cells.iter().zip(&earlier.cells).map(|(now, then)| now.saturating_sub(*then));
+        Self { cells: cells.collect() }
+    }
+
     /// Adds a value in recorded units.
     pub fn record(&mut self, value: u64) {
         self.cells[cell_of(value)] += 1;
@@ -146,6 +153,19 @@ mod tests {
         }
         assert_eq!(next, HISTOGRAM_VALUE_MAX + 1);
         assert_eq!(cell_of(u64::MAX), CELLS - 1);
+    }
+
+    #[test]
+    fn a_difference_holds_what_came_between() {
+        let mut earlier = Distribution::default();
+        earlier.record(10);
+        let mut now = earlier.clone();
+        now.record(5_000);
+        now.record(5_000);
+        let between = now.since(&earlier);
+        assert_eq!(between.count(), 2);
+        assert!(between.to_hdr().value_at_quantile(0.0) >= 5_000);
+        assert_eq!(now.since(&now).count(), 0);
     }
 
     proptest! {

@@ -97,6 +97,16 @@ impl Api {
         Ok(json!({ "count": count }))
     }
 
+    /// The destinations for which the most waits, `max` of them at most, with the last reply of each that was not a delivery.
+    ///
+    /// # Errors
+    /// The relay has ended.
+    pub async fn destinations(&self, max: usize) -> Result<Value, ApiError> {
+        let worst = self.ask(|answer| Request::Destinations(max, answer)).await?;
+        let worst: Vec<_> = worst.iter().map(crate::backlog::Backlog::to_json).collect();
+        Ok(json!({ "destinations": worst }))
+    }
+
     /// The whole life of a message.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use std::time::Duration;
 use inrush_queue::{EntryState, OutcomeRef, ResultRef, Slot, Status, outcome_flag};
 use tokio::sync::oneshot;
 
+use crate::backlog::Backlog;
 use crate::destination::Job;
 use crate::facts::{Fact, Key, Known, Page};
 use crate::failure::Verdict;
@@ -64,6 +65,8 @@ pub(crate) enum Request {
     Facts { query: Query, page: Page, parks: bool, answer: oneshot::Sender<Vec<Fact>> },
     /// How much may fit.
     Count(Query, oneshot::Sender<usize>),
+    /// So many of those destinations for which the most waits.
+    Destinations(usize, oneshot::Sender<Vec<Backlog>>),
     /// Do this with these; how many groups of recipients it was done with.
     Act(Action, Vec<Item>, oneshot::Sender<usize>),
     /// From now on each of these domains takes the route with this index.
@@ -84,6 +87,9 @@ impl Shared {
             }
             Request::Count(query, answer) => {
                 let _ = answer.send(self.known(&query, None, |known| known.count(&query)));
+            }
+            Request::Destinations(max, answer) => {
+                let _ = answer.send(self.backlogs(max));
             }
             Request::Act(Action::Bounce, items, answer) => {
                 let shared = Rc::clone(self);

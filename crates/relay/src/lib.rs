@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod backlog;
 mod commands;
 mod committer;
 mod connect;
@@ -55,9 +56,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use crate::api::{Api, ApiError};
 pub use crate::commands::Action;
-pub use crate::query::{LIMIT, Query, QueryError};
+pub use crate::query::{LIMIT, Query, QueryError, is_address};
 pub use crate::replay::Replay;
-pub use crate::view::{Listed, Stopped};
+pub use crate::view::{Listed, Stopped, life_in_log, time};
 
 use crate::committer::Committer;
 use crate::engine::{Engine, Writing};

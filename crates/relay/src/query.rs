@@ -23,6 +23,8 @@ pub struct Query {
     pub domain: Option<String>,
     /// This reverse-path; `@example.com` for everybody of a domain, `<>` for the null one.
     pub sender: Option<String>,
+    /// A recipient that waits is this one; `@example.com` for everybody of a domain.
+    pub recipient: Option<String>,
     /// Accepted so long ago or longer.
     pub older_than: Option<Duration>,
     /// So many at most.
@@ -31,7 +33,15 @@ pub struct Query {
 
 impl Default for Query {
     fn default() -> Self {
-        Self { ids: Vec::new(), route: None, domain: None, sender: None, older_than: None, limit: LIMIT }
+        Self {
+            ids: Vec::new(),
+            route: None,
+            domain: None,
+            sender: None,
+            recipient: None,
+            older_than: None,
+            limit: LIMIT,
+        }
     }
 }
 
@@ -72,6 +82,8 @@ impl Query {
                 return Err(wrong("sender", &"is empty; the null reverse-path is <>"));
             }
             "sender" => self.sender = Some(value.to_owned()),
+            "recipient" if value.is_empty() => return Err(wrong("recipient", &"is empty")),
+            "recipient" => self.recipient = Some(value.to_owned()),
             "older_than" => {
                 let seconds = value.parse().map_err(|_| wrong("older_than", &"not a number of seconds"))?;
                 self.older_than = Some(Duration::from_secs(seconds));
@@ -103,12 +115,13 @@ impl Query {
 
     /// Whether messages have to be read to tell whether they fit.
     pub(crate) fn needs_reading(&self) -> bool {
-        self.sender.is_some() || self.domain.is_some()
+        self.sender.is_some() || self.domain.is_some() || self.recipient.is_some()
     }
 
     /// Whether this recipient is meant, of a message that fits.
     pub(crate) fn means(&self, path: &[u8]) -> bool {
         self.domain.as_ref().is_none_or(|wanted| is_in(wanted, path))
+            && self.recipient.as_ref().is_none_or(|wanted| is_address(wanted, path))
     }
 
     /// Whether it fits, of an age in seconds.
@@ -119,8 +132,8 @@ impl Query {
         age: u64,
     ) -> bool {
         self.is_old_enough(age)
-            && self.sender.as_ref().is_none_or(|wanted| is_sender(wanted, sender))
-            && (self.domain.is_none() || recipients.any(|path| self.means(path)))
+            && self.sender.as_ref().is_none_or(|wanted| is_address(wanted, sender))
+            && (self.domain.is_none() && self.recipient.is_none() || recipients.any(|path| self.means(path)))
     }
 
     fn is_old_enough(&self, age: u64) -> bool {
@@ -133,7 +146,8 @@ fn is_in(domain: &str, path: &[u8]) -> bool {
     path.rsplit_once('@').is_some_and(|(_, of)| domain_eq(domain, of))
 }
 
-fn is_sender(wanted: &str, sender: &[u8]) -> bool {
+/// Whether a path is an address, or one of a domain: only the domain is of any case (RFC 5321 §2.4).
+pub fn is_address(wanted: &str, sender: &[u8]) -> bool {
     let wanted = wanted.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).unwrap_or(wanted);
     if let Some(domain) = wanted.strip_prefix('@') {
         return is_in(domain, sender);
@@ -153,10 +167,14 @@ mod tests {
 
     #[test]
     fn senders_and_domains() {
-        assert!(is_sender("a@Example.com", b"a@example.COM"));
-        assert!(!is_sender("A@example.com", b"a@example.com"));
-        assert!(is_sender("@example.com", b"\"x@y\"@example.com"));
-        assert!(is_sender("<>", b"") && is_sender("", b"") && !is_sender("<>", b"a@b"));
+        assert!(is_address("a@Example.com", b"a@example.COM"));
+        assert!(!is_address("A@example.com", b"a@example.com"));
+        assert!(is_address("@example.com", b"\"x@y\"@example.com"));
+        assert!(is_address("<>", b"") && is_address("", b"") && !is_address("<>", b"a@b"));
+        let query = Query { recipient: Some("b@example.org".to_owned()), ..Query::default() };
+        let fits = |recipients: &[&[u8]]| query.fits(b"", recipients.iter().copied(), 0);
+        assert!(fits(&[b"a@example.org", b"b@example.org"]) && !fits(&[b"a@example.org"]) && !fits(&[]));
+        assert!(query.means(b"b@Example.ORG") && !query.means(b"B@example.org") && !query.is_everything());
         assert!(is_in("b\u{fc}cher.example", b"a@xn--bcher-kva.example"));
     }
 
@@ -165,6 +183,7 @@ mod tests {
         let mut query = Query::default();
         assert_eq!(query.set("route", "out"), Ok(true));
         assert_eq!(query.set("nonsense", "out"), Ok(false));
+        assert!(query.set("recipient", "").is_err());
         assert!(query.set("older_than", "1h").is_err() && query.set("id", "x").is_err());
         assert!(query.set("sender", "").is_err() && query.set("limit", "0").is_err());
         assert_eq!(query.set("sender", "<>"), Ok(true));

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::rc::Rc;
 
 use inrush_proto::client::Severity;
-use inrush_queue::{OutcomeRef, ResultRef, Status, result_flag};
+use inrush_queue::{OutcomeRef, ResultRef, Status, outcome_flag, result_flag};
 
 use crate::destination::Job;
 use crate::failure::Verdict;
@@ -155,6 +155,9 @@ impl Shared {
         }
         for settled in settled {
             self.count(&attempt.destination, settled.status, 1);
+            if flags & outcome_flag::COMMAND == 0 {
+                self.replies.borrow_mut().note(&attempt.destination, settled, now);
+            }
             if settled.status == Status::Sent {
                 let delay = now.saturating_sub(job.message.header.accepted_at_us);
                 self.delivery.borrow_mut().delivered(delay / 1000, job.message.id, now);

@@ -12,6 +12,7 @@ use inrush_metrics::Metrics;
 use inrush_queue::{Ledger, Place, QueueSettings, RecipientSet, Recorder, Slot};
 use tokio::sync::Notify;
 
+use crate::backlog::Replies;
 use crate::content::is_chunked;
 use crate::destination::{Destination, Job};
 use crate::dns::Resolver;
@@ -72,6 +73,8 @@ pub(crate) struct Shared {
     pub(crate) telling: Cell<u64>,
     /// What was counted.
     pub(crate) delivery: RefCell<inrush_metrics::Delivery>,
+    /// The last reply of each destination that was no delivery.
+    pub(crate) replies: RefCell<Replies>,
     /// The log of internal mail was written to.
     pub(crate) internal_written: Notify,
     /// Why the process has to end.
@@ -130,6 +133,7 @@ impl Shared {
             connections: Cell::new(0),
             telling: Cell::new(0),
             delivery: RefCell::default(),
+            replies: RefCell::default(),
             internal_written: Notify::new(),
             failed: RefCell::new(None),
         }

@@ -256,6 +256,14 @@ pub(crate) fn life(
     Ok(Some(life.into()))
 }
 
+/// The whole life of a message of a gateway without a relay: how it came in.
+///
+/// # Errors
+/// Those of the disk.
+pub fn life_in_log(storage: &DiskStorage, id: MessageId) -> io::Result<Option<Value>> {
+    life(storage, id, &[], crate::shared::now_us())
+}
+
 fn session(envelope: &Envelope<'_>) -> Value {
     let protocol = match envelope.protocol() {
         Protocol::Smtp => "SMTP",
@@ -361,7 +369,7 @@ pub(crate) fn text(octets: &[u8]) -> String {
 }
 
 /// RFC 3339, UTC, to the microsecond.
-fn time(micros: u64) -> String {
+pub fn time(micros: u64) -> String {
     let at = Timestamp::from_microsecond(i64::try_from(micros).unwrap_or(i64::MAX)).unwrap_or_default();
     format!("{at:.6}")
 }

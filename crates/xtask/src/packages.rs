@@ -22,6 +22,8 @@ struct Package {
 
 const PACKAGES: &[Package] = &[
     Package { name: "curl", programs: &["curl"], modules: &[] },
+    // The browser that looks at the dashboard.
+    Package { name: "chromium", programs: &["chromium"], modules: &[] },
     Package { name: "swaks", programs: &["swaks"], modules: &[] },
     Package {
         name: "postfix",

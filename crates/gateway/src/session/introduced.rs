@@ -113,6 +113,7 @@ impl Talk<'_> {
         let proxy = before.proxy.or(Some(filter));
         let introduction = Introduction { proxy, local, name, ..before };
         let peer = SocketAddr::new(address, port);
+        self.place.shown.client_is(peer);
         // A client that reaches us through the filter as it is must not speak for others.
         let trusted = xclient.address.is_none() || (known && self.door.filters.contains(address));
         self.told = Some(Box::new(Told { core, peer, known, introduction, ticket }));

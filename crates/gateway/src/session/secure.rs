@@ -116,6 +116,7 @@ impl Talk<'_> {
                 let now = self.core.clock.now();
                 self.core.record(Phase::Tls, now - begun);
                 secure.since = now;
+                self.place.shown.secured(secure.agreed.version);
                 self.secure = Some(secure);
                 self.session.secured();
                 self.noted.secured();

@@ -18,6 +18,10 @@ use tokio::net::TcpStream;
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long an answer may take. A change of a long queue, or a look through a large log, takes minutes.
 const ANSWER_PATIENCE: Duration = Duration::from_mins(30);
+/// How long a stream of events may say nothing.
+const SILENCE: Duration = Duration::from_secs(10);
+/// Octets of an event: a sample has some thousand.
+const EVENT_OCTETS_MAX: usize = 4 << 20;
 
 /// Where the admin server is, and how to get in.
 pub(crate) struct Client {
@@ -93,6 +97,45 @@ impl Client {
         })
     }
 
+    /// Hands out the data of each event of a stream until `take` has enough or the stream ends.
+    ///
+    /// # Errors
+    /// The gateway cannot be reached, or refuses.
+    pub(crate) fn events(&self, path: &str, mut take: impl FnMut(&str) -> bool) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let request = self.head(Method::GET, path, &[])?;
+        runtime.block_on(async {
+            let stream = self.connect().await?;
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+            let connection = tokio::spawn(connection);
+            let response = tokio::time::timeout(SILENCE, sender.send_request(request)).await??;
+            let status = response.status();
+            let mut body = response.into_body();
+            if status != StatusCode::OK {
+                let said = tokio::time::timeout(SILENCE, body.collect()).await??.to_bytes();
+                return read(self.address, status, &said).map(drop);
+            }
+            let mut events = Events::default();
+            loop {
+                let frame = tokio::time::timeout(SILENCE, body.frame()).await;
+                let frame = frame.map_err(|_| anyhow!("{} has fallen silent", self.address))?;
+                let Some(frame) = frame else { break };
+                let octets = frame?.into_data().unwrap_or_default();
+                if !events.feed(&octets, &mut take)? {
+                    break;
+                }
+            }
+            connection.abort();
+            Ok(())
+        })
+    }
+
+    /// Where the gateway is.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     fn head(
         &self,
         method: Method,
@@ -119,6 +162,32 @@ impl Client {
                 self.address
             )
         })
+    }
+}
+
+/// A stream of events that comes in pieces (HTML, "Server-sent events").
+#[derive(Default)]
+struct Events {
+    rest: Vec<u8>,
+}
+
+impl Events {
+    /// Takes a piece, and hands out the data of each event that it completes; false when `take` has enough.
+    fn feed(&mut self, octets: &[u8], take: &mut impl FnMut(&str) -> bool) -> anyhow::Result<bool> {
+        self.rest.extend_from_slice(octets);
+        while let Some(end) = self.rest.windows(2).position(|pair| pair == b"\n\n") {
+            let event: Vec<u8> = self.rest.drain(..end + 2).collect();
+            let event = std::str::from_utf8(&event)?;
+            let mut data = event.lines().filter_map(|line| line.strip_prefix("data: "));
+            // An event of ours has one line of data.
+            if data.next().is_some_and(|data| !take(data)) {
+                return Ok(false);
+            }
+        }
+        if self.rest.len() > EVENT_OCTETS_MAX {
+            bail!("an event has more than {EVENT_OCTETS_MAX} octets");
+        }
+        Ok(true)
     }
 }
 
@@ -167,6 +236,24 @@ mod tests {
         let Err(error) = client.post("queue/delete", &[]) else { bail!("there was an answer") };
         assert!(server.join().is_ok_and(|served| served.is_ok()));
         Ok(format!("{error:#}"))
+    }
+
+    #[test]
+    fn events_come_in_any_pieces() -> anyhow::Result<()> {
+        let stream = b"retry: 1\n: x\n\nevent: sample\nid: 1\ndata: {\"a\":1}\n\n: beat\nevent: sample\ndata: {\"a\":2}\n\n";
+        for size in 1..stream.len() {
+            let (mut events, mut taken) = (Events::default(), Vec::new());
+            for piece in stream.chunks(size) {
+                events.feed(piece, &mut |data| {
+                    taken.push(data.to_owned());
+                    true
+                })?;
+            }
+            assert_eq!(taken, ["{\"a\":1}", "{\"a\":2}"], "{size} octets at a time");
+        }
+        assert!(!Events::default().feed(stream, &mut |_| false)?);
+        assert!(Events::default().feed(&vec![b'x'; EVENT_OCTETS_MAX + 1], &mut |_| true).is_err());
+        Ok(())
     }
 
     #[test]

@@ -10,6 +10,10 @@ use serde_json::{Value, json};
 
 use crate::serve::Steer;
 
+/// Destinations in a list when nothing else is said, and at most.
+const DESTINATIONS: usize = 100;
+const DESTINATIONS_MAX: usize = 10_000;
+
 /// Answers for the relay and the process.
 pub(crate) struct QueueRoutes {
     relay: Arc<OnceLock<Option<Api>>>,
@@ -82,6 +86,12 @@ async fn route(
         let listed = api.list(query).await?;
         return Ok(Some(json!({ "entries": listed.entries, "more": listed.more })));
     }
+    if path == "queue/destinations" {
+        if changes {
+            return Ok(None);
+        }
+        return api.destinations(limit(parameters)?).await.map(Some);
+    }
     let Some(rest) = path.strip_prefix("queue/") else { return Ok(None) };
     if !changes {
         let id = rest.parse().map_err(|error| QueryError::Value { name: "id", what: format!("{error}") })?;
@@ -90,6 +100,20 @@ async fn route(
     let Some(action) = Action::ALL.into_iter().find(|action| action.name() == rest) else { return Ok(None) };
     let all = is_set(parameters, "all");
     api.act(action, query(parameters, &["all"])?, all).await.map(Some)
+}
+
+/// How many destinations are asked for.
+fn limit(parameters: &[(String, String)]) -> Result<usize, QueryError> {
+    let mut limit = DESTINATIONS;
+    for (name, value) in parameters {
+        if name != "limit" {
+            return Err(QueryError::Unknown(name.clone()));
+        }
+        let given = value.parse().ok().filter(|given| (1..=DESTINATIONS_MAX).contains(given));
+        let wrong = || format!("not a number from 1 to {DESTINATIONS_MAX}");
+        limit = given.ok_or_else(|| QueryError::Value { name: "limit", what: wrong() })?;
+    }
+    Ok(limit)
 }
 
 fn is_set(parameters: &[(String, String)], name: &str) -> bool {
@@ -139,6 +163,15 @@ mod tests {
 
     fn parameters(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn destinations_have_a_limit_and_nothing_else() {
+        assert_eq!(limit(&[]), Ok(DESTINATIONS));
+        assert_eq!(limit(&parameters(&[("limit", "5")])), Ok(5));
+        for wrong in [("limit", "0"), ("limit", "x"), ("limit", "10001"), ("route", "out")] {
+            assert!(limit(&parameters(&[wrong])).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

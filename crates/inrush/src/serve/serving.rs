@@ -22,11 +22,15 @@ use super::notify::Watchdog;
 use super::steer::Steer;
 use super::{Event, Stop, activation, notify};
 use crate::cli::ConfigFile;
+use crate::live::{MessageRoutes, SessionRoutes};
 use crate::queue::QueueRoutes;
 use crate::reload::{Reload, Running};
 
 /// How often the main thread looks whether the cores still turn, at the least.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Viewers of the dashboard whose descriptors are among those that the gateway keeps anyway.
+const VIEWERS_KEPT: u32 = 16;
 
 /// Everything that runs.
 pub(super) struct Serving {
@@ -35,6 +39,7 @@ pub(super) struct Serving {
     /// Taken when the relay starts.
     relay_start: Option<(RelaySettings, QueueSettings, Surroundings)>,
     relay_api: Arc<OnceLock<Option<Api>>>,
+    data_dir: PathBuf,
     /// Taken when the admin server starts.
     admin_bound: Option<Bound>,
     pub(super) admin: Option<Server>,
@@ -85,6 +90,7 @@ impl Serving {
             queue,
             ..
         } = config;
+        let viewers_max = admin.viewers_max;
         let (hostname, timeouts) = (gateway.hostname.clone(), gateway.timeouts.clone());
         let consumed = !relay.routes.is_empty();
         let recipients = Arc::new(SharedRecipients::new(recipients));
@@ -136,7 +142,8 @@ impl Serving {
                 certificates,
                 consumed,
                 // Each connection, and each blocking delivery a few files.
-                descriptors_kept: if consumed { u64::from(relay.connections_max) * 2 } else { 0 },
+                descriptors_kept: if consumed { u64::from(relay.connections_max) * 2 } else { 0 }
+                    + u64::from(viewers_max.saturating_sub(VIEWERS_KEPT)),
                 give_memory_back,
                 version: crate::VERSION,
                 sockets: given.sockets,
@@ -164,6 +171,7 @@ impl Serving {
                 (relay, queue, Surroundings { hostname, own_addresses })
             }),
             relay_api,
+            data_dir,
             admin_bound: Some(admin),
             admin: None,
             steer,
@@ -195,6 +203,10 @@ impl Serving {
         let queue = QueueRoutes::of(Arc::clone(&self.relay_api), self.steer.clone());
         let gateway = &self.gateway;
         let readiness = Readiness::new(gateway.accepting(), self.steer.draining());
+        let listeners = gateway.metrics().names().listeners.clone();
+        let bound = bound
+            .with("sessions", SessionRoutes::of(gateway.sessions(), listeners))
+            .with("messages", MessageRoutes::of(self.data_dir.clone(), Arc::clone(&self.relay_api)));
         let admin = bound.serve(gateway.metrics().clone(), readiness, Some(queue));
         self.admin = Some(admin.context("admin server")?);
         Ok(())

@@ -8,6 +8,7 @@ mod floors;
 mod licences;
 mod links;
 mod markers;
+mod vendored;
 
 use anyhow::bail;
 
@@ -23,6 +24,7 @@ const RULES: &[Rule] = &[
     ("dialogs without a section", dialogs::check),
     ("links that lead nowhere", links::check),
     ("imports from the same floor or above", floors::check),
+    ("files of others that were changed", vendored::check),
     ("licences outside the allow-list", licences::check),
 ];
 

@@ -1,0 +1,183 @@
+//! Where each request goes: who may ask at all, then the page, the live samples, what others answer, and the routes of the server itself.
+//!
+//! ```text
+//!   request ─▶ token, name of the server, origin ─▶ page · /api/v1/events · /api/v1/openapi.json · APIs put beside (Bound::with) · routes
+//! ```
+//! Every answer says that nothing may be guessed about it, put into a frame or read by another site.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http_body_util::Full;
+use hyper::body::{Body, Bytes, Frame, SizeHint};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::sync::Notify;
+
+use crate::events::{Hub, Viewer};
+use crate::openapi;
+use crate::routes::{State, respond, with};
+use crate::{Answer, QueueApi, origin, page};
+
+/// What scripts of an answer that is not the page may do, should a browser take it for one.
+const NOTHING: &str = "default-src 'none'; frame-ancestors 'none'";
+
+/// The body of an answer.
+pub(crate) enum Content {
+    /// All of it.
+    Whole(Full<Bytes>),
+    /// Events until somebody ends them.
+    Events(Viewer),
+}
+
+impl Body for Content {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Whole(body) => Pin::new(body).poll_frame(context),
+            Self::Events(viewer) => Pin::new(viewer).poll_frame(context),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => body.size_hint(),
+            Self::Events(_) => SizeHint::default(),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(body) => body.is_end_stream(),
+            Self::Events(_) => false,
+        }
+    }
+}
+
+/// Everything that is answered.
+pub(crate) struct Front {
+    pub(crate) state: State,
+    pub(crate) hub: Arc<Hub>,
+    /// First part of the path behind `/api/v1/`, and who answers.
+    pub(crate) beside: Vec<(&'static str, Arc<dyn QueueApi>)>,
+}
+
+impl Front {
+    /// Answers one request; its body is not read. `dropped` hears when a viewer has to go.
+    pub(crate) async fn answer<B>(&self, request: &Request<B>, dropped: &Arc<Notify>) -> Response<Content> {
+        let path = request.uri().path();
+        let is_page = page::has(path);
+        let mut response = match self.state.stranger(request, is_page) {
+            Some(refusal) => whole(refusal),
+            None if is_page => whole(Self::page(request)),
+            None => self.answer_api(request, path, dropped).await,
+        };
+        protect(response.headers_mut(), if is_page { page::POLICY } else { NOTHING });
+        response
+    }
+
+    fn page<B>(request: &Request<B>) -> Response<Full<Bytes>> {
+        if !reads(request) {
+            return only_get();
+        }
+        page::answer(request.uri().path(), request.headers())
+            .unwrap_or_else(|| plain(StatusCode::NOT_FOUND, "there is nothing here\n"))
+    }
+
+    async fn answer_api<B>(
+        &self,
+        request: &Request<B>,
+        path: &str,
+        dropped: &Arc<Notify>,
+    ) -> Response<Content> {
+        // Elsewhere nothing can be changed.
+        let may_change = path.starts_with("/api/") || reads(request);
+        let refusal = origin::refusal(request, crate::routes::named(request).as_ref());
+        if let Some(why) = refusal.filter(|_| may_change) {
+            return whole(json(&Answer::refused(StatusCode::FORBIDDEN, why)));
+        }
+        let Some(rest) = path.strip_prefix("/api/v1/") else {
+            return whole(self.state.answer(request).await);
+        };
+        match rest {
+            "events" | "openapi.json" if !reads(request) => whole(only_get()),
+            "events" => self.events(request, dropped),
+            "openapi.json" => whole(respond(StatusCode::OK, "application/json", openapi::DOCUMENT)),
+            _ => {
+                let first = rest.split('/').next().unwrap_or_default();
+                match self.beside.iter().find(|(name, _)| *name == first) {
+                    None => whole(self.state.answer(request).await),
+                    Some(_) if !reads(request) => whole(only_get()),
+                    Some((_, api)) => {
+                        let query = request.uri().query().unwrap_or_default();
+                        whole(json(&api.answer(false, rest, query).await))
+                    }
+                }
+            }
+        }
+    }
+
+    fn events<B>(&self, request: &Request<B>, dropped: &Arc<Notify>) -> Response<Content> {
+        let body = if *request.method() == Method::HEAD {
+            Content::Whole(Full::default())
+        } else {
+            match self.hub.watch(Arc::clone(dropped)) {
+                Ok(viewer) => Content::Events(viewer),
+                Err(no_place) => {
+                    let refused = Answer::refused(StatusCode::SERVICE_UNAVAILABLE, no_place.reason());
+                    return whole(json(&refused));
+                }
+            }
+        };
+        let mut response = Response::new(body);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        // Nothing in between is to hold events together.
+        response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+        response
+    }
+}
+
+fn reads<B>(request: &Request<B>) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD)
+}
+
+fn whole(response: Response<Full<Bytes>>) -> Response<Content> {
+    response.map(Content::Whole)
+}
+
+fn json(answer: &Answer) -> Response<Full<Bytes>> {
+    respond(answer.status, "application/json", format!("{}\n", answer.body))
+}
+
+fn plain(status: StatusCode, what: &'static str) -> Response<Full<Bytes>> {
+    respond(status, "text/plain; charset=utf-8", what)
+}
+
+fn only_get() -> Response<Full<Bytes>> {
+    // RFC 9110 §15.5.6: the response names what is allowed.
+    with(plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n"), ALLOW, "GET, HEAD")
+}
+
+fn protect(headers: &mut HeaderMap, policy: &'static str) {
+    for (name, value) in [
+        (CONTENT_SECURITY_POLICY, policy),
+        (X_FRAME_OPTIONS, "DENY"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+}
