@@ -30,6 +30,7 @@ class Chart {
     this.plot = new uPlot({
       width: Math.max(200, this.box.clientWidth),
       height: HEIGHT,
+      padding: [8, null, 0, 0],
       cursor: { y: false, drag: { x: false, y: false }, sync: { key: "inrush" } },
       scales: { x: { time: true, range: (self, from, to) => from === null ? [0, SPAN_MIN] : [Math.min(from, to - SPAN_MIN), to] }, y: log ? { distr: 3, range } : { range } },
       axes: [

@@ -13,12 +13,13 @@ export async function act(action, parameters, what) {
     const all = Object.values(parameters).every((value) => !value);
     const { count: fitting } = await read("queue", { ...parameters, count: "true" });
     const entries = fitting === 1 ? "1 message" : `${count(fitting)} messages`;
-    if (fitting === 0) { say(`Nothing of ${what} waits in the queue.`); return false; }
+    if (fitting === 0) { say(what ? `Nothing of ${what} waits in the queue.` : "It does not wait in the queue any more."); return false; }
+    const of = what ? ` of ${what}` : "";
     const word = action[0].toUpperCase() + action.slice(1);
     const text = {
-      flush: `${entries} of ${what} will be tried now.`,
-      hold: `${entries} of ${what} will be kept back until somebody releases them.`,
-      release: `Of ${entries} of ${what}, those that are held will be tried again.`,
+      flush: `${entries}${of} will be tried now.`,
+      hold: `${entries}${of} will be kept back until somebody releases ${fitting === 1 ? "it" : "them"}.`,
+      release: `Of ${entries}${of}, those that are held will be tried again.`,
     }[action];
     if (!await ask(`${word} ${entries}?`, `${text} A message with several destinations counts once for each.`, word)) { say("Nothing was changed."); return false; }
     const answer = await change(`queue/${action}`, all ? { all: "true" } : parameters);
@@ -55,7 +56,7 @@ async function showLife(id) {
     const life = await read(`messages/${id}`);
     const actions = life.queue.length === 0 ? [] : ["flush", "hold", "release"].map((action) => make("button", {
       type: "button", class: "small", "data-action": action,
-      click: async () => { if (await act(action, { id }, `message ${id}`)) showLife(id); },
+      click: async () => { if (await act(action, { id }, "")) showLife(id); },
     }, action[0].toUpperCase() + action.slice(1)));
     const recipients = life.recipients.map((one) => make("li", {},
       make("span", {}, [one.status, one.dsn].filter(Boolean).join(" ")), make("span", {}, `<${one.address}> ${one.reply ?? ""}`)));
@@ -78,34 +79,57 @@ async function showLife(id) {
 
 const CUT = { time: "the time for a search was over", octets: "a search reads no more of the log" };
 
-async function search(form) {
+/** What was found so far, and how a search goes on. */
+let found = [];
+let next = null;
+
+function showFound() {
+  fill(byId("found"), found.map((one) => ({
+    cells: [
+      { nodes: { key: one.id, make: () => [make("button", { type: "button", class: "small", "data-id": one.id, click: () => showLife(one.id) }, one.id)] } },
+      time(one.accepted_at), one.octets === null ? "–" : count(one.octets), { text: one.sender === "" ? "<>" : one.sender, class: "text word", title: one.sender },
+      { text: one.recipients.slice(0, 3).join(", ") + (one.recipients_total > 3 ? ` and ${one.recipients_total - 3} more` : ""), class: "text word", title: one.recipients.join(", ") },
+      { text: one.state.replace("_", " "), class: "text" },
+    ],
+  })));
+  byId("found-box").hidden = found.length === 0;
+}
+
+function begun(form) {
   const parameters = Object.fromEntries(["id", "sender", "recipient"].map((name) => [name, form.elements[name].value.trim()]).filter(([, value]) => value));
-  const told = byId("search-told");
+  // An id has one spelling.
+  if (parameters.id) parameters.id = parameters.id.toUpperCase();
   byId("life").hidden = true;
-  if (Object.keys(parameters).length === 0) { write(told, "Say an id, a sender or a recipient."); return; }
+  found = [];
+  showFound();
+  if (Object.keys(parameters).length === 0) { byId("further").hidden = true; write(byId("search-told"), "Say an id, a sender or a recipient."); return; }
+  search(parameters);
+}
+
+async function search(parameters) {
+  const told = byId("search-told");
+  const further = byId("further");
+  further.hidden = true;
   write(told, "Searching the queue and the log …");
   try {
     const answer = await read("messages", { ...parameters, limit: "50" });
-    fill(byId("found"), answer.messages.map((one) => ({
-      cells: [
-        { nodes: { key: one.id, make: () => [make("button", { type: "button", class: "small", "data-id": one.id, click: () => showLife(one.id) }, one.id)] } },
-        time(one.accepted_at), one.octets === null ? "–" : count(one.octets), { text: one.sender === "" ? "<>" : one.sender, class: "text word", title: one.sender },
-        { text: one.recipients.slice(0, 3).join(", ") + (one.recipients_total > 3 ? ` and ${one.recipients_total - 3} more` : ""), class: "text word", title: one.recipients.join(", ") },
-        { text: one.state, class: "text" },
-      ],
-    })));
-    byId("found-box").hidden = answer.messages.length === 0;
-    const looked = `${bytesText(answer.looked_at.octets)} of log looked at, back to ${answer.looked_at.since ? time(answer.looked_at.since) : "nothing"}`;
-    const end = answer.cut ? `; not all of it: ${CUT[answer.cut]}` : "";
-    write(told, `${answer.messages.length === 0 ? "Nothing found" : `${count(answer.messages.length)} found${answer.more ? ", and there are more" : ""}`}. ${looked}${end}.`);
-    if (answer.messages.length === 1) showLife(answer.messages[0].id);
+    const known = new Set(found.map((one) => one.id));
+    found.push(...answer.messages.filter((one) => !known.has(one.id)));
+    showFound();
+    const { octets, since } = answer.looked_at;
+    const looked = parameters.id ? "" : ` ${bytesText(octets)} of log looked at${since ? `, all since ${time(since)}` : ""}`;
+    const end = answer.cut ? `; not all of it: ${CUT[answer.cut]}.` : parameters.id ? "" : ".";
+    write(told, `${found.length === 0 ? "Nothing found" : `${count(found.length)} found${answer.more ? ", and there are more" : ""}`}.${looked}${end}`);
+    next = since && (answer.cut || answer.more) && since !== parameters.until ? { ...parameters, until: since } : null;
+    further.hidden = next === null;
+    if (found.length === 1 && next === null) showLife(found[0].id);
   } catch (error) {
     write(told, `No answer: ${error.message}`);
-    byId("found-box").hidden = true;
   }
 }
 
 export function begin() {
   const form = byId("search");
-  form.addEventListener("submit", (event) => { event.preventDefault(); search(form); });
+  form.addEventListener("submit", (event) => { event.preventDefault(); begun(form); });
+  byId("further").addEventListener("click", () => { if (next) search(next); });
 }

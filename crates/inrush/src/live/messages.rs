@@ -1,5 +1,6 @@
 //! `/api/v1/messages`: messages by id, sender or recipient, in the queue and in the log, and the whole life of one.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -102,18 +103,15 @@ impl Shared {
             ));
         };
         let queued = self.queued(&wanted).await?;
-        let found = search(self.data_dir.clone(), wanted.clone())
-            .await
-            .map_err(|error| failed(&format!("{error:#}")))?;
+        let found = search(self.data_dir.clone(), wanted.clone()).await;
+        let found = found.map_err(|error| failed(&format!("{error:#}")))?;
         drop(turn);
         let (mut messages, more) = (Vec::new(), found.more || queued.len() > wanted.limit);
+        let states = self.states(found.messages.iter().map(|(id, _)| *id).collect()).await?;
         for (id, mut message) in found.messages {
-            let state = queued.iter().find(|(of, _)| *of == id.to_string());
-            message["state"] = match state {
-                Some((_, entry)) => entry["state"].clone(),
-                None if self.api().is_some() => "not_queued".into(),
-                None => "in_log".into(),
-            };
+            let state = states.get(&id.to_string()).map(String::as_str);
+            let otherwise = if self.api().is_some() { "not_queued" } else { "in_log" };
+            message["state"] = state.unwrap_or(otherwise).into();
             messages.push(message);
         }
         // What waits for long may be further back than a search reaches.
@@ -155,6 +153,14 @@ impl Shared {
         }))
     }
 
+    /// The state of those of these messages that wait.
+    async fn states(&self, ids: Vec<MessageId>) -> Result<HashMap<String, String>, Answer> {
+        let Some(api) = self.api().filter(|_| !ids.is_empty()) else { return Ok(HashMap::new()) };
+        let listed = api.list(Query { ids, ..Query::default() }).await.map_err(|error| failed(&error))?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        Ok(listed.entries.iter().map(|entry| (text(&entry["id"]), text(&entry["state"]))).collect())
+    }
+
     /// What waits, one message for each id.
     async fn queued(&self, wanted: &Wanted) -> Result<Vec<(String, Value)>, Answer> {
         let Some(api) = self.api() else { return Ok(Vec::new()) };
@@ -168,7 +174,12 @@ impl Shared {
         let mut messages: Vec<(String, Value)> = Vec::new();
         for entry in listed.entries {
             let id = entry["id"].as_str().unwrap_or_default().to_owned();
-            if messages.iter().any(|(known, _)| *known == id) {
+            // A search that goes on has told of it before.
+            let accepted: Option<jiff::Timestamp> =
+                entry["accepted_at"].as_str().and_then(|at| at.parse().ok());
+            let accepted_us = accepted.and_then(|at| u64::try_from(at.as_microsecond()).ok()).unwrap_or(0);
+            let is_later = wanted.until_us.is_some_and(|until_us| accepted_us >= until_us);
+            if is_later || messages.iter().any(|(known, _)| *known == id) {
                 continue;
             }
             let total = entry["recipients"].as_array().map_or(0, Vec::len);
@@ -215,6 +226,11 @@ fn parse(query: &str) -> Result<Wanted, Answer> {
             "sender" | "recipient" if value.is_empty() => return Err(wrong(&format!("{name}: is empty"))),
             "sender" => wanted.sender = Some(value.into_owned()),
             "recipient" => wanted.recipient = Some(value.into_owned()),
+            "until" => {
+                let wrong = |_| wrong("until: not a time such as 2026-03-01T12:00:00Z");
+                let until: jiff::Timestamp = value.parse().map_err(wrong)?;
+                wanted.until_us = Some(u64::try_from(until.as_microsecond()).unwrap_or(0));
+            }
             "limit" => {
                 let given = value.parse().ok().filter(|given| (1..=LIMIT_MAX).contains(given));
                 let why = format!("limit: not a number from 1 to {LIMIT_MAX}");
@@ -236,11 +252,13 @@ mod tests {
 
     #[test]
     fn a_search_is_for_something() {
-        let wanted = parse("sender=a%40example.com&recipient=%40example.org&limit=7").ok();
+        let wanted =
+            parse("sender=a%40example.com&recipient=%40example.org&until=2026-03-01T12:00:00Z&limit=7").ok();
         let expected = Wanted {
             id: None,
             sender: Some("a@example.com".to_owned()),
             recipient: Some("@example.org".to_owned()),
+            until_us: Some(1_772_366_400_000_000),
             limit: 7,
         };
         assert_eq!(wanted, Some(expected));
@@ -252,6 +270,7 @@ mod tests {
             "id=x",
             "sender=a&limit=0",
             "sender=a&limit=1001",
+            "sender=a&until=yesterday",
             "subject=x",
         ] {
             assert!(parse(query).is_err_and(|refused| refused.status == StatusCode::BAD_REQUEST), "{query}");

@@ -1,7 +1,8 @@
 //! Looks for messages in the logs, the newest first, within bounds.
 //!
 //! A log is read segment by segment, each from its begin, since records can only be read forwards; of each as many as are asked for are kept, the newest.
-//! The search ends when it has enough, has read [`OCTETS_MAX`], or has taken [`TIME_MAX`]: the answer says so, and how far back it has come.
+//! The search ends when it has enough, has read [`OCTETS_MAX`], or has taken [`TIME_MAX`]: the answer says so, and since when everything was looked at.
+//! From there the next search can go on: what the newest segment that was not read to its end may hold is behind that time.
 //! It runs on a thread of its own that leaves the processors to others, and reads as gently as the tools do beside a gateway that takes mail.
 
 use std::collections::{HashSet, VecDeque};
@@ -31,6 +32,8 @@ pub(super) struct Wanted {
     pub(super) id: Option<MessageId>,
     pub(super) sender: Option<String>,
     pub(super) recipient: Option<String>,
+    /// Accepted before then, in µs since 1970.
+    pub(super) until_us: Option<u64>,
     pub(super) limit: usize,
 }
 
@@ -43,7 +46,7 @@ pub(super) struct Found {
     /// Which bound has ended it.
     pub(super) cut: Option<&'static str>,
     pub(super) octets: u64,
-    /// When the oldest message was accepted that was looked at, in µs since 1970.
+    /// All that was accepted then or later was looked at, in µs since 1970; `None` where that holds for nothing yet, or there is no mail.
     pub(super) since_us: Option<u64>,
 }
 
@@ -51,6 +54,7 @@ pub(super) struct Found {
 struct Part {
     reader: usize,
     number: u64,
+    /// When its newest message was accepted; the end of time where that is not known yet.
     newest_us: u64,
 }
 
@@ -90,6 +94,11 @@ fn look(
             segment.seal.map_or(u64::MAX, |seal| seal.summary.accepted_max_us)
         };
         let of = reader.segments().iter().filter(|segment| segment.header.is_ok());
+        // Of what is sealed it is known whether all of it is too new.
+        let of = of.filter(|segment| {
+            let until_us = wanted.until_us.unwrap_or(u64::MAX);
+            segment.seal.is_none_or(|seal| seal.summary.accepted_min_us < until_us)
+        });
         parts.extend(of.map(|segment| Part {
             reader: index,
             number: segment.number,
@@ -99,21 +108,46 @@ fn look(
     parts.sort_by_key(|part| std::cmp::Reverse((part.newest_us, part.number)));
     let mut found = Found::default();
     let mut kept: Vec<(u64, MessageId, Value)> = Vec::new();
-    for part in parts {
-        let enough = kept.len() > wanted.limit;
-        if enough || found.cut.is_some() || nobody_waits() {
+    let mut oldest_us: Option<u64> = None;
+    let mut unread = None;
+    for part in &parts {
+        // Enough, when nothing that is still to be looked at can be newer than the last one that will be told.
+        let enough = last_told(&mut kept, wanted.limit).is_some_and(|last_us| part.newest_us < last_us);
+        if !enough && !nobody_waits() {
+            let reader = &mut readers[part.reader];
+            let oldest = look_at(reader, part.number, wanted, bounds, &mut found, &mut kept)?;
+            oldest_us = [oldest_us, oldest].into_iter().flatten().min();
+        }
+        if enough || found.cut.is_some() {
+            unread = Some(part.newest_us);
             break;
         }
-        look_at(&mut readers[part.reader], part.number, wanted, bounds, &mut found, &mut kept)?;
     }
     kept.sort_by_key(|(accepted_at_us, id, _)| std::cmp::Reverse((*accepted_at_us, *id)));
     // A message that waits for long stands in two logs while it moves.
     let mut seen = HashSet::new();
     kept.retain(|(_, id, _)| seen.insert(*id));
-    found.more |= kept.len() > wanted.limit;
+    found.more = kept.len() > wanted.limit;
+    // What is left out is older than the last one that is told, or as old.
+    let told_us = last_told(&mut kept, wanted.limit).map(|last_us| last_us.saturating_add(1));
+    found.since_us = match unread {
+        // Nothing is known of what is being written.
+        Some(u64::MAX) => None,
+        Some(newest_us) => told_us.max(Some(newest_us + 1)),
+        None => told_us.max(oldest_us),
+    };
     kept.truncate(wanted.limit);
     found.messages = kept.into_iter().map(|(_, id, message)| (id, message)).collect();
     Ok(found)
+}
+
+/// When the last message was accepted that will be told, where there are more than those.
+fn last_told(kept: &mut [(u64, MessageId, Value)], limit: usize) -> Option<u64> {
+    if limit == 0 || kept.len() <= limit {
+        return None;
+    }
+    let (_, last, _) = kept.select_nth_unstable_by_key(limit - 1, |(at_us, ..)| std::cmp::Reverse(*at_us));
+    Some(last.0)
 }
 
 fn open(data_dir: &Path) -> anyhow::Result<Vec<Reader>> {
@@ -133,7 +167,7 @@ fn open(data_dir: &Path) -> anyhow::Result<Vec<Reader>> {
     Ok(readers)
 }
 
-/// Looks at one segment.
+/// Looks at one segment; when its oldest message was accepted.
 fn look_at(
     reader: &mut Reader,
     number: u64,
@@ -141,13 +175,14 @@ fn look_at(
     bounds: &Bounds,
     found: &mut Found,
     kept: &mut Vec<(u64, MessageId, Value)>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<u64>> {
     let segment_bytes = reader.identity().segment_bytes;
     let begin = Lsn::new(number.saturating_mul(segment_bytes));
     reader.set_limit(begin.plus(segment_bytes));
     reader.seek(begin);
     let mut newest: VecDeque<(u64, MessageId, Value)> = VecDeque::new();
     let mut records = 0_u32;
+    let mut oldest_us: Option<u64> = None;
     while let Some(entry) = reader.next()? {
         records += 1;
         if records.is_multiple_of(LOOK_EVERY) && Instant::now() >= bounds.until {
@@ -164,10 +199,10 @@ fn look_at(
         if header.kind != RecordKind::Message {
             continue;
         }
-        found.since_us =
-            Some(found.since_us.map_or(header.accepted_at_us, |since| since.min(header.accepted_at_us)));
+        oldest_us = Some(oldest_us.map_or(header.accepted_at_us, |oldest| oldest.min(header.accepted_at_us)));
         let Ok(envelope) = record.read_envelope() else { continue };
-        let fits = wanted.id.is_none_or(|id| id == record.id)
+        let fits = wanted.until_us.is_none_or(|until_us| header.accepted_at_us < until_us)
+            && wanted.id.is_none_or(|id| id == record.id)
             && wanted.sender.as_ref().is_none_or(|sender| is_address(sender, envelope.reverse_path()))
             && wanted
                 .recipient
@@ -192,5 +227,35 @@ fn look_at(
         newest.push_back((header.accepted_at_us, record.id, message));
     }
     kept.extend(newest);
-    Ok(())
+    Ok(oldest_us)
+}
+
+#[cfg(test)]
+mod tests {
+    use inrush_log::Lsn;
+
+    use super::*;
+
+    #[test]
+    fn the_newest_are_told_and_the_search_goes_on_behind_the_last() {
+        let message = |at_us: u64| {
+            let id = MessageId { node: 0, log: 0, lsn: Lsn::new(at_us) };
+            (at_us, id, Value::Null)
+        };
+        let mut kept: Vec<_> = [5, 9, 1, 7].map(message).into();
+        assert_eq!(last_told(&mut kept, 4), None);
+        assert_eq!(last_told(&mut kept, 3), Some(5));
+        assert_eq!(last_told(&mut kept, 1), Some(9));
+        assert_eq!(last_told(&mut [], 1), None);
+    }
+
+    #[test]
+    fn a_directory_without_logs_has_nothing() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let wanted = Wanted { limit: 5, ..Wanted::default() };
+        let found = look(folder.path(), &wanted, &Bounds::new(1, TIME_MAX), || false)?;
+        assert!(found.messages.is_empty() && found.cut.is_none() && found.since_us.is_none());
+        assert!(look(&folder.path().join("none"), &wanted, &Bounds::new(1, TIME_MAX), || false).is_err());
+        Ok(())
+    }
 }
