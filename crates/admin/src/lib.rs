@@ -6,6 +6,8 @@
 //! GET /readyz          200, or 503 with the reasons, one a line
 //! GET /api/v1/status   JSON: what a person wants to know
 //! GET /api/v1/queue…   JSON: what waits for delivery; POST changes it
+//! GET /api/v1/trace    JSON lines: sessions live, for as long as the client reads
+//! GET /api/v1/log-level what is logged; POST changes it
 //! ```
 //! [`Server`] runs on a thread of its own with its own runtime, away from the cores; it only reads their cells. Each connection carries
 //! one request, and its client has a deadline, so that a slow one costs one of [`AdminSettings::connections_max`] places for a bounded time.
@@ -15,6 +17,7 @@
 //! Standards: RFC 9110, RFC 9112 (HTTP/1.1); RFC 6750 §2.1 (bearer token).
 #![forbid(unsafe_code)]
 
+mod log_level;
 mod negotiate;
 mod queue;
 mod readiness;
@@ -22,6 +25,7 @@ mod routes;
 mod server;
 mod settings;
 mod status;
+mod trace;
 
 pub use queue::{Answer, QueueApi};
 pub use readiness::Readiness;

@@ -13,7 +13,8 @@ use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode};
 use inrush_metrics::Metrics;
 
-use crate::{Answer, QueueApi, Readiness, Token, negotiate, status};
+use crate::trace::{self, TraceBody};
+use crate::{Answer, QueueApi, Readiness, Token, log_level, negotiate, status};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -30,28 +31,61 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Begins a trace if that is what is asked for.
+    pub(crate) fn trace<B>(
+        &self,
+        request: &Request<B>,
+    ) -> Option<Result<Response<TraceBody>, Response<Full<Bytes>>>> {
+        if request.uri().path() != "/api/v1/trace" {
+            return None;
+        }
+        if let Some(refusal) = self.stranger(request) {
+            return Some(Err(refusal));
+        }
+        if request.method() != Method::GET {
+            let refusal = respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n");
+            return Some(Err(with(refusal, ALLOW, "GET")));
+        }
+        let body = trace::begin(request.uri().query().unwrap_or_default());
+        let body =
+            body.map_err(|answer| respond(answer.status, "application/json", format!("{}\n", answer.body)));
+        Some(body.map(|body| dressed(Response::new(body), "application/x-ndjson")))
+    }
+
+    /// The refusal of who may not ask.
+    fn stranger<B>(&self, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
+        let open = matches!(request.uri().path(), "/healthz" | "/readyz");
+        if !open && !self.allows(request) {
+            let refusal = respond(StatusCode::UNAUTHORIZED, TEXT, "a bearer token is needed\n");
+            // RFC 9110 §11.6.1, RFC 6750 §3.
+            return Some(with(refusal, WWW_AUTHENTICATE, "Bearer"));
+        }
+        if !open && self.token.is_none() && !is_named_locally(request) {
+            let what = "this server has no token: name it by its address, or as localhost\n";
+            return Some(respond(StatusCode::FORBIDDEN, TEXT, what));
+        }
+        None
+    }
+
     /// Answers one request; its body is not read.
     pub(crate) async fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         let path = request.uri().path();
         let open = matches!(path, "/healthz" | "/readyz");
-        if !open && !self.allows(request) {
-            let refusal = respond(StatusCode::UNAUTHORIZED, TEXT, "a bearer token is needed\n");
-            // RFC 9110 §11.6.1, RFC 6750 §3.
-            return with(refusal, WWW_AUTHENTICATE, "Bearer");
-        }
-        if !open && self.token.is_none() && !is_named_locally(request) {
-            let what = "this server has no token: name it by its address, or as localhost\n";
-            return respond(StatusCode::FORBIDDEN, TEXT, what);
+        if let Some(refusal) = self.stranger(request) {
+            return refusal;
         }
         if let Some(path) = path.strip_prefix("/api/v1/").filter(|path| is_of_queue(path)) {
             return self.queue(request, path).await;
+        }
+        if path == "/api/v1/log-level" {
+            return levels(request);
         }
         let known = open || matches!(path, "/metrics" | "/api/v1/status");
         if !known {
             return respond(
                 StatusCode::NOT_FOUND,
                 TEXT,
-                "there is nothing here: /metrics, /healthz, /readyz, /api/v1/status, /api/v1/queue\n",
+                "there is nothing here: /metrics, /healthz, /readyz, /api/v1/status, /api/v1/queue, /api/v1/log-level, /api/v1/trace\n",
             );
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -116,6 +150,24 @@ impl State {
     }
 }
 
+/// What is logged, or a change of it.
+fn levels<B>(request: &Request<B>) -> Response<Full<Bytes>> {
+    let changes = match *request.method() {
+        Method::GET | Method::HEAD => false,
+        Method::POST => true,
+        _ => {
+            let refusal = respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET, HEAD and POST\n");
+            return with(refusal, ALLOW, "GET, HEAD, POST");
+        }
+    };
+    let answer = if changes && !request.headers().contains_key(OURS) {
+        Answer::refused(StatusCode::FORBIDDEN, "a change needs the header field X-Inrush")
+    } else {
+        log_level::answer(changes, request.uri().query().unwrap_or_default())
+    };
+    respond(answer.status, "application/json", format!("{}\n", answer.body))
+}
+
 /// Whether the client has meant this machine: a page whose own name leads here can send requests, but only with that name in `Host`.
 fn is_named_locally<B>(request: &Request<B>) -> bool {
     let host = match (request.uri().authority(), request.headers().get(HOST)) {
@@ -142,12 +194,17 @@ fn is_of_queue(path: &str) -> bool {
 fn respond(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
+    dressed(response, content_type)
+}
+
+/// With the fields that every response has.
+fn dressed<B>(response: Response<B>, content_type: &'static str) -> Response<B> {
     let response = with(response, CONTENT_TYPE, content_type);
     let response = with(response, CACHE_CONTROL, "no-store");
     with(response, HeaderName::from_static("x-content-type-options"), "nosniff")
 }
 
-fn with(mut response: Response<Full<Bytes>>, name: HeaderName, value: &'static str) -> Response<Full<Bytes>> {
+fn with<B>(mut response: Response<B>, name: HeaderName, value: &'static str) -> Response<B> {
     response.headers_mut().insert(name, HeaderValue::from_static(value));
     response
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use http_body_util::Either;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -196,9 +197,14 @@ impl Service {
                 let (state, progress) = (Arc::clone(&state), Arc::clone(&progress));
                 async move {
                     progress.begun.notify_one();
-                    let answer = state.answer(&request).await;
+                    // A trace has a limit of its own, and its client may have nothing to read for long.
+                    let answer = match state.trace(&request) {
+                        Some(Ok(trace)) => return Ok(trace.map(Either::Right)),
+                        Some(Err(refusal)) => refusal,
+                        None => state.answer(&request).await,
+                    };
                     progress.answered.notify_one();
-                    Ok::<_, Infallible>(answer)
+                    Ok::<_, Infallible>(answer.map(Either::Left))
                 }
             }
         });

@@ -45,9 +45,11 @@ pub(crate) async fn run_writes(core: &Core, mut disk: Disk) -> Poisoned {
         };
         let started = core.clock.now();
         let (write, result) = disk.write(write).await;
-        if let Err(poisoned) = core.journal.write_done(write, result, started, core.clock.now()) {
+        let now = core.clock.now();
+        if let Err(poisoned) = core.journal.write_done(write, result, started, now) {
             return poisoned;
         }
+        core.lines.committed(core.journal.committed(), started, now, core.clock.wall(now));
     }
 }
 

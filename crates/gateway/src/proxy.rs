@@ -62,6 +62,7 @@ pub(crate) async fn serve(mut admitted: Admitted, mut stream: TcpStream, door: R
         Ok(ticket) => admitted.hold(ticket),
         Err((reason, reply)) => {
             core.metrics.count(reason);
+            core.say_refused(&door, header.source.filter(|_| is_client).unwrap_or(proxy), reason);
             refuse(&core, &door, &mut stream, reply).await;
             return;
         }

@@ -100,14 +100,25 @@ impl Reload {
         }
         // Before the door takes mail for a domain, the relay knows its way.
         let takes_domains = route_domains(running, &config);
-        let Config { gateway, recipients, recipient_sources, access, access_sources, certificates, .. } =
-            config;
+        let Config {
+            gateway,
+            logging,
+            recipients,
+            recipient_sources,
+            access,
+            access_sources,
+            certificates,
+            ..
+        } = config;
         if self.tls.certificate.is_some() && gateway.tls.certificate.is_none() {
             // The listeners that run go on with TLS until then.
             tracing::warn!("the certificates are taken away at the next start only");
         } else {
             self.tls = gateway.tls;
             running.certificates.take_from(&certificates);
+        }
+        if let Some(log) = inrush_logging::control() {
+            log.reload(&logging);
         }
         self.networks = access_sources;
         if takes_domains {
@@ -227,6 +238,8 @@ fn changed(before: &str, after: &str) -> Vec<String> {
 /// The lines of a dump that wait for a restart, each behind the name of its table.
 fn settings(dump: &str) -> Vec<String> {
     const TAKEN_OVER: [&str; 4] = ["[access]", "[tls]", "[[tls.sni]]", "[[domain]]"];
+    // The log stays where it is.
+    let stays = |line: &str| line.starts_with("to = ") || line.starts_with("journal_socket = ");
     let mut table = String::new();
     let mut settings = Vec::new();
     for line in dump.lines().filter(|line| !line.is_empty()) {
@@ -236,7 +249,7 @@ fn settings(dump: &str) -> Vec<String> {
             // Each listener has settings of its own.
             table = format!("[[listener]] {}", line.trim_start_matches("name = "));
             settings.push(table.clone());
-        } else if !TAKEN_OVER.contains(&table.as_str()) {
+        } else if !TAKEN_OVER.contains(&table.as_str()) && (table != "[logging]" || stays(line)) {
             settings.push(format!("{table} {line}").trim().to_owned());
         }
     }
@@ -261,6 +274,11 @@ mod tests {
         assert_eq!(
             changed(&two("off", "starttls"), &two("starttls", "off")),
             ["[[listener]] \"a\" tls = \"starttls\"", "[[listener]] \"b\" tls = \"off\""]
+        );
+        let logging = |rest: &str| format!("[logging]\nformat = \"auto\"\n{rest}");
+        assert_eq!(
+            changed(&logging("to = \"stderr\"\n"), "[logging]\nformat = \"json\"\nto = \"journald\"\n"),
+            ["[logging] to = \"journald\""]
         );
         let less = "hostname = \"a\"\n\n[tls]\nkey = \"k\"\n";
         assert_eq!(changed(before, less), ["[limits] errors_max = 10"]);

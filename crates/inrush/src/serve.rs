@@ -1,21 +1,21 @@
 //! `inrush serve`: start everything, wait for a reason to end, end in order.
 
-use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, OnceLock};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use inrush_config::Config;
 use inrush_gateway::{CoreError, Gateway, Logins, Start};
 use inrush_log::{DamageKind, Poisoned, RecoveryReport};
+use inrush_logging::{Logging, LoggingSettings};
 use inrush_policy::{Failures, Shared, SharedRecipients, Users, Verifier, VerifierSettings};
 use inrush_relay::Relay;
 use inrush_relay::settings::Surroundings;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use tracing_subscriber::EnvFilter;
 
 use crate::cli::ConfigFile;
 use crate::queue::QueueRoutes;
@@ -24,9 +24,8 @@ use crate::reload::{Reload, Running};
 /// Environment variable with the levels of the log, by module where wanted: `info`, `warn,inrush_gateway=debug`.
 const LOG_VARIABLE: &str = "INRUSH_LOG";
 
-/// What is logged where the variable says nothing. What the DNS library thinks of strange answers is for whoever asks for it: the relay says itself
-/// what came of them.
-const LOG_LEVELS: &str = "info,hickory_resolver=error,hickory_net=error,hickory_proto=error";
+/// How long a process that ends in a hurry waits for its last lines.
+const LAST_LINES: Duration = Duration::from_millis(500);
 
 /// Exit code after a second signal: running transactions were cut off, the log was not sealed.
 const IMPATIENT: i32 = 3;
@@ -44,7 +43,8 @@ enum End {
 /// Runs the gateway until a signal or a failed log ends it.
 pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
     let mut config = Config::load(arguments.config.as_deref())?;
-    start_log();
+    // Written out when this ends, in whatever way.
+    let _log = start_log(&config.logging)?;
     let (ends, end) = mpsc::channel();
     // Before anything is started, so that no signal finds a half-started gateway without a handler.
     let reload = Reload::new(&config, arguments.config.as_deref());
@@ -248,6 +248,7 @@ fn forward_signals(ends: Sender<End>, reload: Sender<()>) -> anyhow::Result<()> 
         }
         // Whoever asks twice is in a hurry. What was acknowledged is durable; recovery does the rest.
         if stops.next().is_some() {
+            inrush_logging::flush(LAST_LINES);
             #[expect(clippy::disallowed_methods, reason = "there is nothing left that has to run")]
             std::process::exit(IMPATIENT);
         }
@@ -255,16 +256,12 @@ fn forward_signals(ends: Sender<End>, reload: Sender<()>) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn start_log() {
-    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(LOG_LEVELS));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        // A standard error that nobody reads any more is no reason to end.
-        .log_internal_errors(false)
-        .init();
+fn start_log(settings: &LoggingSettings) -> anyhow::Result<Logging> {
+    let levels = match std::env::var(LOG_VARIABLE) {
+        Ok(text) if !text.trim().is_empty() => Some(text.parse().context(LOG_VARIABLE)?),
+        _ => None,
+    };
+    inrush_logging::start(settings, levels).context("log")
 }
 
 fn say_recovered(log: &str, report: &RecoveryReport) {

@@ -13,6 +13,7 @@
 mod cells;
 mod docs;
 mod histogram;
+mod lines;
 mod process;
 mod render;
 mod snapshot;
@@ -21,6 +22,7 @@ pub mod table;
 pub use cells::{CoreMetrics, CoreWriter};
 pub use docs::documentation;
 pub use histogram::{Distribution, HISTOGRAM_VALUE_MAX};
+pub use lines::{LINES, Lines};
 pub use process::Process;
 pub use render::Format;
 pub use snapshot::{Consumer, Delivery, Metrics, Names, ReplyName, Snapshot};

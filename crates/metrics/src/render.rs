@@ -7,6 +7,7 @@
 
 use std::fmt::{Error, Write as _};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -17,6 +18,7 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::histogram::Distribution;
+use crate::lines::LINES;
 use crate::snapshot::{Consumer, Delivery, Metrics, Snapshot};
 use crate::table::{
     ConnectionRefusal, Counter, Family, Gauge, Histogram, Kind, LogRefusal, Login, Metric, Phase,
@@ -101,6 +103,7 @@ impl Collector for Exposition {
         if let Some(delivery) = snapshot.delivery() {
             out.delivery(&delivery)?;
         }
+        out.lines()?;
         out.process(&snapshot)
     }
 }
@@ -157,6 +160,18 @@ impl Out<'_> {
         let mut damaged = self.family_of(rows::CONSUMER_DAMAGED)?;
         for consumer in consumers {
             damaged.encode_family(&labels(consumer))?.encode_gauge(&u64::from(consumer.damaged))?;
+        }
+        Ok(())
+    }
+
+    fn lines(&mut self) -> Result<(), Error> {
+        let counters = [
+            (rows::LINES_WRITTEN, &LINES.written),
+            (rows::LINES_DROPPED, &LINES.dropped),
+            (rows::LINES_REPEATED, &LINES.repeated),
+        ];
+        for (row, counter) in counters {
+            counter_value(&mut self.family_of(row)?, &counter.load(Relaxed))?;
         }
         Ok(())
     }

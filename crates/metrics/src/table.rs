@@ -570,6 +570,9 @@ pub(crate) mod rows {
         RELAY_CONNECTIONS "inrush_relay_connections" Gauge [] "Connections to next hops.";
         DESTINATIONS_DOWN "inrush_relay_destinations_down" Gauge [] "Destinations that could not be connected to and are left alone for a while.";
         RELAY_MEMORY "inrush_relay_memory_bytes" Gauge [] "Octets of messages in memory while they are delivered.";
+        LINES_WRITTEN "inrush_lines_written_total" Counter [] "Log lines given to standard error or the journal.";
+        LINES_DROPPED "inrush_lines_dropped_total" Counter [] "Log lines lost: standard error or the journal took none, or not fast enough. No mail ever waits for them.";
+        LINES_REPEATED "inrush_lines_repeated_total" Counter [] "Log lines left out since they say the same as those before; another line counts them.";
         ENGINE "inrush_engine_info" Info ["core"] "Kernel interface of each core: `engine` is `io_uring` or `epoll`.";
         BUILD "inrush_build_info" Info [] "Version of the running program, in the label `version`.";
         CORES "inrush_cores" Gauge [] "Cores that take connections.";

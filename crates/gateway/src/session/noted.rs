@@ -1,6 +1,7 @@
 //! What a session keeps of its transactions: their weight in memory, and when their phases happened.
 
 use inrush_log::PhaseTimes;
+use inrush_logging::Refusals;
 use inrush_metrics::Counter;
 use inrush_proto::{Transaction, Verb};
 
@@ -44,6 +45,8 @@ pub(super) struct Noted {
     /// How many transactions had begun.
     transactions: u32,
     pub(super) times: Times,
+    /// What was refused; most sessions are refused nothing.
+    pub(super) refusals: Option<Box<Refusals>>,
 }
 
 impl Noted {
@@ -54,6 +57,9 @@ impl Noted {
         let begun = std::mem::replace(&mut self.transactions, transactions) != transactions;
         self.times.note(commands, begun, input_at);
         self.commands.join(commands);
+        if commands.has_refused() {
+            self.refusals.get_or_insert_default().join(&core.turn.take_refusals());
+        }
         let before = self.of_input;
         self.of_input += commands.count;
         if before <= 1 && self.of_input > 1 {

@@ -19,6 +19,9 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long an answer may take. A change of a long queue, or a look through a large log, takes minutes.
 const ANSWER_PATIENCE: Duration = Duration::from_mins(30);
 
+/// What an answer lacks its end for.
+const CUT_OFF: &str = "the answer was cut off";
+
 /// Where the admin server is, and how to get in.
 pub(crate) struct Client {
     address: SocketAddr,
@@ -46,6 +49,41 @@ impl Client {
         self.request(Method::POST, path, parameters).map_err(|(was_sent, error)| match was_sent {
             true => error.context("it may have been done, or a part of it"),
             false => error,
+        })
+    }
+
+    /// Reads lines as they come, until there are no more.
+    pub(crate) fn stream(
+        &self,
+        path: &str,
+        parameters: &[(&str, String)],
+        mut line: impl FnMut(&str) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let request = self.head(Method::GET, path, parameters)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let stream = self.connect().await?;
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+            let connection = tokio::spawn(connection);
+            let response = sender.send_request(request).await.context(CUT_OFF)?;
+            let status = response.status();
+            let mut body = response.into_body();
+            if status != StatusCode::OK {
+                let octets = body.collect().await.context(CUT_OFF)?.to_bytes();
+                return read(self.address, status, &octets).map(drop);
+            }
+            let mut rest = Vec::new();
+            while let Some(frame) = body.frame().await {
+                let frame = frame.context(CUT_OFF)?;
+                rest.extend_from_slice(frame.data_ref().map_or(&[][..], |octets| octets));
+                while let Some(end) = memchr::memchr(b'\n', &rest) {
+                    line(&String::from_utf8_lossy(&rest[..end]))?;
+                    rest.drain(..=end);
+                }
+            }
+            connection.abort();
+            Ok(())
         })
     }
 
@@ -102,10 +140,9 @@ impl Client {
 async fn exchange(stream: TcpStream, request: Request<Empty<Bytes>>) -> anyhow::Result<(StatusCode, Bytes)> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let cut_off = "the answer was cut off";
-    let response = sender.send_request(request).await.context(cut_off)?;
+    let response = sender.send_request(request).await.context(CUT_OFF)?;
     let status = response.status();
-    let body = response.into_body().collect().await.context(cut_off)?.to_bytes();
+    let body = response.into_body().collect().await.context(CUT_OFF)?.to_bytes();
     drop(sender);
     connection.abort();
     Ok((status, body))

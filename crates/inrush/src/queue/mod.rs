@@ -15,10 +15,10 @@ use inrush_log::MessageId;
 use inrush_relay::{Action, Listed, Stopped};
 use serde_json::Value;
 
+pub(crate) use self::client::Client;
 pub(crate) use self::meant::IdArgument;
 pub(crate) use self::routes::QueueRoutes;
 
-use self::client::Client;
 use self::meant::Meant;
 use crate::cli::{Filter, QueueChange, QueueCommand, QueueFilter, QueueTarget};
 use crate::output;
