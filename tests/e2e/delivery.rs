@@ -121,7 +121,7 @@ pub(crate) fn is(line: &str, status: &str) -> bool {
 
 /// The lines about this recipient so far.
 pub(crate) fn outcomes(server: &Server, id: &str, recipient: &str) -> Vec<String> {
-    let about = format!("{id}: to=<{recipient}>,");
+    let about = format!(" id={id} to=<{recipient}> ");
     let log = server.log();
     log.lines().filter(|line| line.contains(&about)).map(str::to_owned).collect()
 }

@@ -152,13 +152,13 @@ fn each_recipient_by_its_own_reply() {
             ["gone@example.com", "b@example.com", "unknown@example.com", "full@example.com", "c@example.com"];
         let id = simple(&between.server, "each", &recipients);
         let line = outcome(&between.server, &id, "gone@example.com", "bounced");
-        assert!(line.contains("dsn=5.2.1,") && line.contains("disabled"), "{line}");
+        assert!(line.contains("dsn=5.2.1 ") && line.contains("disabled"), "{line}");
         let line = outcome(&between.server, &id, "unknown@example.com", "bounced");
-        assert!(line.contains("dsn=5.1.1,"), "{line}");
+        assert!(line.contains("dsn=5.1.1 "), "{line}");
         outcome(&between.server, &id, "b@example.com", "sent");
         outcome(&between.server, &id, "c@example.com", "sent");
         let line = outcome(&between.server, &id, "full@example.com", "deferred");
-        assert!(line.contains("dsn=4.2.2,") && line.contains("452 "), "{line}");
+        assert!(line.contains("dsn=4.2.2 ") && line.contains("452 "), "{line}");
         outcome(&between.server, &id, "full@example.com", "sent");
         let lines = outcomes(&between.server, &id, "full@example.com");
         assert_eq!(lines.iter().filter(|line| is(line, "deferred")).count(), 2, "{lines:#?}");

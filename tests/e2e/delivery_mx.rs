@@ -62,7 +62,7 @@ impl Sender {
         let before = self.reports.messages().len();
         let id = simple(&self.server, "x", &[recipient]);
         let line = outcome(&self.server, &id, recipient, "bounced");
-        assert!(line.contains(&format!("dsn={status},")), "{line}");
+        assert!(line.contains(&format!("dsn={status} ")), "{line}");
         let report = Report::read(&self.reports.wait_for(before + 1)[before].octets);
         assert_eq!(report.of_recipient(recipient, "status"), status);
         assert_eq!(report.of_recipient(recipient, "action"), "failed");
@@ -86,8 +86,9 @@ fn tried_in_vain(port: u16, relay: &str) -> usize {
     let id = simple(&sender.server, "x", &["b@example.com"]);
     outcome(&sender.server, &id, "b@example.com", "deferred");
     let log = sender.server.log();
-    let lines = log.lines().filter(|line| line.contains("connect to h"));
-    lines.filter(|line| !line.contains(&id) && !line.contains(" is left alone ")).count()
+    let lines =
+        log.lines().filter(|line| line.contains("relay=h") && line.contains("cannot be connected to"));
+    lines.count()
 }
 
 #[test]
@@ -236,7 +237,7 @@ fn a_name_server_that_fails() {
     let sender = Sender::start(&dns, port, "");
     let id = simple(&sender.server, "x", &["b@example.com"]);
     let line = outcome(&sender.server, &id, "b@example.com", "deferred");
-    assert!(line.contains("dsn=4.4.3,") && line.contains("try again"), "{line}");
+    assert!(line.contains("dsn=4.4.3 ") && line.contains("try again"), "{line}");
     assert!(peers[0].record().connections.is_empty());
     dns.fail(&[]);
     outcome(&sender.server, &id, "b@example.com", "sent");
@@ -252,7 +253,7 @@ fn a_name_server_that_fails_for_the_mail_host() {
     let sender = Sender::start(&dns, port, "");
     let id = simple(&sender.server, "x", &["b@example.com"]);
     let line = outcome(&sender.server, &id, "b@example.com", "deferred");
-    assert!(line.contains("dsn=4.4.3,"), "{line}");
+    assert!(line.contains("dsn=4.4.3 "), "{line}");
     dns.fail(&[]);
     outcome(&sender.server, &id, "b@example.com", "sent");
     assert_eq!(peers[0].messages().len(), 1);
@@ -266,7 +267,7 @@ fn a_name_server_that_is_silent() {
     let sender = Sender::start(&dns, port, "resolver_timeout = \"200ms\"\nresolver_attempts = 2\n");
     let id = simple(&sender.server, "x", &["b@example.com"]);
     let line = outcome(&sender.server, &id, "b@example.com", "deferred");
-    assert!(line.contains("dsn=4.4.3,") && line.contains("no answer in time"), "{line}");
+    assert!(line.contains("dsn=4.4.3 ") && line.contains("no answer in time"), "{line}");
     dns.resume();
     outcome(&sender.server, &id, "b@example.com", "sent");
     assert_eq!(peers[0].messages().len(), 1);

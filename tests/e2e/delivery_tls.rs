@@ -335,7 +335,7 @@ fn requiretls_goes_nowhere_else() {
         let chain = Chain::start(tls, extensions, REQUIRETLS);
         let id = chain.send(&format!("<{SENDER}> REQUIRETLS"), &[&format!("<{RECIPIENT}>")]);
         let line = outcome(&chain.server, &id, RECIPIENT, "bounced");
-        assert!(line.contains("dsn=5.7.30,") && line.contains("REQUIRETLS"), "{tls}: {line}");
+        assert!(line.contains("dsn=5.7.30 ") && line.contains("REQUIRETLS"), "{tls}: {line}");
         let report = Report::read(&chain.reports.wait_for(1)[0].octets);
         assert_eq!(report.of_recipient(RECIPIENT, "status"), "5.7.30");
         assert!(!chain.peer.commands().iter().any(|line| line.starts_with("MAIL")));

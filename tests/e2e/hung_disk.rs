@@ -127,7 +127,7 @@ fn ends_when_the_disk_answers(engine: &str) {
     let acknowledged = [Client::greeted(server.mx()).deliver(&["b@example.com"], BODY)];
     let waiting = wait_on_silence(&server, &disk);
     server.terminate();
-    process::eventually("it has heard of the signal", || server.log().contains(" stopping: "));
+    process::eventually("it has heard of the signal", || server.log().contains("stopping: "));
     disk.device().heal();
     let status = server.wait();
     assert!(status.success(), "{status}\n{}", server.log());

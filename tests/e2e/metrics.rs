@@ -10,6 +10,8 @@ use inrush_tests::settings::Settings;
 
 /// Metrics that this scenario cannot or must not move, each with the reason and where it is moved instead.
 const EXCEPTIONS: &[(&str, &str)] = &[
+    ("inrush_lines_dropped", "only while nobody reads the log: `logs` asserts it"),
+    ("inrush_lines_repeated", "only with more than `repeats_max` of a kind: `logs` asserts it"),
     ("inrush_log_poisoned", "a failed write ends the log; the tests of the log's simulated disk do that"),
     ("inrush_log_no_space", "only while the disk is full: `disk_full`"),
     ("inrush_log_refusals", "only with a full disk: `disk_full` asserts it"),

@@ -98,7 +98,9 @@ fn domains_and_their_routes_are_taken_over() {
     let third = route("third", "smtp", &[other.address()], "");
     let domains = [("example.com", "one"), ("third.example", "third")];
     reload(&[vec![third], routed(&one, &other, &domains)].concat());
-    server.wait_for_log("domains not reloaded, the old ones stay: \"third.example\" takes route \"third\"");
+    server.wait_for_log(
+        "domains not reloaded, the old ones stay: \\\"third.example\\\" takes route \\\"third\\\"",
+    );
     server.wait_for_log("reloaded: certificates, networks, users");
     assert_eq!((asked(&mut client, "c@third.example"), asked(&mut client, "b@new.example")), (550, 250));
     let id = simple(&server, "still", &["a@example.com"]);

@@ -21,7 +21,8 @@ use tokio::sync::Notify;
 
 use crate::events::{Hub, Viewer};
 use crate::openapi;
-use crate::routes::{State, respond, with};
+use crate::routes::{State, dressed, respond, with};
+use crate::trace::{self, TraceBody};
 use crate::{Answer, QueueApi, origin, page};
 
 /// What scripts of an answer that is not the page may do, should a browser take it for one.
@@ -33,6 +34,8 @@ pub(crate) enum Content {
     Whole(Full<Bytes>),
     /// Events until somebody ends them.
     Events(Viewer),
+    /// Sessions live.
+    Trace(TraceBody),
 }
 
 impl Body for Content {
@@ -46,20 +49,21 @@ impl Body for Content {
         match self.get_mut() {
             Self::Whole(body) => Pin::new(body).poll_frame(context),
             Self::Events(viewer) => Pin::new(viewer).poll_frame(context),
+            Self::Trace(trace) => Pin::new(trace).poll_frame(context),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(body) => body.size_hint(),
-            Self::Events(_) => SizeHint::default(),
+            Self::Events(_) | Self::Trace(_) => SizeHint::default(),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(body) => body.is_end_stream(),
-            Self::Events(_) => false,
+            Self::Events(_) | Self::Trace(_) => false,
         }
     }
 }
@@ -110,8 +114,9 @@ impl Front {
             return whole(self.state.answer(request).await);
         };
         match rest {
-            "events" | "openapi.json" if !reads(request) => whole(only_get()),
+            "events" | "openapi.json" | "trace" if !reads(request) => whole(only_get()),
             "events" => self.events(request, dropped),
+            "trace" => Self::trace(request),
             "openapi.json" => whole(respond(StatusCode::OK, "application/json", openapi::DOCUMENT)),
             _ => {
                 let first = rest.split('/').next().unwrap_or_default();
@@ -125,6 +130,18 @@ impl Front {
                 }
             }
         }
+    }
+
+    fn trace<B>(request: &Request<B>) -> Response<Content> {
+        let body = if *request.method() == Method::HEAD {
+            Content::Whole(Full::default())
+        } else {
+            match trace::begin(request.uri().query().unwrap_or_default()) {
+                Ok(body) => Content::Trace(body),
+                Err(refused) => return whole(json(&refused)),
+            }
+        };
+        dressed(Response::new(body), "application/x-ndjson")
     }
 
     fn events<B>(&self, request: &Request<B>, dropped: &Arc<Notify>) -> Response<Content> {

@@ -10,6 +10,8 @@
 //! GET /api/v1/queue…   JSON: what waits for delivery; POST changes it
 //! GET /api/v1/events   one sample a second, as server-sent events
 //! GET /api/v1/…        what others answer ([`Bound::with`]): live sessions, messages
+//! GET /api/v1/trace    JSON lines: sessions live, for as long as the client reads
+//! GET /api/v1/log-level what is logged; POST changes it
 //! ```
 //! [`Server`] runs on a thread of its own with its own runtime, away from the cores; it only reads their cells. Each connection carries
 //! one request, and its client has a deadline, so that a slow one costs one of [`AdminSettings::connections_max`] places for a bounded time. Who watches the samples has a place of another kind.
@@ -21,6 +23,7 @@
 
 mod events;
 mod front;
+mod log_level;
 mod negotiate;
 mod openapi;
 mod origin;
@@ -33,6 +36,7 @@ mod server;
 mod settings;
 mod status;
 mod talkers;
+mod trace;
 
 pub use queue::{Answer, QueueApi};
 pub use readiness::Readiness;

@@ -13,7 +13,7 @@ use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode};
 use inrush_metrics::Metrics;
 
-use crate::{Answer, QueueApi, Readiness, Token, negotiate, status, talkers};
+use crate::{Answer, QueueApi, Readiness, Token, log_level, negotiate, status, talkers};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -48,6 +48,9 @@ impl State {
         let open = matches!(path, "/healthz" | "/readyz");
         if let Some(path) = path.strip_prefix("/api/v1/").filter(|path| is_of_queue(path)) {
             return self.queue(request, path).await;
+        }
+        if path == "/api/v1/log-level" {
+            return levels(request);
         }
         let known = open || matches!(path, "/metrics" | "/api/v1/status" | "/api/v1/talkers");
         if !known {
@@ -133,6 +136,24 @@ pub(crate) fn named<B>(request: &Request<B>) -> Option<Authority> {
     request.uri().authority().cloned().or_else(field)
 }
 
+/// What is logged, or a change of it.
+fn levels<B>(request: &Request<B>) -> Response<Full<Bytes>> {
+    let changes = match *request.method() {
+        Method::GET | Method::HEAD => false,
+        Method::POST => true,
+        _ => {
+            let refusal = respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET, HEAD and POST\n");
+            return with(refusal, ALLOW, "GET, HEAD, POST");
+        }
+    };
+    let answer = if changes && !request.headers().contains_key(OURS) {
+        Answer::refused(StatusCode::FORBIDDEN, "a change needs the header field X-Inrush")
+    } else {
+        log_level::answer(changes, request.uri().query().unwrap_or_default())
+    };
+    respond(answer.status, "application/json", format!("{}\n", answer.body))
+}
+
 /// Whether the client has meant this machine: a page whose own name leads here can send requests, but only with that name in `Host`.
 fn is_named_locally<B>(request: &Request<B>) -> bool {
     let host = named(request);
@@ -158,16 +179,17 @@ pub(crate) fn respond(
 ) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
+    dressed(response, content_type)
+}
+
+/// With the fields that every response has.
+pub(crate) fn dressed<B>(response: Response<B>, content_type: &'static str) -> Response<B> {
     let response = with(response, CONTENT_TYPE, content_type);
     let response = with(response, CACHE_CONTROL, "no-store");
     with(response, HeaderName::from_static("x-content-type-options"), "nosniff")
 }
 
-pub(crate) fn with(
-    mut response: Response<Full<Bytes>>,
-    name: HeaderName,
-    value: &'static str,
-) -> Response<Full<Bytes>> {
+pub(crate) fn with<B>(mut response: Response<B>, name: HeaderName, value: &'static str) -> Response<B> {
     response.headers_mut().insert(name, HeaderValue::from_static(value));
     response
 }

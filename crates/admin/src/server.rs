@@ -254,7 +254,8 @@ impl Service {
                     let answer = front.answer(&request, &progress.dropped).await;
                     match answer.body() {
                         Content::Whole(_) => progress.answered.notify_one(),
-                        Content::Events(_) => {
+                        // Who watches has a limit of another kind, and may have nothing to read for long.
+                        Content::Events(_) | Content::Trace(_) => {
                             drop(place.lock().unwrap_or_else(PoisonError::into_inner).take());
                         }
                     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use inrush_gateway::settings::Engine;
 use inrush_log::Durability;
+use inrush_logging::{Destination, FormatChoice, Levels};
 use inrush_policy::Rate;
 use inrush_proto::{BareNewline, Kind, Tls, UnauthorizedPipelining};
 use inrush_relay::dns::Addresses;
@@ -100,6 +101,13 @@ choices! {
         "opportunistic" => TlsPolicy::Opportunistic,
         "required" => TlsPolicy::Required,
     }
+    FormatChoice {
+        "auto" => FormatChoice::Auto,
+        "text" => FormatChoice::Text,
+        "logfmt" => FormatChoice::Logfmt,
+        "json" => FormatChoice::Json,
+    }
+    Destination { "stderr" => Destination::Stderr, "journald" => Destination::Journald }
     Addresses { "both" => Addresses::Both, "ipv4" => Addresses::Ipv4, "ipv6" => Addresses::Ipv6 }
     BareNewline {
         "reject" => BareNewline::Reject,
@@ -116,6 +124,7 @@ pub(crate) enum Field<'a> {
     Text(&'a mut String),
     Texts(&'a mut Vec<String>),
     Rate(&'a mut Rate),
+    Levels(&'a mut Levels),
     Path(&'a mut PathBuf),
     OptionalPath(&'a mut Option<PathBuf>),
     Address(&'a mut SocketAddr),
@@ -178,6 +187,10 @@ impl Field<'_> {
                     _ => return Err(unexpected()),
                 };
             }
+            Self::Levels(levels) => {
+                let text = value.as_str().ok_or_else(unexpected)?;
+                *levels = text.parse().map_err(|error| format!("{error}"))?;
+            }
             Self::Path(path) => *path = PathBuf::from(nonempty(value.as_str()).ok_or_else(unexpected)?),
             Self::OptionalPath(path) => {
                 *path = Some(PathBuf::from(nonempty(value.as_str()).ok_or_else(unexpected)?));
@@ -212,6 +225,7 @@ impl Field<'_> {
             }
             Self::Rate(rate) if rate.count == 0 => "0".to_owned(),
             Self::Rate(rate) => quoted(&format!("{}/{}", rate.count, Unit::Duration.show(rate.per.value()))),
+            Self::Levels(levels) => quoted(&levels.to_string()),
             Self::Path(path) => quoted(&path.to_string_lossy()),
             Self::OptionalPath(path) => quoted(&path.as_deref()?.to_string_lossy()),
             Self::Address(address) => quoted(&address.to_string()),
@@ -235,6 +249,7 @@ impl Field<'_> {
             Self::Text(_) => "a text".to_owned(),
             Self::Texts(_) => "a list of texts".to_owned(),
             Self::Rate(_) => "a number in a time such as \"600/1m\", or 0".to_owned(),
+            Self::Levels(_) => "a level such as \"info\", or \"info,inrush_gateway=debug\"".to_owned(),
             Self::Path(_) | Self::OptionalPath(_) => "a path".to_owned(),
             Self::Address(_) => "an address such as \"127.0.0.1:9925\"".to_owned(),
             Self::Addresses(_) => "a list of addresses such as [\"[::]:25\"]".to_owned(),

@@ -31,6 +31,7 @@ use inrush_admin::AdminSettings;
 use inrush_gateway::settings::GatewaySettings;
 use inrush_gateway::tls::SharedCertificates;
 use inrush_log::LogSettings;
+use inrush_logging::LoggingSettings;
 use inrush_policy::{AccessList, Recipients, Users};
 use inrush_proto::Settings as SessionSettings;
 use inrush_queue::QueueSettings;
@@ -64,6 +65,8 @@ pub struct Config {
     pub queue: QueueSettings,
     /// The admin server.
     pub admin: AdminSettings,
+    /// Log lines.
+    pub logging: LoggingSettings,
     /// Whose mail is taken.
     pub recipients: Arc<Recipients>,
     /// Where that stands, to be read again when the files have changed.
@@ -103,6 +106,7 @@ impl Default for Config {
             data_dir: PathBuf::from("./inrush-data"),
             node: 0,
             admin: AdminSettings::default(),
+            logging: LoggingSettings::default(),
             recipients: Arc::new(Recipients::catch_all()),
             recipient_sources: RecipientSources::default(),
             files: Vec::new(),

@@ -348,6 +348,30 @@ pub(crate) const TABLES: &[Table] = &[
                 |config| Field::Number(&mut config.admin.viewers_max, Unit::Count, 0..=1_000);
         },
     },
+    Table {
+        name: "logging",
+        help: "Log lines: what the program says of itself, of each message and of each session. See logs.md. Taken over by SIGHUP but for to and journal_socket.",
+        rows: rows! {
+            "format" "The form of a line; auto = text on a terminal, logfmt elsewhere."
+                |config| Field::Choice(&mut config.logging.format);
+            "to" "Where lines go: standard error, or the journal of systemd with fields of their own."
+                |config| Field::Choice(&mut config.logging.to);
+            "journal_socket" "The socket of the journal."
+                |config| Field::Path(&mut config.logging.journal_socket);
+            "level" "What is said: off, error, warn, info, debug or trace, and others for modules and those below them. INRUSH_LOG goes before it at the start."
+                |config| Field::Levels(&mut config.logging.level);
+            "messages" "One line for each message, at info, once it is durable."
+                |config| Field::Switch(&mut config.logging.messages);
+            "sessions" "One line for each session, at info, when it ends, and for each connection that gets none."
+                |config| Field::Switch(&mut config.logging.sessions);
+            "recipients_shown" "Recipients that the line of a message names; the others are only counted."
+                |config| Field::Number(&mut config.logging.recipients_shown, Unit::Count, 0..=inrush_logging::RECIPIENTS_SHOWN_MAX.into());
+            "repeats_max" "Lines of one place and reason in repeats_window that are written; the others are counted in one line. 0 = all are written. Lines about one message or session always are."
+                |config| Field::Number(&mut config.logging.repeats_max, Unit::Count, 0..=1_000_000_000);
+            "repeats_window" "Time over which repeats are counted."
+                |config| Field::Number(&mut config.logging.repeats_window, Unit::Duration, SECOND..=3600 * SECOND);
+        },
+    },
 ];
 
 pub(crate) const LISTENER: &[Row<ListenerTable>] = rows! {

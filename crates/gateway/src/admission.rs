@@ -5,7 +5,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use inrush_metrics::{ConnectionRefusal, Counter, Level, Resource, TlsFailure};
+use inrush_logging::ConnectionRefused;
+use inrush_metrics::{ConnectionRefusal, Counter, Family as _, Level, Resource, TlsFailure};
 use inrush_policy::{Access, ConnectionRefusal as Limit, Ticket};
 use inrush_proto::Reply;
 use monoio::io::AsyncWriteRentExt;
@@ -29,6 +30,7 @@ pub(crate) async fn welcome(core: &Rc<Core>, door: &Rc<Door>, mut stream: TcpStr
         Err((reason, reply)) => {
             core.metrics.count(reason);
             talkers::refused_connection(&core.metrics, peer.ip());
+            core.say_refused(door, peer, reason);
             // Nobody behind a proxy is told, since its header was not read.
             if !proxied {
                 refuse(core, door, &mut stream, reply).await;
@@ -54,6 +56,9 @@ pub(crate) async fn refuse(core: &Core, door: &Door, stream: &mut TcpStream, rep
         session.close_with(reply);
         let mut out = core.take_output();
         session.take_ready(&mut out);
+        // No session has said this.
+        core.turn.take();
+        core.turn.take_refusals();
         let (_, out) = stream.write_all(out).await;
         core.give_back_output(out);
     }
@@ -103,6 +108,14 @@ impl Drop for HandshakePermit<'_> {
 }
 
 impl Core {
+    /// Says that a connection got no session.
+    pub(crate) fn say_refused(&self, door: &Door, client: SocketAddr, reason: ConnectionRefusal) {
+        if self.lines.of_connections() {
+            let (wall_us, listener) = (self.wall(), door.index);
+            self.lines.refused(&ConnectionRefused { wall_us, listener, client, reason: reason.value() });
+        }
+    }
+
     /// Why there is no session for anybody now, if so. The kernel gives out the lowest number that is free: a connection with the number `fd`
     /// says that at least so many descriptors are in use.
     fn admit(&self, fd: RawFd) -> Result<(), (ConnectionRefusal, &'static Reply)> {

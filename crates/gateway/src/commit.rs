@@ -49,6 +49,7 @@ pub(crate) async fn run_writes(core: &Core, mut disk: Disk) -> Poisoned {
         if let Err(poisoned) = core.journal.write_done(write, result, started, now, core.clock.wall(now)) {
             return poisoned;
         }
+        core.lines.committed(core.journal.committed(), started, now, core.clock.wall(now));
     }
 }
 

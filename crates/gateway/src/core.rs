@@ -15,9 +15,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use inrush_log::{Appender, Durability, LogSettings, Poisoned, Recipient, RecoveryReport};
+use inrush_logging::CoreLines;
 use inrush_metrics::{CoreMetrics, CoreWriter, Counter, Gauge, Level, LogRefusal, Resource, Timeout};
 use inrush_policy::{AccessList, ConnectionLimits, Connections, Shared, SharedRecipients, Verdict as Lookup};
 use inrush_proto::{AppendFailure, Kind, Path, Reply, Settings, Transaction, Verdict};
+use inrush_trace::CoreTrace;
 use monoio::io::AsyncReadRent;
 use monoio::net::UnixStream;
 
@@ -32,7 +34,7 @@ use crate::login::{Logins, Outcomes, Verifications};
 use crate::machine::Machine;
 use crate::mail::{self, Refused};
 use crate::micros;
-use crate::observe::{Observer, Turn};
+use crate::observe::{self, Observer, Turn};
 use crate::orders::{Order, Orders};
 use crate::pressure::{Pressure, RefusedConnections};
 use crate::sessions::Questions;
@@ -116,6 +118,8 @@ pub(crate) struct Core {
     pub(crate) journal: Journal,
     pub(crate) metrics: CoreWriter,
     pub(crate) turn: Rc<Turn>,
+    pub(crate) lines: CoreLines,
+    pub(crate) trace: Rc<CoreTrace>,
     pub(crate) settings: Arc<GatewaySettings>,
     pub(crate) connections_max: usize,
     recipients: Arc<SharedRecipients>,
@@ -207,9 +211,11 @@ async fn main(plan: Plan) -> Result<(), CoreError> {
         ActiveEngine::Epoll => inrush_metrics::Engine::Epoll,
     });
     let turn = Rc::new(Turn::default());
+    let trace = Rc::new(inrush_trace::of_core(index));
     let mut doors = Vec::with_capacity(plan.listeners.len());
     for (listener, socket) in plan.listeners {
-        let observer = Observer { metrics: metrics.clone(), turn: Rc::clone(&turn) };
+        let (turn, trace) = (Rc::clone(&turn), Rc::clone(&trace));
+        let observer = Observer { metrics: metrics.clone(), turn, trace };
         socket.set_nonblocking(engine == ActiveEngine::Epoll).map_err(start)?;
         let (listener, index) = (&plan.settings.listeners[listener], listener);
         doors.push(Rc::new(
@@ -235,6 +241,8 @@ async fn main(plan: Plan) -> Result<(), CoreError> {
         journal: Journal::new(plan.appender, &plan.recovered, plan.log.spares.into(), metrics.clone()),
         metrics,
         turn,
+        lines: observe::lines(index, &plan.settings),
+        trace,
         settings: plan.settings,
         connections_max: plan.connections_max,
         recipients: plan.recipients,
@@ -482,6 +490,7 @@ impl Core {
         self.beats.fetch_add(1, Ordering::Relaxed);
         self.watch.look(now, self.timeouts(), |ending| self.count_ending(ending));
         self.journal.tick(now, self.clock.wall(now), self.settings.timeouts.log_hung_after);
+        self.lines.committed(self.journal.committed(), now, now, self.clock.wall(now));
         let sealed = self.directory.as_ref().map_or(0, |directory| directory.show(&self.metrics));
         // The one in use, and with the first core all that are sealed.
         self.metrics.set(Gauge::LogSegments, sealed + 1);

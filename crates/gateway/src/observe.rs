@@ -1,10 +1,14 @@
 //! What the session core reports while it works: counters, and which commands this input has brought.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use inrush_logging::{CoreLines, Names, Refusals};
 use inrush_metrics::{CoreWriter, Counter, Phase};
 use inrush_proto::{Observe, Reply, Verb};
+use inrush_trace::{CoreTrace, Event};
+
+use crate::settings::GatewaySettings;
 
 /// The commands of the input that is being worked off. One session at a time is worked on, and it takes what it left.
 #[derive(Debug, Default)]
@@ -14,9 +18,15 @@ pub(crate) struct Turn {
     last: Cell<Option<Verb>>,
     /// Replies that refuse something, which may have been no command at all.
     refused: Cell<u32>,
+    refusals: RefCell<Refusals>,
 }
 
 impl Turn {
+    /// What was refused since the last call.
+    pub(crate) fn take_refusals(&self) -> Refusals {
+        self.refusals.take()
+    }
+
     /// The commands since the last call.
     pub(crate) fn take(&self) -> Commands {
         Commands {
@@ -43,6 +53,11 @@ const _: () = assert!(Verb::ALL.len() <= 32);
 impl Commands {
     pub(crate) fn has(self, verb: Verb) -> bool {
         self.verbs & (1 << verb.index()) != 0
+    }
+
+    /// Whether something was refused.
+    pub(crate) fn has_refused(self) -> bool {
+        self.refused > 0
     }
 
     /// Whether there are no others than these, and none was refused.
@@ -88,26 +103,43 @@ impl Commands {
 pub(crate) struct Observer {
     pub(crate) metrics: CoreWriter,
     pub(crate) turn: Rc<Turn>,
+    pub(crate) trace: Rc<CoreTrace>,
 }
 
 impl Observe for Observer {
-    fn reply(&self, reply: &'static Reply) {
+    fn reply(&self, reply: &'static Reply, wire: &[u8]) {
         self.metrics.reply(reply.index());
         if reply.code() >= 400 {
             self.turn.refused.set(self.turn.refused.get() + 1);
+            self.turn.refusals.borrow_mut().add(u16::try_from(reply.index()).unwrap_or(u16::MAX));
+        }
+        if self.trace.is_attended() {
+            self.trace.tell(&Event::Reply(wire.strip_suffix(b"\r\n").unwrap_or(wire)));
         }
     }
 
-    fn command(&self, verb: Verb) {
+    fn command(&self, verb: Verb, line: &[u8]) {
         self.metrics.command(verb.index());
         self.turn.verbs.set(self.turn.verbs.get() | 1 << verb.index());
         self.turn.commands.set(self.turn.commands.get() + 1);
         self.turn.last.set(Some(verb));
+        if self.trace.is_attended() {
+            self.trace.tell_command(line, verb == Verb::Auth, verb != Verb::Unknown);
+        }
     }
 
     fn unauthorized_pipelining(&self) {
         self.metrics.count(Counter::UnauthorizedPipelining);
     }
+}
+
+/// The ring for the lines of a core.
+pub(crate) fn lines(core: usize, settings: &GatewaySettings) -> CoreLines {
+    inrush_logging::of_core(Names {
+        core,
+        listeners: settings.listeners.iter().map(|listener| listener.name.clone()).collect(),
+        reasons: Reply::ALL.iter().map(|reply| reply.reason().unwrap_or_default()).collect(),
+    })
 }
 
 #[cfg(test)]

@@ -135,8 +135,12 @@ impl Pressure {
         metrics.pressure(resource, now);
         let (resource, level) = (resource.value(), now.name());
         match now.cmp(&before) {
-            std::cmp::Ordering::Greater => tracing::warn!(core, resource, level, ?found, "pressure rises"),
-            std::cmp::Ordering::Less => tracing::info!(core, resource, level, ?found, "pressure falls"),
+            std::cmp::Ordering::Greater => {
+                tracing::warn!(core, resource, pressure = level, ?found, "pressure rises");
+            }
+            std::cmp::Ordering::Less => {
+                tracing::info!(core, resource, pressure = level, ?found, "pressure falls");
+            }
             std::cmp::Ordering::Equal => {}
         }
     }

@@ -65,6 +65,7 @@ pub(crate) async fn serve(mut admitted: Admitted, mut stream: TcpStream, door: R
         Err((reason, reply)) => {
             core.metrics.count(reason);
             talkers::refused_connection(&core.metrics, address);
+            core.say_refused(&door, header.source.filter(|_| is_client).unwrap_or(proxy), reason);
             refuse(&core, &door, &mut stream, reply).await;
             return;
         }

@@ -17,7 +17,9 @@ mod introduced;
 mod login;
 mod noted;
 mod patience;
+mod said;
 mod secure;
+mod shown;
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -29,6 +31,7 @@ use inrush_log::{Appended, MessageId};
 use inrush_metrics::{Counter, Histogram, Phase, SessionEnd};
 use inrush_proto::sasl::Credentials;
 use inrush_proto::{Accepted, Event, Reply, Session, Tls, Verb, Verdict};
+use inrush_trace::Traced;
 use monoio::net::TcpStream;
 
 use crate::admission::Admitted;
@@ -89,6 +92,7 @@ pub(crate) fn serve(admitted: Admitted, stream: TcpStream, door: Rc<Door>) -> im
             SessionEnd::PeerReset if place.ending() == Some(Ending::Idle) => SessionEnd::Timeout,
             end => end,
         };
+        talk.say_ended(end);
         talk.give_back();
         core.metrics.count(end);
     }
@@ -129,6 +133,10 @@ struct Talk<'c> {
     woken_at: u64,
     /// This session was let through by those who waited for room before it.
     owes_turn: bool,
+    /// Messages that were taken.
+    messages: u32,
+    /// Who looks at it live.
+    traced: Traced,
 }
 
 impl<'c> Talk<'c> {
@@ -167,6 +175,8 @@ impl<'c> Talk<'c> {
             unanswered: Vec::new(),
             woken_at: 0,
             owes_turn: false,
+            messages: 0,
+            traced: Traced::default(),
         }
     }
 
@@ -175,7 +185,9 @@ impl<'c> Talk<'c> {
             return SessionEnd::TlsFailed;
         }
         if self.door.greet_delay.is_zero() || Box::pin(self.hold_greeting()).await {
+            self.attend();
             self.session.greet();
+            self.turn_away();
         }
         if !self.send().await {
             return SessionEnd::PeerReset;
@@ -224,13 +236,13 @@ impl<'c> Talk<'c> {
                     match input {
                         Input::Octets => {}
                         Input::NoMemory => {
-                            self.session.close_with(Reply::OVERLOADED);
+                            self.close_with(Reply::OVERLOADED);
                             continue;
                         }
                         Input::Broken => return SessionEnd::PeerReset,
                         Input::LogFailed => return SessionEnd::LogFailure,
                         Input::Closed => match self.place.ending() {
-                            Some(ending) => self.session.close_with(farewell_reply(ending)),
+                            Some(ending) => self.close_with(farewell_reply(ending)),
                             None => {
                                 // What was accepted is still answered: the peer may have closed its own direction only.
                                 self.wait_for_gates().await;
@@ -249,6 +261,7 @@ impl<'c> Talk<'c> {
     /// Works off the input until more is needed.
     async fn parse(&mut self) -> Step {
         loop {
+            self.attend();
             let progress = self.session.advance(&self.buffer[self.start..]);
             self.start += progress.consumed;
             match progress.event {
@@ -264,6 +277,9 @@ impl<'c> Talk<'c> {
                 }
                 Event::Recipient(recipient) => {
                     let verdict = self.core.recipient_verdict(&recipient.path, self.door.context.kind());
+                    if self.traced.is_waited_for() {
+                        self.match_recipient();
+                    }
                     let affordable = self.weight.grow(self.core, self.session.transaction());
                     let verdict = if affordable { verdict } else { Verdict::Refuse(Reply::PENDING_FULL) };
                     if let Verdict::Refuse(_) = verdict {
@@ -284,6 +300,7 @@ impl<'c> Talk<'c> {
                         }
                     };
                     self.pass_on();
+                    self.attend();
                     self.session.body_stored(stored.map_err(|refused| self.core.refused(refused)));
                 }
                 Event::Message(body) => {
@@ -317,6 +334,7 @@ impl<'c> Talk<'c> {
                     };
                     self.pass_on();
                     self.mail.discard(self.core);
+                    self.attend();
                     match appended {
                         Ok(appended) => self.accepted(&appended),
                         Err(refused) => self.session.appended(Err(self.core.refused(refused))),
@@ -338,6 +356,7 @@ impl<'c> Talk<'c> {
         let id = appended.id.encode();
         // Hexadecimal digits only.
         let id = std::str::from_utf8(&id).unwrap_or_default();
+        self.say_queued(appended, id);
         self.session.appended(Ok(Accepted { gate, id }));
     }
 
@@ -362,6 +381,7 @@ impl<'c> Talk<'c> {
 
     /// Takes note of where this input has led.
     fn note_commands(&mut self) {
+        self.turn_away();
         self.noted.take(self.core, self.input_at, self.session.transactions());
         self.count_refusals();
         use inrush_proto::Phase as At;
@@ -409,10 +429,14 @@ impl<'c> Talk<'c> {
         }
         if !self.unanswered.is_empty() {
             let open_gate = self.session.next_gate().unwrap_or(u64::MAX);
+            let (traced, number, opened) = (self.traced, self.number, self.place.opened());
             self.unanswered.retain(|&(gate, mail_at, id)| {
                 let answered = gate < open_gate;
                 if answered {
                     core.metrics.record_message(Phase::Total, now - mail_at, id, core.clock.wall(now));
+                    if traced.is_seen() {
+                        core.tell_of(traced, number, opened, &inrush_trace::Event::Answered(now - mail_at));
+                    }
                 }
                 !answered
             });

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use inrush_log::{ConsumerKind, MessageId};
+use inrush_logging::Levels;
 
 use crate::age::Age;
 use crate::log::filter::Sender;
@@ -31,6 +32,8 @@ pub(crate) enum Command {
     /// Look into the log of accepted mail, of a running or a stopped gateway
     #[command(subcommand)]
     Log(Box<LogCommand>),
+    /// Show or change what a running gateway logs about itself
+    LogLevel(LogLevel),
     /// See and steer what waits for delivery
     #[command(subcommand)]
     Queue(Box<QueueCommand>),
@@ -68,6 +71,8 @@ pub(crate) enum Command {
     ///
     /// Keys: q ends, p holds the picture, 1 overview, 2 destinations of the queue, 3 live sessions, Tab the next of them. No colours with NO_COLOR.
     Top(AdminTarget),
+    /// Show sessions live, command by command
+    Trace(Trace),
     /// Change the file of those who may submit mail
     #[command(subcommand)]
     User(UserCommand),
@@ -105,7 +110,8 @@ impl Command {
             Self::Queue(command) => {
                 matches!(**command, QueueCommand::List { .. } | QueueCommand::Show { .. })
             }
-            Self::Status { .. } => true,
+            Self::LogLevel(arguments) => arguments.levels.is_none(),
+            Self::Status { .. } | Self::Trace(_) => true,
             Self::Serve(_)
             | Self::Check(_)
             | Self::Top(_)
@@ -189,7 +195,7 @@ pub(crate) struct QueueChange {
     pub(crate) json: bool,
 }
 
-/// Which gateway.
+/// Which running gateway.
 #[derive(Args, Debug)]
 pub(crate) struct AdminTarget {
     /// Config file of the gateway: says where its admin server is, and its token
@@ -198,6 +204,43 @@ pub(crate) struct AdminTarget {
     /// Address of the admin server, in place of the one that the config file names
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) admin: Option<SocketAddr>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct LogLevel {
+    #[command(flatten)]
+    pub(crate) target: AdminTarget,
+    /// New levels: off, error, warn, info, debug or trace, and others for modules, as in info,inrush_gateway=debug. Without them those in force are shown
+    #[arg(value_name = "LEVELS")]
+    pub(crate) levels: Option<Levels>,
+    /// Only for so long (30s, 10m, 2h); then the levels from before are in force again. Without it the new ones stay until the next change or restart
+    #[arg(long = "for", value_name = "TIME", requires = "levels")]
+    pub(crate) time: Option<String>,
+    /// As one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(group(clap::ArgGroup::new("which").required(true).multiple(true).args(["from", "rcpt"])))]
+pub(crate) struct Trace {
+    #[command(flatten)]
+    pub(crate) target: AdminTarget,
+    /// Only sessions of clients in this network, such as 192.0.2.0/24 or 2001:db8::1
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) from: Option<String>,
+    /// Only sessions with a recipient in this domain, from the first such RCPT on
+    #[arg(long, value_name = "DOMAIN")]
+    pub(crate) rcpt: Option<String>,
+    /// So many sessions at most
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) limit: u32,
+    /// For so long at most (30s, 5m, 1h)
+    #[arg(long = "for", value_name = "TIME", default_value = "5m")]
+    pub(crate) time: String,
+    /// One JSON object for each event
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Which gateway, or which data directory.

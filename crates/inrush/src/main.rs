@@ -8,6 +8,7 @@ mod cli;
 mod config;
 mod live;
 mod log;
+mod log_level;
 mod manual;
 mod output;
 mod queue;
@@ -16,8 +17,10 @@ mod serve;
 mod status;
 mod steer;
 mod top;
+mod trace;
 mod user;
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -27,11 +30,16 @@ use crate::cli::{Cli, Command};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// A broken invariant ends the process in every build, as `panic = "abort"` has it in a release: recovery decides what is there.
+/// A broken invariant ends the process in every build, as `panic = "abort"` has it in a release: recovery decides what is there. Its last words go
+/// where the log goes, and wait for nobody who does not read them.
 fn end_on_panic() {
     let tell = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        tell(panic);
+        let backtrace = Backtrace::capture();
+        let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+        if !inrush_logging::last_words(panic.to_string(), backtrace) {
+            tell(panic);
+        }
         std::process::abort();
     }));
 }
@@ -48,11 +56,13 @@ fn main() -> ExitCode {
         Command::Check(arguments) => config::check(&arguments),
         Command::Config(command) => config::run(&command),
         Command::Log(command) => log::run(&command),
+        Command::LogLevel(arguments) => log_level::run(&arguments),
         Command::Queue(command) => queue::run(&command),
         Command::Drain { target, delay, deadline, wait } => steer::drain(&target, delay, deadline, wait),
         Command::Reload { target, json } => steer::reload(&target, json),
         Command::Status { target, json } => status::run(&target, json),
         Command::Top(target) => top::run(&target),
+        Command::Trace(arguments) => trace::run(&arguments),
         Command::User(command) => user::run(&command),
         Command::Completions { shell } => manual::completions(shell),
         Command::ManualPages { to } => manual::pages(&to),

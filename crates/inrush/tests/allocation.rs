@@ -4,13 +4,16 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicI32, AtomicU64};
+use std::time::Duration;
 
 use inrush_config::Config;
 use inrush_gateway::{Gateway, Start};
+use inrush_logging::{Destination, LoggingSettings};
 use inrush_policy::{Shared, SharedRecipients};
 use inrush_tests::client::{Client, accepted, stuffed};
 
@@ -156,8 +159,31 @@ fn start(data_dir: &Path, engine: &str) -> (Gateway, SocketAddr) {
     (gateway, address)
 }
 
+/// Lines of messages and of sessions that have come.
+static LINES: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+/// Starts the log, and takes its lines from a socket: they are part of what a core does.
+fn start_log(folder: &Path) {
+    let journal_socket = folder.join("journal");
+    let journal = UnixDatagram::bind(&journal_socket).unwrap();
+    std::thread::spawn(move || {
+        let mut datagram = [0; 8192];
+        while let Ok(octets) = journal.recv(&mut datagram) {
+            let kinds = ["MESSAGE=message queued", "MESSAGE=session ended"];
+            let kind = kinds.iter().position(|kind| datagram[..octets].starts_with(kind.as_bytes()));
+            kind.map(|kind| LINES[kind].fetch_add(1, Relaxed));
+        }
+    });
+    let settings =
+        LoggingSettings { to: Destination::Journald, journal_socket, ..LoggingSettings::default() };
+    // For as long as the process lives.
+    std::mem::forget(inrush_logging::start(&settings, None).unwrap());
+}
+
 #[test]
 fn a_core_that_takes_mail_asks_for_no_memory() {
+    let log = tempfile::tempdir().unwrap();
+    start_log(log.path());
     for engine in ["io_uring", "epoll"] {
         let folder = tempfile::tempdir().unwrap();
         let (gateway, address) = start(&folder.path().join("data"), engine);
@@ -182,4 +208,7 @@ fn a_core_that_takes_mail_asks_for_no_memory() {
         gateway.stop();
         gateway.join();
     }
+    inrush_logging::flush(Duration::from_mins(1));
+    // Most of them, at least: on a busy machine the ring may have been full.
+    assert!(LINES.iter().all(|lines| lines.load(Relaxed) > 100), "{LINES:?}");
 }

@@ -16,6 +16,7 @@ mod docs;
 mod exemplars;
 mod exposition;
 mod histogram;
+mod lines;
 mod process;
 mod snapshot;
 pub mod table;
@@ -26,6 +27,7 @@ pub use docs::documentation;
 pub use exemplars::Exemplar;
 pub use exposition::Format;
 pub use histogram::{Distribution, HISTOGRAM_VALUE_MAX};
+pub use lines::{LINES, Lines};
 pub use process::Process;
 pub use snapshot::{Consumer, Delivery, Metrics, Names, ReplyName, Snapshot};
 pub use table::{

@@ -5,12 +5,13 @@ use std::collections::HashSet;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use inrush_log::{Lsn, MessageId};
 use inrush_metrics::table::{self, LABELS};
 use inrush_metrics::{
     ConnectionRefusal, Consumer, CoreWriter, Counter, Delivery, Engine, Family, Format, Gauge, Histogram,
-    Kind, Level, LogRefusal, Login, Metrics, Names, Phase, ProxyConnection, ProxyFailure, ReplyName,
+    Kind, LINES, Level, LogRefusal, Login, Metrics, Names, Phase, ProxyConnection, ProxyFailure, ReplyName,
     Resource, Retired, SessionEnd, Timeout, TlsFailure, TlsVersion, documentation,
 };
 
@@ -91,6 +92,9 @@ fn move_all(writer: &CoreWriter) {
     writer.command(0);
     writer.command(1);
     writer.accepted(0);
+    for counter in [&LINES.written, &LINES.dropped, &LINES.repeated] {
+        counter.fetch_add(1, Relaxed);
+    }
 }
 
 fn id() -> MessageId {

@@ -11,10 +11,10 @@ use crate::{BareNewline, Extensions, Kind, Limits, Reply, Tls, UnauthorizedPipel
 
 /// Counts what sessions do. Called once for each command and each reply, on the thread of the session.
 pub trait Observe {
-    /// A reply was written.
-    fn reply(&self, reply: &'static Reply);
-    /// A command was recognised; its reply comes later.
-    fn command(&self, verb: Verb);
+    /// A reply was written, as `wire` but for the name of the host, a challenge or the id of a message.
+    fn reply(&self, reply: &'static Reply, wire: &[u8]);
+    /// A command was recognised in `line`, which stands here without its line end; its reply comes later.
+    fn command(&self, verb: Verb, line: &[u8]);
     /// More came behind a command than the client may send before its reply (RFC 2920 §3.1).
     fn unauthorized_pipelining(&self) {}
 }
@@ -24,8 +24,8 @@ pub trait Observe {
 pub struct Unobserved;
 
 impl Observe for Unobserved {
-    fn reply(&self, _: &'static Reply) {}
-    fn command(&self, _: Verb) {}
+    fn reply(&self, _: &'static Reply, _: &[u8]) {}
+    fn command(&self, _: Verb, _: &[u8]) {}
 }
 
 /// The settings of a listener as far as the dialog is concerned.

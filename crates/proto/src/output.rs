@@ -38,9 +38,9 @@ impl Output {
 
     /// A reply of the table.
     pub(crate) fn push(&mut self, context: &Context, reply: &'static Reply) {
-        context.observer.reply(reply);
-        let bytes = self.buffer(context);
         let wire = reply.wire();
+        context.observer.reply(reply, wire);
+        let bytes = self.buffer(context);
         if reply.names_host() {
             let (front, text) = wire.split_at(reply.text_offset());
             bytes.extend_from_slice(front);
@@ -54,13 +54,13 @@ impl Output {
 
     /// A reply that the context has rendered: HELO and EHLO.
     pub(crate) fn push_rendered(&mut self, context: &Context, reply: &'static Reply, wire: &[u8]) {
-        context.observer.reply(reply);
+        context.observer.reply(reply, wire);
         self.buffer(context).extend_from_slice(wire);
     }
 
     /// A 334 with a challenge in base64.
     pub(crate) fn push_challenge(&mut self, context: &Context, challenge: &str) {
-        context.observer.reply(Reply::CHALLENGE);
+        context.observer.reply(Reply::CHALLENGE, Reply::CHALLENGE.wire());
         let bytes = self.buffer(context);
         // RFC 4954 §4: `334 ` with its space even where the challenge is empty; no text beside it.
         for part in ["334 ", challenge, "\r\n"] {
@@ -71,7 +71,7 @@ impl Output {
     /// The `250` for a message, which may not leave before `gate` is durable.
     pub(crate) fn push_accepted(&mut self, context: &Context, gate: u64, id: &str) {
         let reply = Reply::MESSAGE_ACCEPTED;
-        context.observer.reply(reply);
+        context.observer.reply(reply, reply.wire());
         let durable = self.durable;
         let bytes = self.buffer(context);
         // The output is bounded by `output_octets_max` plus one reply, far below 4 GiB.

@@ -432,6 +432,11 @@ impl Session {
         self.transactions
     }
 
+    /// Commands so far.
+    pub fn commands(&self) -> u32 {
+        self.commands
+    }
+
     /// Protocol errors so far.
     pub fn errors(&self) -> u32 {
         self.errors
@@ -515,7 +520,7 @@ impl Session {
             return None;
         }
         let (verb, rest) = Verb::split(line);
-        self.context.observer.command(verb);
+        self.context.observer.command(verb, line);
         if let Err(reply) = self.afford(verb, more) {
             self.close_with(reply);
             return None;

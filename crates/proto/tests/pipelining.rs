@@ -13,8 +13,8 @@ use inrush_proto::{
 struct Seen(Rc<Cell<u32>>);
 
 impl Observe for Seen {
-    fn reply(&self, _: &'static Reply) {}
-    fn command(&self, _: Verb) {}
+    fn reply(&self, _: &'static Reply, _: &[u8]) {}
+    fn command(&self, _: Verb, _: &[u8]) {}
     fn unauthorized_pipelining(&self) {
         self.0.set(self.0.get() + 1);
     }

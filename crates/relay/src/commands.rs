@@ -258,7 +258,7 @@ impl Shared {
             results: &results,
             ..OutcomeRef::without_attempt(item.fact.id, place, now_us())
         };
-        tracing::info!("{}: {words} ({} recipients)", item.fact.id, results.len());
+        tracing::info!(id = %item.fact.id, nrcpt = results.len(), status = status.name(), "{words}");
         self.recorder.borrow_mut().record(&mut self.ledger.borrow_mut(), &outcome);
         self.count(&item.fact.destination, status, results.len() as u64);
     }
@@ -297,7 +297,7 @@ impl Shared {
         });
         let settled: Vec<_> = settled.collect();
         let attempt = Attempt { destination: item.fact.destination.clone(), ..Attempt::default() };
-        tracing::info!("{}: returned by the operator ({} recipients)", item.fact.id, settled.len());
+        tracing::info!(id = %item.fact.id, nrcpt = settled.len(), "returned by the operator");
         self.record_command(job, attempt, settled);
         true
     }

@@ -149,7 +149,7 @@ pub(crate) async fn connect(
             Ok(Err(error)) => format!("{name}: {error}"),
             Err(_) => format!("{name}: Connection timed out"),
         };
-        tracing::info!("{text}");
+        tracing::info!(relay = %candidate.relay(), error = text, "a host cannot be connected to");
         shared.note_bad_host(candidate.address);
         last = Verdict::later((4, 4, 1), text);
     }

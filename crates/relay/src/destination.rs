@@ -266,7 +266,12 @@ impl Destination {
         let spread = pause.mul_f64((random % 1000) as f64 / 2000.0);
         let pause = pause - pause / 4 + spread;
         let (name, text) = (shown(&self.name), shown(&verdict.text));
-        tracing::info!("{name} is left alone for {:.3} s: {text}", pause.as_secs_f64());
+        tracing::info!(
+            destination = %name,
+            pause = pause.as_secs_f64(),
+            error = %text,
+            "a destination is left alone for a while"
+        );
         self.down_until.set(Some(Instant::now() + pause));
         *self.trouble.borrow_mut() = Some(verdict.clone());
     }

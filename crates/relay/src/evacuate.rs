@@ -188,7 +188,7 @@ impl Shared {
         let message = match self.reader.message(from).await {
             Ok(Some(message)) if message.id.packed() == message_id => Arc::new(message),
             _ => {
-                tracing::error!(?from, "a message that is owed cannot be moved");
+                tracing::error!(place = ?from, "a message that is owed cannot be moved");
                 return Ok(Moving::Stays);
             }
         };

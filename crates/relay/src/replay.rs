@@ -334,10 +334,7 @@ impl Shared {
             let again = self.owe_again(index, message);
             owed += again;
             if again > 0 {
-                tracing::info!(
-                    "{}: to be delivered again by route {route}, by the operator ({again} recipients)",
-                    message.id
-                );
+                tracing::info!(id = %message.id, route, nrcpt = again, "to be delivered again, by the operator");
             }
         }
         self.attention.notify_one();

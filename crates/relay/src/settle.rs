@@ -1,7 +1,7 @@
 //! From what a host has said to what the queue keeps: status, next attempt, outcome, line of the log.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::rc::Rc;
 
 use inrush_proto::client::Severity;
@@ -207,7 +207,8 @@ impl Shared {
 fn say(job: &Job, attempt: &Attempt, settled: &Settled, address: &[u8], now: u64) {
     let again = job.attempts > 0 || job.flags & result_flag::PARKED != 0;
     if settled.flags & result_flag::PARKED != 0 && settled.status == Status::Deferred && again {
-        return tracing::debug!(id = %job.message.id, to = %shown(address), "put off: {}", shown(&settled.verdict.text));
+        let (id, to, reply) = (job.message.id, Path(address), shown(&settled.verdict.text));
+        return tracing::debug!(%id, %to, %reply, "put off");
     }
     let delays = Delays::of(job, attempt, now);
     let relay: &str = if attempt.relay.is_empty() { "none" } else { &attempt.relay };
@@ -218,17 +219,25 @@ fn say(job: &Job, attempt: &Attempt, settled: &Settled, address: &[u8], now: u64
     }
     words.push_str(&shown(text));
     tracing::info!(
-        "{}: to=<{}>, relay={relay}, delay={:.2}, delays={:.2}/{:.2}/{:.2}/{:.2}, dsn={}, status={} ({words})",
-        job.message.id,
-        shown(address),
-        seconds(now.saturating_sub(job.message.header.accepted_at_us)),
-        delays.0[0],
-        delays.0[1],
-        delays.0[2],
-        delays.0[3],
-        settled.verdict.status(),
-        settled.status.name(),
+        id = %job.message.id,
+        to = %Path(address),
+        relay,
+        delay = seconds(now.saturating_sub(job.message.header.accepted_at_us)),
+        delays = %delays,
+        dsn = %settled.verdict.status(),
+        status = settled.status.name(),
+        reply = words,
+        "delivery"
     );
+}
+
+/// A path in its brackets.
+pub(crate) struct Path<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{}>", shown(self.0))
+    }
 }
 
 /// Postfix's a/b/c/d: before it was taken up, waiting for a connection, setting it up, transmission.
@@ -242,6 +251,13 @@ impl Delays {
         let connected = attempt.connected_at_us.clamp(taken, sent.max(taken));
         let marks = [accepted, taken, connected, sent, now];
         Self([0, 1, 2, 3].map(|at| seconds(marks[at + 1].saturating_sub(marks[at]))))
+    }
+}
+
+impl fmt::Display for Delays {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [before, waiting, setup, transmission] = self.0;
+        write!(f, "{before:.6}/{waiting:.6}/{setup:.6}/{transmission:.6}")
     }
 }
 

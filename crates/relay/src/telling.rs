@@ -320,7 +320,14 @@ impl Shared {
         let appended =
             self.internal.borrow_mut().append_message(&envelope, pieces.into_iter(), octets, now)?;
         self.count_report(kind);
-        tracing::info!("{}: from=<>, size={octets}, nrcpt=1 (report on {})", appended.id, job.message.id);
+        tracing::info!(
+            id = %appended.id,
+            from = "<>",
+            nrcpt = 1,
+            size = octets,
+            about = %job.message.id,
+            "report queued"
+        );
         self.attention.notify_one();
         Ok(appended.gate)
     }

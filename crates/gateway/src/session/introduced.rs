@@ -119,6 +119,8 @@ impl Talk<'_> {
         self.told = Some(Box::new(Told { core, peer, known, introduction, ticket }));
         self.slips = 0;
         self.session.introduced(xclient, trusted);
+        // Another client is another session to whoever looks.
+        self.forget_matches();
     }
 }
 

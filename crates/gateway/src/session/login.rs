@@ -21,13 +21,15 @@ impl Talk<'_> {
             (Login::Accepted | Login::Unavailable, _) => {}
             // Whoever guesses is slowed down; nothing is parsed meanwhile.
             (Login::Refused | Login::Address | Login::User, _) => {
-                tracing::info!(listener = self.door.name, peer = %self.peer(), reason = login.value(), "login failed");
+                tracing::info!(listener = self.door.name, client = %self.peer(), reason = login.value(), "login failed");
                 self.rest(self.core.settings().timeouts.login_failure_delay).await;
             }
         }
         // As after a rest.
         self.woken_at = 0;
+        self.attend();
         self.session.authenticated(answer);
+        self.turn_away();
     }
 
     async fn verify(&self, credentials: Credentials) -> (Login, Result<(), &'static Reply>) {

@@ -1,6 +1,7 @@
 //! What a session keeps of its transactions: their weight in memory, and when their phases happened.
 
 use inrush_log::PhaseTimes;
+use inrush_logging::Refusals;
 use inrush_metrics::Counter;
 use inrush_proto::{Phase, Transaction, Verb};
 
@@ -44,10 +45,12 @@ pub(super) struct Noted {
     /// How many commands the input has brought that is being worked off.
     pub(super) of_input: u32,
     /// Refusals that the talkers have not been told of.
-    pub(super) refusals: u32,
+    untold_refusals: u32,
     /// How many transactions had begun.
     transactions: u32,
     pub(super) times: Times,
+    /// What was refused; most sessions are refused nothing.
+    pub(super) refusals: Option<Box<Refusals>>,
 }
 
 impl Noted {
@@ -58,7 +61,10 @@ impl Noted {
         let begun = std::mem::replace(&mut self.transactions, transactions) != transactions;
         self.times.note(commands, begun, input_at);
         self.commands.join(commands);
-        self.refusals += commands.refused;
+        self.untold_refusals += commands.refused;
+        if commands.has_refused() {
+            self.refusals.get_or_insert_default().join(&core.turn.take_refusals());
+        }
         let before = self.of_input;
         self.of_input += commands.count;
         if before <= 1 && self.of_input > 1 {
@@ -70,7 +76,7 @@ impl Noted {
 impl Talk<'_> {
     /// Tells the talkers how many replies have refused something since the last call.
     pub(super) fn count_refusals(&mut self) {
-        let refusals = std::mem::take(&mut self.noted.refusals);
+        let refusals = std::mem::take(&mut self.noted.untold_refusals);
         if refusals > 0 {
             let open = matches!(self.session.phase(), Phase::Envelope | Phase::MailData);
             let sender = open.then(|| self.session.transaction().reverse_path());

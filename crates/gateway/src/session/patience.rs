@@ -28,7 +28,7 @@ impl Talk<'_> {
             None if self.place.waiting() == Waiting::Octets => Reply::EARLY_TALKER,
             None => return true,
         };
-        self.session.close_with(refusal);
+        self.close_with(refusal);
         false
     }
 

@@ -9,6 +9,8 @@
 
 use inrush_metrics::{Counter, Phase, SessionEnd, TlsFailure, TlsVersion};
 
+use inrush_trace::Event;
+
 use super::{Input, Talk};
 use crate::admission::HandshakePermit;
 use crate::core::Core;
@@ -67,11 +69,15 @@ impl Talk<'_> {
         let permit = match self.core.permit_handshake() {
             Ok(permit) => permit,
             Err(reply) => {
+                self.attend();
                 self.session.start_tls(Err(reply));
+                self.turn_away();
                 return None;
             }
         };
+        self.attend();
         self.session.start_tls(Ok(()));
+        self.turn_away();
         // The 220 stands behind the replies to messages that were sent before, and nothing may follow it without TLS.
         if !self.wait_for_gates().await || !self.send().await {
             return Some(SessionEnd::PeerReset);
@@ -106,15 +112,16 @@ impl Talk<'_> {
                 let Agreed { version, cipher, server_name, client } = &secure.agreed;
                 tracing::debug!(
                     listener = self.door.name,
-                    peer = %self.peer(),
-                    version,
+                    client = %self.peer(),
+                    tls = version,
                     cipher,
                     sni = server_name.as_deref().unwrap_or(""),
-                    client = client.as_deref().unwrap_or(""),
+                    client_certificate = client.as_deref().unwrap_or(""),
                     "TLS agreed"
                 );
                 let now = self.core.clock.now();
                 self.core.record(Phase::Tls, now - begun);
+                self.show(&Event::Tls(secure.agreed.version, &secure.agreed.cipher));
                 secure.since = now;
                 self.place.shown.secured(secure.agreed.version);
                 self.secure = Some(secure);
@@ -160,7 +167,7 @@ impl Talk<'_> {
             }
             core.give_back_output(out);
             if let Err(error) = advanced {
-                tracing::debug!(listener = self.door.name, peer = %self.peer(), %error, "TLS handshake");
+                tracing::debug!(listener = self.door.name, client = %self.peer(), %error, "TLS handshake");
                 return Err(failure(&error));
             }
             if tls.is_ready() {
@@ -201,7 +208,7 @@ impl Talk<'_> {
         let pool = &self.core.pool;
         let secure = self.secure.as_deref_mut()?;
         if let Err(error) = secure.tls.advance(&mut secure.outgoing) {
-            tracing::debug!(listener = self.door.name, peer = %self.peer(), %error, "TLS");
+            tracing::debug!(listener = self.door.name, client = %self.peer(), %error, "TLS");
             return Some(Input::Broken);
         }
         let waiting = secure.tls.waiting();

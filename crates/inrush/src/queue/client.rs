@@ -23,6 +23,9 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// Octets of an event: a sample has some thousand.
 const EVENT_OCTETS_MAX: usize = 4 << 20;
 
+/// What an answer lacks its end for.
+const CUT_OFF: &str = "the answer was cut off";
+
 /// Where the admin server is, and how to get in.
 pub(crate) struct Client {
     address: SocketAddr,
@@ -66,6 +69,41 @@ impl Client {
     /// Whether anybody answers.
     pub(crate) fn is_served(&self) -> bool {
         std::net::TcpStream::connect_timeout(&self.address, CONNECT_PATIENCE).is_ok()
+    }
+
+    /// Reads lines as they come, until there are no more.
+    pub(crate) fn stream(
+        &self,
+        path: &str,
+        parameters: &[(&str, String)],
+        mut line: impl FnMut(&str) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let request = self.head(Method::GET, path, parameters)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let stream = self.connect().await?;
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+            let connection = tokio::spawn(connection);
+            let response = sender.send_request(request).await.context(CUT_OFF)?;
+            let status = response.status();
+            let mut body = response.into_body();
+            if status != StatusCode::OK {
+                let octets = body.collect().await.context(CUT_OFF)?.to_bytes();
+                return read(self.address, status, &octets).map(drop);
+            }
+            let mut rest = Vec::new();
+            while let Some(frame) = body.frame().await {
+                let frame = frame.context(CUT_OFF)?;
+                rest.extend_from_slice(frame.data_ref().map_or(&[][..], |octets| octets));
+                while let Some(end) = memchr::memchr(b'\n', &rest) {
+                    line(&String::from_utf8_lossy(&rest[..end]))?;
+                    rest.drain(..=end);
+                }
+            }
+            connection.abort();
+            Ok(())
+        })
     }
 
     /// The answer; with an error, whether the gateway may be at work on the request.
@@ -194,10 +232,9 @@ impl Events {
 async fn exchange(stream: TcpStream, request: Request<Empty<Bytes>>) -> anyhow::Result<(StatusCode, Bytes)> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let cut_off = "the answer was cut off";
-    let response = sender.send_request(request).await.context(cut_off)?;
+    let response = sender.send_request(request).await.context(CUT_OFF)?;
     let status = response.status();
-    let body = response.into_body().collect().await.context(cut_off)?.to_bytes();
+    let body = response.into_body().collect().await.context(CUT_OFF)?.to_bytes();
     drop(sender);
     connection.abort();
     Ok((status, body))

@@ -3,7 +3,10 @@
 use std::fmt;
 
 /// Tables that a running gateway takes over.
-const TAKEN_OVER: [&str; 4] = ["[access]", "[tls]", "[[tls.sni]]", "[[domain]]"];
+const TAKEN_OVER: [&str; 5] = ["[access]", "[tls]", "[[tls.sni]]", "[[domain]]", "[logging]"];
+
+/// What it does not take over of them: the log stays where it is.
+const STAYS: [(&str, &str); 2] = [("[logging]", "to"), ("[logging]", "journal_socket")];
 
 /// Tables of which there may be several, each with a name.
 const NAMED: [&str; 4] = ["[[listener]]", "[[route]]", "[[domain]]", "[[tls.sni]]"];
@@ -66,7 +69,7 @@ fn settings(dump: &str, effect: Effect) -> Vec<(String, String)> {
             if key == "name" && NAMED.contains(&table.as_str()) {
                 place = format!("{table} {value}");
             }
-            let now = TAKEN_OVER.contains(&table.as_str());
+            let now = TAKEN_OVER.contains(&table.as_str()) && !STAYS.contains(&(&table, key));
             if now == (effect == Effect::Now) {
                 settings.push((format!("{place} {key}").trim().to_owned(), value.to_owned()));
             }
@@ -105,6 +108,9 @@ mod tests {
                 "[[listener]] \"b\" tls = \"off\", was \"starttls\""
             ]
         );
+        let (before_log, after_log) = ("[logging]\nformat = \"auto\"\nto = \"stderr\"\n", "[logging]\nformat = \"json\"\nto = \"journald\"\n");
+        assert_eq!(told(before_log, after_log, Effect::AtStart), ["[logging] to = \"journald\", was \"stderr\""]);
+        assert_eq!(told(before_log, after_log, Effect::Now), ["[logging] format = \"json\", was \"auto\""]);
         let less = "hostname = \"a\"\n\n[tls]\nkey = \"k\"\n";
         assert_eq!(told(before, less, Effect::AtStart), ["[limits] errors_max is taken out, was 10"]);
     }

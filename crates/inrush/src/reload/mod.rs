@@ -160,8 +160,16 @@ impl Reload {
         reloaded.waiting.extend(waiting.iter().map(ToString::to_string));
         // Before the door takes mail for a domain, the relay knows its way.
         let domains_routed = route_domains(running, &config);
-        let Config { gateway, recipients, recipient_sources, access, access_sources, certificates, .. } =
-            config;
+        let Config {
+            gateway,
+            logging,
+            recipients,
+            recipient_sources,
+            access,
+            access_sources,
+            certificates,
+            ..
+        } = config;
         let keeps_tls = self.tls.certificate.is_some() && gateway.tls.certificate.is_none();
         if keeps_tls {
             // The listeners that run go on with TLS until then.
@@ -171,6 +179,9 @@ impl Reload {
             self.tls = gateway.tls;
             running.certificates.take_from(&certificates);
             reloaded.taken_over.push("certificates");
+        }
+        if let Some(log) = inrush_logging::control() {
+            log.reload(&logging);
         }
         self.networks = access_sources;
         match &domains_routed {

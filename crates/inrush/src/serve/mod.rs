@@ -7,7 +7,6 @@ mod serving;
 mod steer;
 mod upgrade;
 
-use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
@@ -17,9 +16,9 @@ use anyhow::Context as _;
 use inrush_config::Config;
 use inrush_gateway::CoreError;
 use inrush_log::Poisoned;
+use inrush_logging::{Logging, LoggingSettings};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
-use tracing_subscriber::EnvFilter;
 
 use crate::cli::ConfigFile;
 use crate::reload::Ask;
@@ -30,9 +29,8 @@ pub(crate) use steer::Steer;
 /// Environment variable with the levels of the log, by module where wanted: `info`, `warn,inrush_gateway=debug`.
 const LOG_VARIABLE: &str = "INRUSH_LOG";
 
-/// What is logged where the variable says nothing. What the DNS library thinks of strange answers is for whoever asks for it: the relay says itself
-/// what came of them.
-const LOG_LEVELS: &str = "info,hickory_resolver=error,hickory_net=error,hickory_proto=error";
+/// How long a process that ends in a hurry waits for its last lines.
+const LAST_LINES: Duration = Duration::from_millis(500);
 
 /// Exit code after a second signal: running transactions were cut off, the log was not sealed.
 const IMPATIENT: i32 = 3;
@@ -77,7 +75,8 @@ pub(crate) enum Event {
 pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
     let mut predecessor = Predecessor::find()?;
     let config = Config::load(arguments.config.as_deref())?;
-    start_log();
+    // Written out when this ends, in whatever way.
+    let _log = start_log(&config.logging)?;
     let (events, told) = mpsc::channel();
     let mut serving = Serving::start(config, arguments, predecessor.as_mut(), events)?;
     if let Some(predecessor) = predecessor
@@ -114,6 +113,7 @@ fn forward_signals(events: Sender<Event>, reload: Sender<Ask>) -> anyhow::Result
         }
         // Whoever asks twice is in a hurry. What was acknowledged is durable; recovery does the rest.
         if stops.next().is_some() {
+            inrush_logging::flush(LAST_LINES);
             #[expect(clippy::disallowed_methods, reason = "there is nothing left that has to run")]
             std::process::exit(IMPATIENT);
         }
@@ -121,14 +121,10 @@ fn forward_signals(events: Sender<Event>, reload: Sender<Ask>) -> anyhow::Result
     Ok(())
 }
 
-fn start_log() {
-    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(LOG_LEVELS));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        // A standard error that nobody reads any more is no reason to end.
-        .log_internal_errors(false)
-        .init();
+fn start_log(settings: &LoggingSettings) -> anyhow::Result<Logging> {
+    let levels = match std::env::var(LOG_VARIABLE) {
+        Ok(text) if !text.trim().is_empty() => Some(text.parse().context(LOG_VARIABLE)?),
+        _ => None,
+    };
+    inrush_logging::start(settings, levels).context("log")
 }

@@ -1,10 +1,12 @@
 //! The values of all metrics, in the order of exposition.
 
 use std::borrow::Cow;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Group, Series, Value, Values};
 use crate::exemplars::{BUCKETS, PHASES};
 use crate::histogram::Distribution;
+use crate::lines::LINES;
 use crate::snapshot::{Consumer, Delivery, Snapshot};
 use crate::table::{
     ConnectionRefusal, Counter, DELAY_BOUNDS_MS, Family, Gauge, Histogram, LogRefusal, Login, Metric, Phase,
@@ -22,6 +24,7 @@ pub(super) fn collect<'a>(snapshot: &Snapshot<'a>) -> Vec<Group<'a>> {
     if let Some(delivery) = snapshot.delivery() {
         all.delivery(delivery);
     }
+    all.lines();
     all.process(snapshot);
     all.0
 }
@@ -139,6 +142,16 @@ impl<'a> Collected<'a> {
         self.one(rows::DESTINATIONS_DOWN, Value::Whole(delivery.destinations_down));
         self.one(rows::RELAY_MEMORY, Value::Whole(delivery.memory_bytes));
         self.one(rows::RELAY_MEMORY_LIMIT, Value::Whole(delivery.memory_limit_bytes));
+    }
+
+    fn lines(&mut self) {
+        for (metric, counter) in [
+            (rows::LINES_WRITTEN, &LINES.written),
+            (rows::LINES_DROPPED, &LINES.dropped),
+            (rows::LINES_REPEATED, &LINES.repeated),
+        ] {
+            self.one(metric, Value::Whole(counter.load(Relaxed)));
+        }
     }
 
     fn process(&mut self, snapshot: &Snapshot<'a>) {

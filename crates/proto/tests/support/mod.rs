@@ -22,13 +22,13 @@ impl Counts {
 }
 
 impl Observe for Counts {
-    fn reply(&self, reply: &'static Reply) {
+    fn reply(&self, reply: &'static Reply, _: &[u8]) {
         let mut counts = self.0.borrow_mut();
         counts.resize(Reply::ALL.len(), 0);
         counts[reply.index()] += 1;
     }
 
-    fn command(&self, _: Verb) {}
+    fn command(&self, _: Verb, _: &[u8]) {}
 }
 
 /// A message as it reached the log.

@@ -341,12 +341,12 @@ impl Connection<'_> {
         let (left, settled): (Vec<_>, Vec<_>) =
             verdicts.into_iter().partition(|(_, verdict)| verdict.severity == Severity::Transient);
         let Some((_, verdict)) = left.first() else { return self.shared.settle(job, attempt, settled) };
-        let id = job.message.id;
         tracing::info!(
-            "{id}: host {}: {} {}; the next host is tried",
-            self.relay,
-            verdict.status(),
-            shown(&verdict.text)
+            id = %job.message.id,
+            relay = %self.relay,
+            dsn = %verdict.status(),
+            reply = %shown(&verdict.text),
+            "refused for now: the next host is tried"
         );
         let recipients = left.iter().map(|(recipient, _)| *recipient).collect();
         let mut charge = self.shared.charge(&job.message);

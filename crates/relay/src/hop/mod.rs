@@ -131,12 +131,13 @@ impl<'a> Hosts<'a> {
                 Err(Refused::Handshake(verdict))
                     if self.hops.tls == TlsPolicy::Opportunistic && !in_the_clear =>
                 {
-                    tracing::info!("{}; going on without TLS", shown(&verdict.text));
+                    let error = shown(&verdict.text);
+                    tracing::info!(relay = %connection.relay, %error, "no TLS with a host: going on without");
                     self.in_the_clear = Some(index);
                     self.next = index;
                 }
                 Err(Refused::Handshake(verdict) | Refused::Host(verdict)) => {
-                    tracing::info!("host {}: {}", connection.relay, shown(&verdict.text));
+                    tracing::info!(relay = %connection.relay, error = %shown(&verdict.text), "a host is of no use");
                     self.shared.note_bad_host(connection.candidate.address);
                     self.last = Some((verdict, Some(connection.candidate)));
                 }
