@@ -277,13 +277,13 @@ impl<'c> Talk<'c> {
                 }
                 Event::Recipient(recipient) => {
                     let verdict = self.core.recipient_verdict(&recipient.path, self.door.context.kind());
-                    if self.traced.is_waited_for() {
-                        self.match_recipient();
-                    }
                     let affordable = self.weight.grow(self.core, self.session.transaction());
                     let verdict = if affordable { verdict } else { Verdict::Refuse(Reply::PENDING_FULL) };
                     if let Verdict::Refuse(_) = verdict {
                         talkers::refused_recipient(&self.core.metrics, recipient.path);
+                    }
+                    if self.traced.is_waited_for() {
+                        self.match_recipient();
                     }
                     self.session.verdict(verdict);
                 }
