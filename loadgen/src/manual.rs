@@ -30,6 +30,7 @@ pub fn completions(shell: Shell) -> Result<(), String> {
 pub fn pages(to: &Path) -> Result<(), String> {
     // Without the command `help`, which explains itself.
     let command = Cli::command().disable_help_subcommand(true);
-    let written = fs::create_dir_all(to).and_then(|()| clap_mangen::generate_to(command, to));
+    let to = to.join("man1");
+    let written = fs::create_dir_all(&to).and_then(|()| clap_mangen::generate_to(command, &to));
     written.map_err(|error| format!("{}: {error}", to.display()))
 }

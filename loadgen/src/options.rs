@@ -55,7 +55,7 @@ pub enum Command {
         /// Shell.
         shell: clap_complete::Shell,
     },
-    /// Write the manual pages of all commands into a directory, made if need be.
+    /// Write the manual pages of all commands into man1 of a directory, made if need be.
     ManualPages {
         /// Directory.
         #[arg(value_name = "DIR")]

@@ -81,7 +81,7 @@ pub(crate) enum Command {
         /// Shell
         shell: clap_complete::Shell,
     },
-    /// Write the manual pages of all commands into a directory, made if need be
+    /// Write the manual pages into man1 and man5 of a directory, made if need be
     ManualPages {
         /// Directory
         #[arg(value_name = "DIR")]

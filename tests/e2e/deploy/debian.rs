@@ -116,7 +116,7 @@ fn what_is_in_them() {
 fn manual_pages() {
     let folder = tempfile::tempdir().unwrap();
     for (program, page) in
-        [(binary::inrush(), "inrush-log-export.1"), (binary::inrush_load(), "inrush-load-run.1")]
+        [(binary::inrush(), "man1/inrush-log-export.1"), (binary::inrush_load(), "man1/inrush-load-run.1")]
     {
         let mut command = std::process::Command::new(program);
         command.arg("manual-pages").arg(folder.path());

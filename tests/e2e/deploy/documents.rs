@@ -1,6 +1,6 @@
 //! The commands and settings that README.md and the pages for operators show: they are run where they can be, and exist.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
@@ -207,8 +207,8 @@ fn each_row_of_the_migration_leads_somewhere() {
     let page = text("docs/migration-from-postfix.md");
     let ours = page.split("## Settings").nth(1).unwrap().split("### The rest").next().unwrap();
     let known = process::finish(process::command("postconf", ["-d"])).text();
-    let known: BTreeSet<&str> = known.lines().filter_map(|line| line.split(" =").next()).collect();
-    let mut rows = 0;
+    let known: BTreeMap<&str, &str> = known.lines().filter_map(|line| line.split_once(" =")).collect();
+    let (mut rows, mut defaults) = (0, 0);
     for row in ours.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = row.split(" | ").collect();
         let [theirs, ours, ..] = cells.as_slice() else { panic!("{row}") };
@@ -221,9 +221,29 @@ fn each_row_of_the_migration_leads_somewhere() {
             let restriction = ["permit_", "reject_", "check_"].iter().any(|start| name.starts_with(start));
             let plain = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
                 && name.contains('_');
-            assert!(!plain || restriction || known.contains(name), "{name} is unknown to Postfix: {row}");
+            assert!(!plain || restriction || known.contains_key(name), "{name} is unknown to Postfix: {row}");
+        }
+        // Defaults stand behind the code, as "`name` = 300s"; of several names for all of them.
+        let mut names = Vec::new();
+        for (index, piece) in theirs.split('`').enumerate() {
+            let default = piece.strip_prefix(" = ").map(|rest| rest.split([',', ' ']).next().unwrap_or(rest));
+            match default {
+                _ if index % 2 == 1 => names.push(piece),
+                Some(default) if default.starts_with(|c: char| c.is_ascii_digit()) => {
+                    let number = default.trim_end_matches(|c: char| !c.is_ascii_digit());
+                    for name in names.drain(..) {
+                        // Some depend on stress, or are those of another setting.
+                        let theirs = known.get(name).unwrap_or_else(|| panic!("{name}"));
+                        let of_another = theirs.trim().strip_prefix('$').and_then(|other| known.get(other));
+                        let theirs = of_another.unwrap_or(theirs);
+                        assert!(theirs.contains(number), "{name} = {default}:{theirs}");
+                        defaults += 1;
+                    }
+                }
+                _ => {}
+            }
         }
         rows += 1;
     }
-    assert!(rows > 55, "{rows}");
+    assert!(rows > 55 && defaults > 20, "{rows} {defaults}");
 }

@@ -35,3 +35,14 @@ fn small_segments() -> NamedTempFile {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     file
 }
+
+/// Where a version is written down once more, it is that of the tree.
+#[test]
+fn versions_agree() {
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(text("deploy/debian/changelog").starts_with(&format!("inrush ({version}-")));
+    assert!(text("deploy/debian/changelog-load").starts_with(&format!("inrush-load ({version}-")));
+    assert!(text("deploy/kubernetes/statefulset.yaml").contains(&format!("image: inrush:{version}\n")));
+    let rust = format!("docker.io/library/rust:{}-", env!("CARGO_PKG_RUST_VERSION"));
+    assert!(text("deploy/container/Containerfile").contains(&rust), "{rust}");
+}

@@ -1,5 +1,7 @@
 //! Completions and manual pages, from the definition of the command line.
 
+mod configuration;
+
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -19,11 +21,17 @@ pub(crate) fn completions(shell: Shell) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes a page of section 1 for the command and one for each command below it.
+/// Writes a page of section 1 for the command and one for each command below it, and the page of the configuration file.
 pub(crate) fn pages(to: &Path) -> anyhow::Result<ExitCode> {
-    fs::create_dir_all(to).with_context(|| to.display().to_string())?;
+    let [commands, files] = ["man1", "man5"].map(|section| to.join(section));
+    for folder in [&commands, &files] {
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
     // Without the command `help`, which explains itself.
     let command = Cli::command().disable_help_subcommand(true);
-    clap_mangen::generate_to(command, to).with_context(|| to.display().to_string())?;
+    clap_mangen::generate_to(command, &commands).with_context(|| commands.display().to_string())?;
+    let file = files.join("inrush.toml.5");
+    fs::write(&file, configuration::page(&inrush_config::documentation()))
+        .with_context(|| file.display().to_string())?;
     Ok(ExitCode::SUCCESS)
 }
