@@ -67,9 +67,9 @@ impl Default for Distribution {
 }
 
 impl Distribution {
-    /// Adds `count` values of `cell`.
-    pub(crate) fn add(&mut self, cell: usize, count: u64) {
-        self.cells[cell] += count;
+    /// Adds the values of all cells, in their order.
+    pub(crate) fn add_all(&mut self, counts: impl Iterator<Item = u64>) {
+        self.cells.iter_mut().zip(counts).for_each(|(cell, count)| *cell += count);
     }
 
     /// The values that have come since `earlier`, which was taken of the same histogram.
@@ -175,7 +175,7 @@ mod tests {
             let mut exact = values.clone();
             exact.sort_unstable();
             for value in &values {
-                distribution.add(cell_of(*value), 1);
+                distribution.record(*value);
             }
             let hdr = distribution.to_hdr();
             prop_assert_eq!(hdr.len(), values.len() as u64);

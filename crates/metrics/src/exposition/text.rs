@@ -2,6 +2,7 @@
 //!
 //! Standards: OpenMetrics 1.0 text format; Prometheus exposition format 0.0.4.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use super::{Bucket, Group, Series, Value, Values};
@@ -86,7 +87,7 @@ fn histogram(text: &mut String, name: &str, labels: &Labels<'_>, values: &Values
     let _ = writeln!(text, "{count}");
 }
 
-type Labels<'a> = [(&'static str, std::borrow::Cow<'a, str>)];
+type Labels<'a> = [(&'static str, Cow<'a, str>)];
 
 /// Everything before the value.
 fn sample(text: &mut String, name: &str, suffix: &str, labels: &Labels<'_>, upper: Option<f64>) {
@@ -124,7 +125,10 @@ fn number(value: f64) -> String {
 }
 
 /// Backslashes, line feeds and, where they would end something, quotation marks.
-fn escaped(value: &str, quotes: bool) -> String {
+fn escaped(value: &str, quotes: bool) -> Cow<'_, str> {
+    if !value.contains(['\\', '\n', '"']) {
+        return Cow::Borrowed(value);
+    }
     let mut escaped = String::with_capacity(value.len());
     for character in value.chars() {
         match character {
@@ -134,7 +138,7 @@ fn escaped(value: &str, quotes: bool) -> String {
             other => escaped.push(other),
         }
     }
-    escaped
+    Cow::Owned(escaped)
 }
 
 #[cfg(test)]

@@ -9,11 +9,12 @@
 mod sketch;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::BuildHasher as _;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use foldhash::quality::RandomState;
 pub use sketch::Share;
 use sketch::{Counted, Sketch};
 
@@ -101,7 +102,7 @@ pub(crate) struct CoreTalkers {
 impl CoreTalkers {
     pub(crate) fn new(since: Instant) -> Self {
         Self {
-            key: RandomState::new(),
+            key: RandomState::default(),
             since,
             window: AtomicU64::new(1),
             addresses: [Sketch::new(), Sketch::new()],
