@@ -346,7 +346,7 @@ impl Connection<'_> {
             relay = %self.relay,
             dsn = %verdict.status(),
             reply = %shown(&verdict.text),
-            "refused for now: the next host is tried"
+            "refused at present: the next host is tried"
         );
         let recipients = left.iter().map(|(recipient, _)| *recipient).collect();
         let mut charge = self.shared.charge(&job.message);
