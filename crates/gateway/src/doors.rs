@@ -144,12 +144,12 @@ pub(crate) fn take_connections(core: &Rc<Core>) {
 }
 
 async fn accept(core: Rc<Core>, door: Rc<Door>) {
-    let mut greed = 0;
+    let mut greed = 0_u16;
     loop {
         match door.socket.accept().await {
             Ok((stream, peer)) => {
                 welcome(&core, &door, stream, peer).await;
-                greed += 1;
+                greed = greed.saturating_add(1);
                 core.give_way(&mut greed).await;
             }
             // A connection that was gone before it was taken is no reason to stop; a socket that was shut down is.
