@@ -7,6 +7,7 @@
 //! ```
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::net::{IpAddr, TcpListener as StdTcpListener};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::rc::Rc;
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use inrush_log::{Appender, Durability, LogSettings, Poisoned, Recipient, RecoveryReport};
-use inrush_logging::CoreLines;
+use inrush_logging::{CoreLines, Refusals};
 use inrush_metrics::{CoreMetrics, CoreWriter, Counter, Gauge, Level, LogRefusal, Resource, Timeout};
 use inrush_policy::{AccessList, ConnectionLimits, Connections, Shared, SharedRecipients, Verdict as Lookup};
 use inrush_proto::{AppendFailure, Kind, Path, Reply, Settings, Transaction, Verdict};
@@ -46,7 +47,7 @@ use crate::tls::SharedCertificates;
 use crate::watch::{Ending, Watch};
 
 /// Operations in a row without a wait after which a task of the epoll engine rests.
-const GREED_MAX: u32 = 16;
+const GREED_MAX: u16 = 16;
 
 /// How long it rests.
 const GREED_REST: Duration = Duration::from_millis(1);
@@ -119,6 +120,8 @@ pub(crate) struct Core {
     pub(crate) metrics: CoreWriter,
     pub(crate) turn: Rc<Turn>,
     pub(crate) lines: CoreLines,
+    /// What sessions were refused, by their number; most are refused nothing.
+    pub(crate) refusals: RefCell<HashMap<u64, Refusals>>,
     pub(crate) trace: Rc<CoreTrace>,
     pub(crate) settings: Arc<GatewaySettings>,
     pub(crate) connections_max: usize,
@@ -243,6 +246,7 @@ async fn main(plan: Plan) -> Result<(), CoreError> {
         turn,
         lines: observe::lines(index, &plan.settings),
         trace,
+        refusals: RefCell::default(),
         settings: plan.settings,
         connections_max: plan.connections_max,
         recipients: plan.recipients,
@@ -422,7 +426,7 @@ impl Core {
     /// Lets the other tasks of the core run after `greed` operations in a row that did not have to wait. The epoll driver
     /// completes what is ready at once, so that a peer with always more to say would keep the core to itself, timers
     /// included; a task that wakes itself would only come first again. With a ring each wait for octets comes back in its turn.
-    pub(crate) async fn give_way(&self, greed: &mut u32) {
+    pub(crate) async fn give_way(&self, greed: &mut u16) {
         if self.engine == ActiveEngine::Epoll && *greed >= GREED_MAX {
             *greed = 0;
             // Boxed: a timer is large and aligned to 128 octets, and so would be the task of every idle session.

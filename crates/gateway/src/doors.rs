@@ -193,13 +193,13 @@ pub(crate) fn take_connections(core: &Rc<Core>) {
 }
 
 async fn accept(core: &Rc<Core>, door: &Rc<Door>) {
-    let mut greed = 0;
+    let mut greed = 0_u16;
     while !core.doors.left() {
         let cancel = core.doors.canceller.borrow().handle();
         match door.socket.cancelable_accept(cancel).await {
             Ok((stream, peer)) => {
                 welcome(core, door, stream, peer).await;
-                greed += 1;
+                greed = greed.saturating_add(1);
                 core.give_way(&mut greed).await;
             }
             Err(_) if core.doors.left() => return,

@@ -124,7 +124,7 @@ struct Talk<'c> {
     /// Errors and refused recipients so far.
     slips: u32,
     /// Receives in a row that did not have to wait.
-    greed: u32,
+    greed: u16,
     /// When the input that is being worked off arrived.
     input_at: u64,
     /// Messages whose `250` waits: its gate, when their MAIL came, and which they are.
@@ -289,7 +289,7 @@ impl<'c> Talk<'c> {
                 }
                 Event::Body(body) => {
                     // Before any wait: another session's commands come into the same place.
-                    self.noted.take(self.core, self.input_at, self.session.transactions());
+                    self.noted.take(self.core, self.number, self.input_at, self.session.transactions());
                     let stored = loop {
                         match self.mail.store(self.core, body) {
                             Err(refused) if refused.worth_waiting(self.waited()) => {
@@ -304,7 +304,7 @@ impl<'c> Talk<'c> {
                     self.session.body_stored(stored.map_err(|refused| self.core.refused(refused)));
                 }
                 Event::Message(body) => {
-                    self.noted.take(self.core, self.input_at, self.session.transactions());
+                    self.noted.take(self.core, self.number, self.input_at, self.session.transactions());
                     let appended = loop {
                         // In a block of its own: what is built for it would lie in the task of every session.
                         let appended = {
@@ -382,7 +382,7 @@ impl<'c> Talk<'c> {
     /// Takes note of where this input has led.
     fn note_commands(&mut self) {
         self.turn_away();
-        self.noted.take(self.core, self.input_at, self.session.transactions());
+        self.noted.take(self.core, self.number, self.input_at, self.session.transactions());
         self.count_refusals();
         use inrush_proto::Phase as At;
         let phase = self.session.phase();
@@ -493,7 +493,7 @@ impl<'c> Talk<'c> {
         loop {
             self.shelve();
             self.pass_on();
-            self.greed += 1;
+            self.greed = self.greed.saturating_add(1);
             let mut readable = pin!(socket.readable());
             loop {
                 self.place.enter(
@@ -640,7 +640,7 @@ impl<'c> Talk<'c> {
                 Ok(None) => {}
                 _ => break,
             }
-            self.greed += 1;
+            self.greed = self.greed.saturating_add(1);
             self.core.give_way(&mut self.greed).await;
         }
         end

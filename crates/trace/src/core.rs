@@ -8,35 +8,43 @@ use std::sync::atomic::Ordering::Relaxed;
 use rtrb::Producer;
 
 use crate::event::Event;
-use crate::hub::{Hub, Tracer};
+use crate::hub::{Hub, TRACERS_MAX, Tracer};
 
 /// Octets of the ring of a core: a few thousand commands.
 pub const RING_OCTETS: usize = 256 << 10;
 
-/// What a session remembers of those who look. Sessions that nobody looks at have the default.
+/// What a session remembers of those who look: four octets. Sessions that nobody looks at have the default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traced {
     /// The generation that it was matched against.
-    generation: u32,
-    /// Tracers that see it, by their place.
-    seen_by: u8,
-    /// Tracers that see it once it names a recipient.
-    waited_for_by: u8,
+    generation: u16,
+    /// Tracers that see it, by their place; and, four bits higher, those that see it once it names a recipient.
+    tracers: u8,
     /// There was an AUTH: what follows and is no command may be a part of it.
     after_auth: bool,
 }
+
+const _: () = assert!(TRACERS_MAX <= 4 && size_of::<Traced>() == 4);
 
 impl Traced {
     /// Whether somebody sees this session.
     #[must_use]
     pub fn is_seen(self) -> bool {
-        self.seen_by != 0
+        self.seen_by() != 0
     }
 
     /// Whether somebody would see it if it named the right recipient.
     #[must_use]
     pub fn is_waited_for(self) -> bool {
-        self.waited_for_by != 0
+        self.waited_for_by() != 0
+    }
+
+    fn seen_by(self) -> u8 {
+        self.tracers & 15
+    }
+
+    fn waited_for_by(self) -> u8 {
+        self.tracers >> 4
     }
 }
 
@@ -58,7 +66,7 @@ pub struct CoreTrace {
     ring: RefCell<Producer<u8>>,
     record: RefCell<Vec<u8>>,
     tracers: RefCell<Vec<Arc<Tracer>>>,
-    known: Cell<u32>,
+    known: Cell<u16>,
     current: Cell<Current>,
 }
 
@@ -76,7 +84,7 @@ impl CoreTrace {
 
     /// Changes whenever somebody begins or ends to look; 0 while nobody does.
     #[inline]
-    pub fn generation(&self) -> u32 {
+    pub fn generation(&self) -> u16 {
         self.hub.generation.load(Relaxed)
     }
 
@@ -95,43 +103,42 @@ impl CoreTrace {
         }
         self.learn(generation);
         let before = *traced;
-        (traced.seen_by, traced.waited_for_by) = (0, 0);
+        let (mut seen_by, mut waited_for_by) = (0, 0);
         for tracer in &*self.tracers.borrow() {
             // Whoever was there when the session was last matched keeps what came of it.
             if tracer.born <= before.generation && before.generation != 0 {
-                traced.seen_by |= before.seen_by & tracer.bit;
-                traced.waited_for_by |= before.waited_for_by & tracer.bit;
+                seen_by |= before.seen_by() & tracer.bit;
+                waited_for_by |= before.waited_for_by() & tracer.bit;
             } else if tracer.filter.allows(client) {
                 if tracer.filter.needs_recipient() {
-                    traced.waited_for_by |= tracer.bit;
+                    waited_for_by |= tracer.bit;
                 } else if tracer.take_session() {
-                    traced.seen_by |= tracer.bit;
+                    seen_by |= tracer.bit;
                 }
             }
         }
-        traced.generation = generation;
-        traced.seen_by & !before.seen_by != 0
+        (traced.generation, traced.tracers) = (generation, seen_by | waited_for_by << 4);
+        seen_by & !before.seen_by() != 0
     }
 
     /// Matches a recipient in `domain`. Gives back whether somebody has begun to see the session.
     pub fn match_recipient(&self, traced: &mut Traced, domain: &str) -> bool {
-        let before = traced.seen_by;
+        let before = traced.seen_by();
         for tracer in &*self.tracers.borrow() {
-            let waits = traced.waited_for_by & tracer.bit != 0;
-            if waits && tracer.filter.has_recipient(domain) {
-                traced.waited_for_by &= !tracer.bit;
+            if traced.waited_for_by() & tracer.bit != 0 && tracer.filter.has_recipient(domain) {
+                traced.tracers &= !(tracer.bit << 4);
                 if tracer.take_session() {
-                    traced.seen_by |= tracer.bit;
+                    traced.tracers |= tracer.bit;
                 }
             }
         }
-        traced.seen_by & !before != 0
+        traced.seen_by() & !before != 0
     }
 
     /// From now on what is observed is of this session, until it is another one's turn. `opened_us` and `now_us` are on the core's clock, `wall_us`
     /// since 1970.
     pub fn attend(&self, traced: Traced, number: u64, opened_us: u64, now_us: u64, wall_us: u64) {
-        let Traced { seen_by, after_auth, .. } = traced;
+        let (seen_by, after_auth) = (traced.seen_by(), traced.after_auth);
         self.current.set(Current { number, opened_us, seen_by, after_auth, now_us, wall_us });
     }
 
@@ -189,7 +196,7 @@ impl CoreTrace {
         }
     }
 
-    fn learn(&self, generation: u32) {
+    fn learn(&self, generation: u16) {
         if self.known.replace(generation) != generation {
             self.tracers.replace(self.hub.tracers());
         }

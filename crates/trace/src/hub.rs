@@ -1,7 +1,7 @@
 //! Those who look, and what each may see.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -61,7 +61,7 @@ pub(crate) struct Tracer {
     /// Its place among all.
     pub(crate) bit: u8,
     /// The generation that it came with.
-    pub(crate) born: u32,
+    pub(crate) born: u16,
     sessions_left: AtomicU32,
     sessions_open: AtomicU32,
     pub(crate) octets_left: AtomicU64,
@@ -93,7 +93,7 @@ impl Tracer {
 /// All of them.
 pub(crate) struct Hub {
     /// Changes with the list; 0 = nobody looks.
-    pub(crate) generation: AtomicU32,
+    pub(crate) generation: AtomicU16,
     /// Events that found no room in the ring of their core.
     pub(crate) lost: AtomicU64,
     state: Mutex<State>,
@@ -103,7 +103,7 @@ pub(crate) struct Hub {
 struct State {
     tracers: Vec<Arc<Tracer>>,
     /// The last generation that was given out.
-    last: u32,
+    last: u16,
     /// Rings by core, when nobody reads them.
     rings: Vec<(usize, Consumer<u8>)>,
     reading: bool,
@@ -113,7 +113,7 @@ static HUB: OnceLock<Hub> = OnceLock::new();
 
 fn hub() -> &'static Hub {
     HUB.get_or_init(|| Hub {
-        generation: AtomicU32::new(0),
+        generation: AtomicU16::new(0),
         lost: AtomicU64::new(0),
         state: Mutex::default(),
     })
@@ -235,7 +235,7 @@ impl Hub {
 
 impl State {
     /// A generation that was not there before, and is not 0.
-    fn next(&mut self) -> u32 {
+    fn next(&mut self) -> u16 {
         self.last = self.last.wrapping_add(1).max(1);
         self.last
     }

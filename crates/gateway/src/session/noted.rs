@@ -1,7 +1,6 @@
 //! What a session keeps of its transactions: their weight in memory, and when their phases happened.
 
 use inrush_log::PhaseTimes;
-use inrush_logging::Refusals;
 use inrush_metrics::Counter;
 use inrush_proto::{Phase, Transaction, Verb};
 
@@ -49,21 +48,19 @@ pub(super) struct Noted {
     /// How many transactions had begun.
     transactions: u32,
     pub(super) times: Times,
-    /// What was refused; most sessions are refused nothing.
-    pub(super) refusals: Option<Box<Refusals>>,
 }
 
 impl Noted {
-    /// Takes over what was reported since the last call; `input_at` is when that input arrived, `transactions` how many the
-    /// session has begun.
-    pub(super) fn take(&mut self, core: &Core, input_at: u64, transactions: u32) {
+    /// Takes over what was reported since the last call of the session with this number; `input_at` is when that input arrived, `transactions` how many
+    /// the session has begun.
+    pub(super) fn take(&mut self, core: &Core, session: u64, input_at: u64, transactions: u32) {
         let commands = core.turn.take();
         let begun = std::mem::replace(&mut self.transactions, transactions) != transactions;
         self.times.note(commands, begun, input_at);
         self.commands.join(commands);
         self.untold_refusals += commands.refused;
         if commands.has_refused() {
-            self.refusals.get_or_insert_default().join(&core.turn.take_refusals());
+            core.refusals.borrow_mut().entry(session).or_default().join(&core.turn.take_refusals());
         }
         let before = self.of_input;
         self.of_input += commands.count;

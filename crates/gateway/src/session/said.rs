@@ -44,11 +44,12 @@ impl Talk<'_> {
     pub(super) fn say_ended(&mut self, end: SessionEnd) {
         let core = self.core;
         self.show(&Event::End(end.value()));
+        // Its last replies.
+        self.noted.take(core, self.number, self.input_at, self.session.transactions());
+        let refusals = core.refusals.borrow_mut().remove(&self.number);
         if !core.lines.of_sessions() {
             return;
         }
-        // Its last replies.
-        self.noted.take(core, self.input_at, self.session.transactions());
         let now = core.clock.now();
         core.lines.session(&SessionEnded {
             wall_us: core.clock.wall(now),
@@ -56,7 +57,7 @@ impl Talk<'_> {
             duration_us: now.saturating_sub(self.place.opened()),
             commands: self.session.commands(),
             messages: self.messages,
-            refusals: self.noted.refusals.as_deref(),
+            refusals: refusals.as_ref(),
             end: end.value(),
             timeout: self.place.ending().and_then(setting),
         });
