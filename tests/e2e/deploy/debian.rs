@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use inrush_tests::client::Client;
+use inrush_tests::client::{Client, accepted};
 use inrush_tests::machine::Machine;
 use inrush_tests::{binary, process};
 
@@ -60,12 +60,18 @@ fn installed_removed_and_purged() {
     let again = listed(&machine);
     assert_eq!((again.len(), again.contains(&id)), (11, true), "{again:?}");
 
-    // The same once more is an upgrade: the service is the new one.
+    // The same once more is an upgrade: the new program takes over, and what is under way ends in the old one.
     let before = machine.property(UNIT, "MainPID");
+    let mut running = machine.inside(|| Client::greeted(mx()));
+    running.envelope(&["anybody@example.com"]);
     dpkg(&machine, &["--install", "/root/inrush.deb"]);
-    process::eventually("the service was started again", || {
-        machine.property(UNIT, "ActiveState") == "active" && machine.property(UNIT, "MainPID") != before
-    });
+    process::eventually("the service is the new one", || machine.property(UNIT, "MainPID") != before);
+    running.say("DATA", 354);
+    running.send(b"Subject: in the old one\r\n\r\nx\r\n.\r\n").unwrap();
+    accepted(&running.expect(250));
+    drop(running);
+    process::eventually("the old one has ended", || machine.journal(UNIT).contains("upgrade: done"));
+    assert_eq!((machine.property(UNIT, "NRestarts"), listed(&machine).len()), ("0".into(), 12));
 
     // What the administrator has put there is for the administrator to take away.
     machine.run(["rm", "-r", "/etc/inrush/conf.d"]).succeeded();

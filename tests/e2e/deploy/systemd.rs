@@ -189,6 +189,109 @@ fn a_certificate_of_a_group() {
     assert_eq!(machine.property(UNIT, "NRestarts"), "0");
 }
 
+/// The new process takes over within the sandbox of the old one, and is what systemd looks after from then on.
+#[test]
+fn an_upgrade_under_the_unit() {
+    let machine = machine(&config("auto", CREDENTIALS, ""), "");
+    let before = machine.property(UNIT, "MainPID");
+    let mut running = greeted(&machine);
+    running.envelope(&["b@example.com"]);
+    machine.run(["systemctl", "kill", "--signal=USR2", "--kill-whom=main", "inrush"]).succeeded();
+    process::eventually("systemd looks after the new process", || {
+        machine.property(UNIT, "MainPID") != before
+    });
+    running.say("DATA", 354);
+    running.send(b"Subject: in the old one\r\n\r\nx\r\n.\r\n").unwrap();
+    accepted(&running.expect(250));
+    drop(running);
+    process::eventually("the old process has ended", || machine.journal(UNIT).contains("upgrade: done"));
+    // It has the same rights and no more, gives signs of life, is reloaded and stopped.
+    for set in ["CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(status(&machine, set), "0000000000000400", "{set}");
+    }
+    let told = machine.property(UNIT, "WatchdogTimestampMonotonic");
+    process::eventually("it gives a sign of life", || {
+        machine.property(UNIT, "WatchdogTimestampMonotonic") != told
+    });
+    machine.run(["systemctl", "reload", "inrush"]).succeeded();
+    greeted(&machine).deliver(&["b@example.com"], b"Subject: in the new one\r\n\r\nx\r\n");
+    assert_eq!(machine.property(UNIT, "NRestarts"), "0");
+    let mut running = greeted(&machine);
+    running.envelope(&["b@example.com"]);
+    running.say("DATA", 354);
+    let mut stop = machine.command(["systemctl", "stop", "inrush"]).spawn().unwrap();
+    process::eventually("it stops", || machine.journal(UNIT).matches("stopping").count() == 1);
+    running.send(b"Subject: the last one\r\n\r\nx\r\n.\r\n").unwrap();
+    accepted(&running.expect(250));
+    assert!(process::wait(&mut stop, process::PATIENCE).unwrap().success());
+    assert_eq!(machine.property(UNIT, "Result"), "success");
+}
+
+/// Both processes are asked to end, and transactions of both have their time.
+#[test]
+fn a_stop_in_the_middle_of_an_upgrade() {
+    let machine = machine(&config("auto", CREDENTIALS, ""), "");
+    let before = machine.property(UNIT, "MainPID");
+    let in_data = || {
+        let mut client = greeted(&machine);
+        client.envelope(&["b@example.com"]);
+        client.say("DATA", 354);
+        client
+    };
+    let mut old = in_data();
+    machine.run(["systemctl", "kill", "--signal=USR2", "--kill-whom=main", "inrush"]).succeeded();
+    process::eventually("systemd looks after the new process", || {
+        machine.property(UNIT, "MainPID") != before
+    });
+    let mut new = in_data();
+    let mut stop = machine.command(["systemctl", "stop", "inrush"]).spawn().unwrap();
+    process::eventually("it stops", || machine.journal(UNIT).contains("stopping"));
+    for client in [&mut new, &mut old] {
+        client.send(b"Subject: the last one\r\n\r\nx\r\n.\r\n").unwrap();
+        accepted(&client.expect(250));
+    }
+    assert!(process::wait(&mut stop, process::PATIENCE).unwrap().success());
+    assert_eq!(machine.property(UNIT, "Result"), "success");
+    let listed = machine.run(["inrush", "log", "list", "--data-dir", "/var/lib/inrush"]).succeeded().text();
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+}
+
+/// It dies after an upgrade, and is started again as it would be without one.
+#[test]
+fn a_death_after_an_upgrade() {
+    let machine = machine(&config("auto", CREDENTIALS, ""), "");
+    machine.run(["systemctl", "kill", "--signal=USR2", "--kill-whom=main", "inrush"]).succeeded();
+    process::eventually("the old process has ended", || machine.journal(UNIT).contains("upgrade: done"));
+    machine.run(["systemctl", "kill", "--signal=KILL", "inrush"]).succeeded();
+    process::eventually("it was started again", || {
+        machine.property(UNIT, "NRestarts") == "1" && machine.property(UNIT, "ActiveState") == "active"
+    });
+    greeted(&machine).deliver(&["b@example.com"], b"Subject: x\r\n\r\nx\r\n");
+}
+
+/// With the socket unit nobody is refused while the gateway is away.
+#[test]
+fn ports_that_systemd_keeps() {
+    let machine = machine(&config("auto", CREDENTIALS, ""), "");
+    let unit = text("deploy/systemd/examples/inrush.socket");
+    let unit = unit.replace("ListenStream=[::]:25", "ListenStream=127.0.0.1:25");
+    machine.run(["systemctl", "stop", "inrush"]).succeeded();
+    fs::write(machine.file("/etc/systemd/system/inrush.socket"), unit).unwrap();
+    machine.run(["systemctl", "daemon-reload"]).succeeded();
+    machine.run(["systemctl", "enable", "--now", "inrush.socket"]).succeeded();
+    // Whoever comes first starts it.
+    greeted(&machine).deliver(&["b@example.com"], b"Subject: first\r\n\r\nx\r\n");
+    assert_eq!(machine.property(UNIT, "ActiveState"), "active");
+    let mut restart = machine.command(["systemctl", "restart", "inrush"]).spawn().unwrap();
+    let mut greetings = 0;
+    while restart.try_wait().unwrap().is_none() || greetings == 0 {
+        // Said 421, or served; never refused.
+        machine.inside(|| Client::open(at(25))).unwrap().reply().unwrap();
+        greetings += 1;
+    }
+    greeted(&machine).deliver(&["b@example.com"], b"Subject: last\r\n\r\nx\r\n");
+}
+
 /// Mailboxes of another user, with the drop-in of docs/operations.md.
 #[test]
 fn maildirs_of_a_user() {
