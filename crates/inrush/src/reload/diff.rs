@@ -108,8 +108,14 @@ mod tests {
                 "[[listener]] \"b\" tls = \"off\", was \"starttls\""
             ]
         );
-        let (before_log, after_log) = ("[logging]\nformat = \"auto\"\nto = \"stderr\"\n", "[logging]\nformat = \"json\"\nto = \"journald\"\n");
-        assert_eq!(told(before_log, after_log, Effect::AtStart), ["[logging] to = \"journald\", was \"stderr\""]);
+        let (before_log, after_log) = (
+            "[logging]\nformat = \"auto\"\nto = \"stderr\"\n",
+            "[logging]\nformat = \"json\"\nto = \"journald\"\n",
+        );
+        assert_eq!(
+            told(before_log, after_log, Effect::AtStart),
+            ["[logging] to = \"journald\", was \"stderr\""]
+        );
         assert_eq!(told(before_log, after_log, Effect::Now), ["[logging] format = \"json\", was \"auto\""]);
         let less = "hostname = \"a\"\n\n[tls]\nkey = \"k\"\n";
         assert_eq!(told(before, less, Effect::AtStart), ["[limits] errors_max is taken out, was 10"]);
