@@ -121,7 +121,11 @@ pub(crate) fn is(line: &str, status: &str) -> bool {
 
 /// The lines about this recipient so far.
 pub(crate) fn outcomes(server: &Server, id: &str, recipient: &str) -> Vec<String> {
-    let about = format!(" id={id} to=<{recipient}> ");
+    let path = format!("<{recipient}>");
+    // As logfmt has it: with the escapes of JSON where it needs quotes.
+    let quotes = path.contains([' ', '"', '=', '\\']);
+    let path = if quotes { serde_json::to_string(&path).unwrap() } else { path };
+    let about = format!(" id={id} to={path} ");
     let log = server.log();
     log.lines().filter(|line| line.contains(&about)).map(str::to_owned).collect()
 }

@@ -174,8 +174,13 @@ fn start_log(folder: &Path) {
             kind.map(|kind| LINES[kind].fetch_add(1, Relaxed));
         }
     });
-    let settings =
-        LoggingSettings { to: Destination::Journald, journal_socket, ..LoggingSettings::default() };
+    let settings = LoggingSettings {
+        to: Destination::Journald,
+        journal_socket,
+        // What a core says of pressure on a busy machine is not a part of every message.
+        level: "off,inrush_gateway::message=info,inrush_gateway::session=info".parse().unwrap(),
+        ..LoggingSettings::default()
+    };
     // For as long as the process lives.
     std::mem::forget(inrush_logging::start(&settings, None).unwrap());
 }
