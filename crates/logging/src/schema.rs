@@ -87,6 +87,7 @@ pub const FIELDS: &[FieldRow] = fields! {
     address text "Where a listener listens.";
     backtrace text "Where in the program a broken invariant was found; with `RUST_BACKTRACE=1`.";
     bad text "What cannot be read.";
+    by text "Who has asked for the end: a signal, or a request to the admin server.";
     by_descriptors number "Sessions of one core that the limit of open files allows.";
     cipher text "Cipher suite of TLS, by its IANA name.";
     client text "Address and port of the client; behind a proxy or filter those of who it has named.";
@@ -103,6 +104,7 @@ pub const FIELDS: &[FieldRow] = fields! {
     delay number "`message queued`: from MAIL to the durable write. `delivery`: from the acceptance to the outcome.";
     delays text "`message queued`: from MAIL to DATA or the first BDAT / to the last octet / to the start of the durable write / the write. `delivery`: before it was taken up / waiting for a connection / setting it up / transmission.";
     destination text "A destination of the relay: the domain or the host, as the queue names it.";
+    drain_delay text "How long connections are still taken before the end.";
     dsn text "Enhanced status (RFC 3463).";
     duration number "From the accept to the end of the session.";
     end text "How the session ended: a value of `inrush_sessions_ended_total`.";
@@ -130,9 +132,11 @@ pub const FIELDS: &[FieldRow] = fields! {
     open_files_limit number "Files that the process may have open.";
     outcomes number "Outcomes that were read at the start.";
     pause number "How long it is left alone.";
+    pid number "Process id of the new process of an upgrade.";
     place text "Place of a message in a log.";
     pressure text "How short something has run: calm, soft, hard.";
     processor number "Number of a processor.";
+    program text "What is started for an upgrade.";
     protocol text "SMTP, ESMTP, ESMTPS … (RFC 3848).";
     proxy text "Address and port of who has introduced the client: a proxy or a filter.";
     reason text "Why: for connections a value of `inrush_connections_refused_total`, for logins one of `inrush_logins_total`.";
@@ -147,7 +151,6 @@ pub const FIELDS: &[FieldRow] = fields! {
     segment number "Number of a segment.";
     session text "Number of the core and of the session on it; unique until the next start.";
     setting text "The setting, as the configuration writes it.";
-    signal number "Number of the signal.";
     size number "Octets of the message (RFC 1870).";
     sni text "Name that the client asked for in TLS.";
     status text "`queued`, or what became of a recipient: sent, deferred, bounced, expired, hold, deleted.";
