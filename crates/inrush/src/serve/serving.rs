@@ -318,7 +318,7 @@ impl Serving {
         if !delay.is_zero() {
             tracing::info!(
                 by = stop.by,
-                ?delay,
+                drain_delay = ?delay,
                 "stopping soon: /readyz says no, connections are still taken"
             );
         }
