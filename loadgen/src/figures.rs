@@ -12,6 +12,9 @@ use serde_json::Value;
 
 use crate::json::SCHEMA;
 
+/// Latencies, nanoseconds.
+pub type Latencies = Histogram<u64>;
+
 /// Largest file that is read: a run with all its slices has a few MiB.
 const FILE_OCTETS_MAX: u64 = 256 << 20;
 
@@ -37,8 +40,8 @@ pub struct Slices {
     pub acknowledged: Vec<f64>,
     /// Errors in each slice.
     pub errors: Vec<f64>,
-    /// Total latencies of each slice, nanoseconds.
-    pub latencies: Vec<Option<Histogram<u64>>>,
+    /// Total latencies of each slice.
+    pub latencies: Vec<Option<Latencies>>,
 }
 
 impl Figures {

@@ -37,6 +37,7 @@ mod stamp;
 mod system;
 mod tls;
 mod turnover;
+mod upgrade;
 
 /// Which measurement.
 #[derive(clap::Subcommand)]
@@ -79,6 +80,8 @@ pub(crate) enum Task {
     Tls(tls::Arguments),
     /// What making and retiring segments costs, beside a log that has them all ready
     Turnover(turnover::Arguments),
+    /// What clients notice of upgrades
+    Upgrade(upgrade::Arguments),
 }
 
 /// Runs it.
@@ -106,5 +109,6 @@ pub(crate) fn run(task: &Task) -> anyhow::Result<()> {
         Task::System(arguments) => system::run(arguments),
         Task::Tls(arguments) => tls::run(arguments),
         Task::Turnover(arguments) => turnover::run(arguments),
+        Task::Upgrade(arguments) => upgrade::run(arguments),
     }
 }

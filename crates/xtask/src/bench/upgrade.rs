@@ -1,0 +1,158 @@
+//! What clients notice of upgrades: connections that fail, messages that are lost or doubled, and latency second by second.
+//!
+//! The generator keeps the gateway fully busy, each message over a connection of its own. After a while without, one upgrade follows the other. Every
+//! acknowledged message is looked for in the logs afterwards, and there may be no other one.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, ensure};
+use inrush_load::figures::{Figures, Slices};
+use inrush_tests::export;
+use inrush_tests::server::Server;
+use inrush_tests::settings::Settings;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::generator;
+use super::result::{Figure, Files, Outcome};
+use crate::test;
+
+const QUIET: Figure = Figure { name: "p99 of the total in the median second without upgrades", unit: "ms" };
+const WORST: Figure = Figure { name: "p99 of the total in the worst second with upgrades", unit: "ms" };
+const SLOW: Figure = Figure { name: "seconds with more than twice the p99 of the quiet time", unit: "s" };
+const SLOW_QUIET: Figure = Figure { name: "the same among the seconds without upgrades", unit: "s" };
+const MESSAGES: Figure = Figure { name: "messages acknowledged", unit: "messages" };
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Upgrades, one after the other
+    #[arg(long, default_value_t = 10)]
+    upgrades: u32,
+    /// Seconds of load before the first upgrade
+    #[arg(long, default_value_t = 15)]
+    quiet_seconds: u64,
+    /// Seconds from one upgrade to the next
+    #[arg(long, default_value_t = 2)]
+    pause_seconds: u64,
+    /// Connections at a time
+    #[arg(long, default_value_t = 20)]
+    sessions: u32,
+    /// Messages a second, in an open loop; 0 = as many as are taken
+    #[arg(long, default_value_t = 0)]
+    rate: u32,
+    /// Rounds; each with a fresh gateway
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    #[command(flatten)]
+    files: Files,
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// A connection fails, a message is lost or doubled, or an upgrade does not come to its end.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let [(_, gateway), (_, load)] = test::release_binaries()?;
+    let mut outcome = Outcome::begin("upgrade", &std::env::temp_dir());
+    outcome.set("upgrades", arguments.upgrades);
+    outcome.set("sessions", arguments.sessions);
+    outcome.set("rate", arguments.rate);
+    outcome.notes.push(
+        "Every round: no error of the generator, and the logs hold each acknowledged message once and nothing else."
+            .to_owned(),
+    );
+    let scenario = if arguments.rate == 0 { "full load".to_owned() } else { format!("{}/s", arguments.rate) };
+    for round in 1..=arguments.rounds {
+        let settings = Settings { binary: Some(gateway.clone()), ..Settings::default() };
+        let mut server = Server::with(settings.log(&["segment_bytes = \"256MiB\""]));
+        let (slices, first_upgrade) = loaded(arguments, &load, &mut server)?;
+        let seconds: Vec<(f64, f64)> = seconds(&slices);
+        let (quiet, upgraded): (Vec<_>, Vec<_>) =
+            // The first second fills the connections.
+            seconds.into_iter().filter(|(at, _)| *at >= 1.0).partition(|(at, _)| *at + slices.slice_s < first_upgrade);
+        let mut p99s: Vec<f64> = quiet.iter().map(|(_, p99)| *p99).collect();
+        p99s.sort_by(f64::total_cmp);
+        let median = *p99s.get(p99s.len() / 2).context("no second without upgrades")?;
+        let slow = |seconds: &[(f64, f64)]| {
+            seconds.iter().filter(|(_, p99)| *p99 > 2.0 * median).count() as f64 * slices.slice_s
+        };
+        let worst = upgraded.iter().map(|(_, p99)| *p99).fold(0.0, f64::max);
+        let messages = slices.acknowledged.iter().sum::<f64>();
+        let figures = [
+            (QUIET, median),
+            (WORST, worst),
+            (SLOW, slow(&upgraded)),
+            (SLOW_QUIET, slow(&quiet)),
+            (MESSAGES, messages),
+        ];
+        println!(
+            "   round {round}: {messages} messages, {} upgrades; p99 {median:.2} ms, at worst {worst:.2} ms; {} of {} seconds over twice the p99",
+            arguments.upgrades,
+            figures[2].1,
+            upgraded.len() as f64 * slices.slice_s
+        );
+        for (figure, value) in figures {
+            outcome.add(&scenario, "inrush", figure, None, value);
+        }
+    }
+    outcome.publish(&arguments.files)
+}
+
+/// Start of each slice in seconds since the start of the load, and its p99 in milliseconds.
+fn seconds(slices: &Slices) -> Vec<(f64, f64)> {
+    let p99 = |(slice, latencies): (usize, &Option<_>)| {
+        let latencies: &inrush_load::figures::Latencies = latencies.as_ref()?;
+        Some((slice as f64 * slices.slice_s, latencies.value_at_quantile(0.99) as f64 / 1e6))
+    };
+    slices.latencies.iter().enumerate().filter_map(p99).collect()
+}
+
+/// Load with upgrades in its course: the course, and when the first upgrade came, in seconds.
+fn loaded(arguments: &Arguments, load: &PathBuf, server: &mut Server) -> anyhow::Result<(Slices, f64)> {
+    let (acks, json) = (server.scratch().join("acks"), server.scratch().join("load.json"));
+    let mut command = generator::sessions(load, server.mx(), 4096, arguments.sessions);
+    let seconds = arguments.quiet_seconds + u64::from(arguments.upgrades) * (arguments.pause_seconds + 4);
+    command
+        .args(["--quiet", "--duration", &format!("{seconds}s"), "--json"])
+        .arg(&json)
+        .arg("--acks")
+        .arg(&acks);
+    match arguments.rate {
+        0 => command.arg("--closed"),
+        rate => command.args(["--rate", &rate.to_string()]),
+    };
+    let begin = Instant::now();
+    let mut generator = command.stdout(Stdio::null()).spawn().context("inrush-load")?;
+    thread::sleep(Duration::from_secs(arguments.quiet_seconds));
+    let first_upgrade = begin.elapsed().as_secs_f64();
+    for _ in 0..arguments.upgrades {
+        server.upgrade();
+        thread::sleep(Duration::from_secs(arguments.pause_seconds));
+    }
+    ensure!(generator.try_wait()?.is_none(), "the load has ended before the upgrades");
+    interrupt(&generator)?;
+    let status = generator.wait()?;
+    server.stop();
+    let figures = Figures::read(&json).map_err(|error| anyhow!(error))?;
+    let errors = figures.number("/counts/errors").unwrap_or(f64::NAN);
+    ensure!(errors == 0.0, "{errors} errors of the generator, which ended with {status}");
+    let acks = std::fs::read_to_string(acks)?;
+    let acknowledged: BTreeSet<&str> = acks.lines().filter_map(|line| line.split(' ').next()).collect();
+    ensure!(acknowledged.len() == acks.lines().count(), "an id was given out twice");
+    let stored = export::facts(&server.data());
+    let stored: BTreeSet<&str> = stored.iter().filter_map(|facts| facts["id"].as_str()).collect();
+    let lost = acknowledged.difference(&stored).count();
+    let more = stored.difference(&acknowledged).count();
+    ensure!(lost == 0 && more == 0, "{lost} acknowledged messages are not in the logs, {more} others are");
+    let slices = figures.slices().map_err(|error| anyhow!(error))?.context("no course of the run")?;
+    Ok((slices, first_upgrade))
+}
+
+/// Asks the generator to end: what is under way is waited for.
+fn interrupt(generator: &Child) -> anyhow::Result<()> {
+    let pid = i32::try_from(generator.id()).ok().and_then(Pid::from_raw).context("process id")?;
+    Ok(kill_process(pid, Signal::INT)?)
+}
