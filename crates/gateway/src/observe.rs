@@ -17,7 +17,7 @@ pub(crate) struct Turn {
     commands: Cell<u32>,
     last: Cell<Option<Verb>>,
     /// Replies that refuse something, which may have been no command at all.
-    refused: Cell<u32>,
+    refused: Cell<u16>,
     refusals: RefCell<Refusals>,
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct Commands {
     verbs: u32,
     pub(crate) count: u32,
     /// How many replies were refusals.
-    pub(crate) refused: u32,
+    pub(crate) refused: u16,
     last: Option<Verb>,
 }
 
@@ -74,7 +74,7 @@ impl Commands {
     pub(crate) fn join(&mut self, other: Self) {
         self.verbs |= other.verbs;
         self.count += other.count;
-        self.refused += other.refused;
+        self.refused = self.refused.saturating_add(other.refused);
         self.last = other.last.or(self.last);
     }
 
@@ -110,7 +110,7 @@ impl Observe for Observer {
     fn reply(&self, reply: &'static Reply, wire: &[u8]) {
         self.metrics.reply(reply.index());
         if reply.code() >= 400 {
-            self.turn.refused.set(self.turn.refused.get() + 1);
+            self.turn.refused.set(self.turn.refused.get().saturating_add(1));
             self.turn.refusals.borrow_mut().add(u16::try_from(reply.index()).unwrap_or(u16::MAX));
         }
         if self.trace.is_attended() {

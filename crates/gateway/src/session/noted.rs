@@ -44,7 +44,7 @@ pub(super) struct Noted {
     /// How many commands the input has brought that is being worked off.
     pub(super) of_input: u32,
     /// Refusals that the talkers have not been told of.
-    untold_refusals: u32,
+    untold_refusals: u16,
     /// How many transactions had begun.
     transactions: u32,
     pub(super) times: Times,
@@ -58,7 +58,7 @@ impl Noted {
         let begun = std::mem::replace(&mut self.transactions, transactions) != transactions;
         self.times.note(commands, begun, input_at);
         self.commands.join(commands);
-        self.untold_refusals += commands.refused;
+        self.untold_refusals = self.untold_refusals.saturating_add(commands.refused);
         if commands.has_refused() {
             core.refusals.borrow_mut().entry(session).or_default().join(&core.turn.take_refusals());
         }
@@ -77,7 +77,7 @@ impl Talk<'_> {
         if refusals > 0 {
             let open = matches!(self.session.phase(), Phase::Envelope | Phase::MailData);
             let sender = open.then(|| self.session.transaction().reverse_path());
-            talkers::refused(&self.core.metrics, self.peer().ip(), sender, refusals);
+            talkers::refused(&self.core.metrics, self.peer().ip(), sender, refusals.into());
         }
     }
 }
