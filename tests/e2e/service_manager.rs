@@ -10,7 +10,7 @@ use std::time::Duration;
 use inrush_tests::client::Client;
 use inrush_tests::server::{Server, write_config};
 use inrush_tests::settings::Settings;
-use inrush_tests::{binary, export, http, process};
+use inrush_tests::{binary, export, process};
 use tempfile::TempDir;
 
 /// The service manager's end.
@@ -116,7 +116,7 @@ fn its_sockets_are_taken() {
     };
     let mut server = knock(by_name, || Server::with(settings));
     assert_eq!((server.mx(), server.admin()), (by_name, admin));
-    assert_eq!(http::get(admin, "/readyz").status, 200);
+    server.wait_until_accepting();
     let mut ids = vec![Client::greeted(by_name).deliver(&["b@example.com"], b"Subject: x\r\n\r\nx\r\n")];
     // They go over to a new process like others.
     server.upgrade();

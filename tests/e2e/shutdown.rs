@@ -74,7 +74,7 @@ fn command(server: &Server, arguments: &[&str]) -> Finished {
 #[test]
 fn a_drain_is_announced() {
     let mut server = Server::start();
-    assert_eq!(http::get(server.admin(), "/readyz").status, 200);
+    server.wait_until_accepting();
     // By GET nothing is done, nor with a word that is not known.
     assert_eq!(http::get(server.admin(), "/api/v1/drain").status, 405);
     assert_eq!(http::post(server.admin(), "/api/v1/drain", "").status, 403);

@@ -62,9 +62,6 @@ impl Reloaded {
         for error in &self.errors {
             tracing::error!("{error}");
         }
-        for setting in &self.waiting {
-            tracing::warn!(setting, "a changed setting waits for the next start");
-        }
         for setting in &self.changed {
             tracing::info!(setting, "reloaded: a setting has changed");
         }
@@ -158,6 +155,10 @@ impl Reload {
         let dump = config.dump();
         let waiting = changes(&self.started_with, &dump, Effect::AtStart);
         reloaded.waiting.extend(waiting.iter().map(ToString::to_string));
+        // Before the log changes its levels.
+        for setting in &reloaded.waiting {
+            tracing::warn!(setting, "a changed setting waits for the next start");
+        }
         // Before the door takes mail for a domain, the relay knows its way.
         let domains_routed = route_domains(running, &config);
         let Config {

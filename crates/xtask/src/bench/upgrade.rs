@@ -4,7 +4,7 @@
 //! acknowledged message is looked for in the logs afterwards, and there may be no other one.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -111,7 +111,7 @@ fn seconds(slices: &Slices) -> Vec<(f64, f64)> {
 }
 
 /// Load with upgrades in its course: the course, and when the first upgrade came, in seconds.
-fn loaded(arguments: &Arguments, load: &PathBuf, server: &mut Server) -> anyhow::Result<(Slices, f64)> {
+fn loaded(arguments: &Arguments, load: &Path, server: &mut Server) -> anyhow::Result<(Slices, f64)> {
     let (acks, json) = (server.scratch().join("acks"), server.scratch().join("load.json"));
     let mut command = generator::sessions(load, server.mx(), 4096, arguments.sessions);
     let seconds = arguments.quiet_seconds + u64::from(arguments.upgrades) * (arguments.pause_seconds + 4);
