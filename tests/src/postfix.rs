@@ -58,6 +58,9 @@ impl Postfix {
             started.text(),
             postfix.log()
         );
+        // Its daemons log through one of them that is started when the first line comes, and the queue of the socket holds ten lines: who connects
+        // before may leave the master no room for its own first line, and it would wait for ever.
+        process::eventually("Postfix has started", || postfix.log().contains("daemon started"));
         if let Some(address) = purpose.listen {
             process::eventually("Postfix accepts connections", || {
                 std::net::TcpStream::connect(address).is_ok()
