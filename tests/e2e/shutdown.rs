@@ -76,7 +76,9 @@ fn a_drain_is_announced() {
     let mut server = Server::start();
     server.wait_until_accepting();
     // By GET nothing is done, nor with a word that is not known.
-    assert_eq!(http::get(server.admin(), "/api/v1/drain").status, 405);
+    let refused = http::get(server.admin(), "/api/v1/drain");
+    assert_eq!(refused.status, 405);
+    assert!(refused.head.contains("allow: post"), "{}", refused.head);
     assert_eq!(http::post(server.admin(), "/api/v1/drain", "").status, 403);
     let wrong = http::post(server.admin(), "/api/v1/drain?delay=soon", "X-Inrush: 1");
     assert_eq!(wrong.status, 400);

@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use http_body_util::Full;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
     REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 
 use crate::events::{Hub, Viewer};
 use crate::openapi;
-use crate::routes::{State, dressed, respond, with};
+use crate::routes::{State, dressed, not_allowed, respond};
 use crate::trace::{self, TraceBody};
 use crate::{Answer, QueueApi, origin, page};
 
@@ -92,7 +92,7 @@ impl Front {
 
     fn page<B>(request: &Request<B>) -> Response<Full<Bytes>> {
         if !reads(request) {
-            return only_get();
+            return not_allowed("GET, HEAD");
         }
         page::answer(request.uri().path(), request.headers())
             .unwrap_or_else(|| plain(StatusCode::NOT_FOUND, "there is nothing here\n"))
@@ -114,7 +114,7 @@ impl Front {
             return whole(self.state.answer(request).await);
         };
         match rest {
-            "events" | "openapi.json" | "trace" if !reads(request) => whole(only_get()),
+            "events" | "openapi.json" | "trace" if !reads(request) => whole(not_allowed("GET, HEAD")),
             "events" => self.events(request, dropped),
             "trace" => Self::trace(request),
             "openapi.json" => whole(respond(StatusCode::OK, "application/json", openapi::DOCUMENT)),
@@ -122,7 +122,7 @@ impl Front {
                 let first = rest.split('/').next().unwrap_or_default();
                 match self.beside.iter().find(|(name, _)| *name == first) {
                     None => whole(self.state.answer(request).await),
-                    Some(_) if !reads(request) => whole(only_get()),
+                    Some(_) if !reads(request) => whole(not_allowed("GET, HEAD")),
                     Some((_, api)) => {
                         let query = request.uri().query().unwrap_or_default();
                         whole(json(&api.answer(false, rest, query).await))
@@ -178,11 +178,6 @@ fn json(answer: &Answer) -> Response<Full<Bytes>> {
 
 fn plain(status: StatusCode, what: &'static str) -> Response<Full<Bytes>> {
     respond(status, "text/plain; charset=utf-8", what)
-}
-
-fn only_get() -> Response<Full<Bytes>> {
-    // RFC 9110 §15.5.6: the response names what is allowed.
-    with(plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n"), ALLOW, "GET, HEAD")
 }
 
 fn protect(headers: &mut HeaderMap, policy: &'static str) {

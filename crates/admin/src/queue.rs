@@ -30,7 +30,7 @@ impl Answer {
 
 /// Answers requests about the queue, or about something else that this crate does not know.
 pub trait QueueApi: Send + Sync {
-    /// Answers a request for `path` (behind `/api/v1/`) with the parameters of `query`, not decoded; `changes` when it was a POST.
+    /// Answers a request for `path` (behind `/api/v1/`) with the parameters of `query`, not decoded; `changes` when it was a POST, which it always is for `drain` and `reload`.
     fn answer(
         &self,
         changes: bool,

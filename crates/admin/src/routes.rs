@@ -61,12 +61,7 @@ impl State {
             );
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            // RFC 9110 §15.5.6: the response names what is allowed.
-            return with(
-                respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n"),
-                ALLOW,
-                "GET, HEAD",
-            );
+            return not_allowed("GET, HEAD");
         }
         match path {
             "/healthz" => respond(StatusCode::OK, TEXT, "ok\n"),
@@ -88,13 +83,9 @@ impl State {
 
     /// A question to the queue, or a change of it.
     async fn queue<B>(&self, request: &Request<B>, path: &str) -> Response<Full<Bytes>> {
-        let changes = match *request.method() {
-            Method::GET | Method::HEAD => false,
-            Method::POST => true,
-            _ => {
-                let refusal = respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET, HEAD and POST\n");
-                return with(refusal, ALLOW, "GET, HEAD, POST");
-            }
+        let changes = match changes(request) {
+            Ok(changes) => changes,
+            Err(methods) => return not_allowed(methods),
         };
         let answer = if let Some(queue) = &self.queue {
             queue.answer(changes, path, request.uri().query().unwrap_or_default()).await
@@ -136,15 +127,28 @@ pub(crate) fn named<B>(request: &Request<B>) -> Option<Authority> {
     request.uri().authority().cloned().or_else(field)
 }
 
+/// Whether a request is to change something, or the methods that its path has when this is none of them.
+fn changes<B>(request: &Request<B>) -> Result<bool, &'static str> {
+    let only_changes = matches!(request.uri().path(), "/api/v1/drain" | "/api/v1/reload");
+    match *request.method() {
+        Method::POST => Ok(true),
+        _ if only_changes => Err("POST"),
+        Method::GET | Method::HEAD => Ok(false),
+        _ => Err("GET, HEAD, POST"),
+    }
+}
+
+/// RFC 9110 §15.5.6: the response names what is allowed.
+pub(crate) fn not_allowed(methods: &'static str) -> Response<Full<Bytes>> {
+    let refusal = respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, format!("only {methods}\n"));
+    with(refusal, ALLOW, methods)
+}
+
 /// What is logged, or a change of it.
 fn levels<B>(request: &Request<B>) -> Response<Full<Bytes>> {
-    let changes = match *request.method() {
-        Method::GET | Method::HEAD => false,
-        Method::POST => true,
-        _ => {
-            let refusal = respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET, HEAD and POST\n");
-            return with(refusal, ALLOW, "GET, HEAD, POST");
-        }
+    let changes = match changes(request) {
+        Ok(changes) => changes,
+        Err(methods) => return not_allowed(methods),
     };
     let answer = log_level::answer(changes, request.uri().query().unwrap_or_default());
     respond(answer.status, "application/json", format!("{}\n", answer.body))

@@ -105,7 +105,7 @@ fn cores(snapshot: &Snapshot<'_>) -> Vec<Value> {
 }
 
 /// Count and quantiles of durations that were recorded in microseconds.
-fn quantiles(distribution: &Distribution) -> Value {
+pub(crate) fn quantiles(distribution: &Distribution) -> Value {
     let hdr = distribution.to_hdr();
     let seconds = |quantile: f64| hdr.value_at_quantile(quantile) as f64 / 1e6;
     json!({

@@ -133,8 +133,6 @@ struct Talk<'c> {
     woken_at: u64,
     /// This session was let through by those who waited for room before it.
     owes_turn: bool,
-    /// Messages that were taken.
-    messages: u32,
     /// Who looks at it live.
     traced: Traced,
 }
@@ -175,7 +173,6 @@ impl<'c> Talk<'c> {
             unanswered: Vec::new(),
             woken_at: 0,
             owes_turn: false,
-            messages: 0,
             traced: Traced::default(),
         }
     }

@@ -81,6 +81,11 @@ impl Shown {
         self.messages.set(self.messages.get().saturating_add(1));
     }
 
+    /// How many the log has.
+    pub(crate) fn messages(&self) -> u32 {
+        self.messages.get()
+    }
+
     /// Octets have come.
     pub(crate) fn received(&self, octets: usize) {
         self.octets.set(self.octets.get() + octets as u64);

@@ -3,7 +3,7 @@
 //! The programs are those of the test build, with the checks of debug builds in them: a second build of everything would take longer than
 //! all tests. Before a release, `--release` takes the programs as they are shipped.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -76,6 +76,17 @@ pub(crate) fn release_binaries() -> anyhow::Result<[Program; 2]> {
     let build = ["build", "--locked", "--release", "--package", "inrush", "--package", "inrush-load"];
     run::must(run::cargo().args(build), BUILD_LIMIT)?;
     programs(&build)
+}
+
+/// The gateway that was named, or the release build of this tree.
+///
+/// # Errors
+/// The build fails.
+pub(crate) fn gateway_or_release(named: Option<&Path>) -> anyhow::Result<PathBuf> {
+    match named {
+        Some(binary) => Ok(binary.to_owned()),
+        None => release_binaries().map(|[(_, gateway), _]| gateway),
+    }
 }
 
 /// The same with the yardstick of the measurements: the gateway, the load generator, `inrush-floor`.

@@ -31,11 +31,11 @@ fn installed_removed_and_purged() {
     let [gateway, load] = binary::packages();
     let small = small_segments();
     let machine = Machine::boot(&[
-        ("/root/inrush.deb", gateway),
-        ("/root/inrush-load.deb", load),
+        ("/opt/inrush.deb", gateway),
+        ("/opt/inrush-load.deb", load),
         ("/etc/inrush/conf.d/small.toml", small.path()),
     ]);
-    dpkg(&machine, &["--install", "/root/inrush.deb", "/root/inrush-load.deb"]);
+    dpkg(&machine, &["--install", "/opt/inrush.deb", "/opt/inrush-load.deb"]);
     let version = machine.run(["inrush", "version"]).succeeded().text();
     assert_eq!(version.trim(), concat!("inrush ", env!("CARGO_PKG_VERSION")));
     assert_eq!(machine.property(UNIT, "UnitFileState"), "enabled");
@@ -55,7 +55,7 @@ fn installed_removed_and_purged() {
     assert!(machine.file(config).is_file());
     assert!(!machine.file("/usr/bin/inrush").exists());
     assert!(machine.inside(|| Client::open(mx()).is_err()), "nobody listens any more");
-    dpkg(&machine, &["--install", "/root/inrush.deb"]);
+    dpkg(&machine, &["--install", "/opt/inrush.deb"]);
     process::eventually("the service runs", || machine.property(UNIT, "ActiveState") == "active");
     let again = listed(&machine);
     assert_eq!((again.len(), again.contains(&id)), (11, true), "{again:?}");
@@ -64,7 +64,7 @@ fn installed_removed_and_purged() {
     let before = machine.property(UNIT, "MainPID");
     let mut running = machine.inside(|| Client::greeted(mx()));
     running.envelope(&["anybody@example.com"]);
-    dpkg(&machine, &["--install", "/root/inrush.deb"]);
+    dpkg(&machine, &["--install", "/opt/inrush.deb"]);
     process::eventually("the service is the new one", || machine.property(UNIT, "MainPID") != before);
     running.say("DATA", 354);
     running.send(b"Subject: in the old one\r\n\r\nx\r\n.\r\n").unwrap();

@@ -39,14 +39,14 @@ fn the_commands_of_an_operator() {
     let small = small_segments();
     let [gateway, load] = binary::packages();
     let machine = Machine::boot(&[
-        ("/root/inrush.deb", gateway),
-        ("/root/inrush-load.deb", load),
+        ("/opt/inrush.deb", gateway),
+        ("/opt/inrush-load.deb", load),
         ("/etc/inrush/conf.d/small.toml", small.path()),
     ]);
     let blocks = blocks(&text("docs/operations.md"), "```sh");
     assert!(blocks.len() > 4, "{blocks:?}");
     for block in blocks {
-        let done = machine.run(["sh", "-euc", &format!("cd /root\n{block}")]);
+        let done = machine.run(["sh", "-euc", &format!("cd /opt\n{block}")]);
         assert!(done.status.success(), "{block}\n{}", done.text());
         assert_eq!(machine.property("inrush.service", "ActiveState"), "active", "{block}");
     }

@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use inrush_metrics::{Distribution, Histogram, Phase, Snapshot};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::{WINDOW, rounded};
+use super::WINDOW;
+use crate::status::quantiles;
 
 /// The histograms of the last looks, the newest last.
 #[derive(Default)]
@@ -38,21 +39,7 @@ impl Phases {
         };
         let between = first.iter().zip(last).map(|(first, last)| last.since(first));
         let named = Phase::ALL.iter().zip(between).filter(|(_, distribution)| distribution.count() > 0);
-        let told = named.map(|(phase, distribution)| (phase.value().to_owned(), told(&distribution)));
+        let told = named.map(|(phase, distribution)| (phase.value().to_owned(), quantiles(&distribution)));
         told.collect()
     }
-}
-
-/// Of durations in microseconds.
-fn told(distribution: &Distribution) -> Value {
-    let hdr = distribution.to_hdr();
-    let seconds = |quantile: f64| rounded(hdr.value_at_quantile(quantile) as f64 / 1e6);
-    json!({
-        "count": hdr.len(),
-        "p50_seconds": seconds(0.5),
-        "p90_seconds": seconds(0.9),
-        "p99_seconds": seconds(0.99),
-        "p99.9_seconds": seconds(0.999),
-        "max_seconds": rounded(hdr.max() as f64 / 1e6),
-    })
 }

@@ -12,7 +12,6 @@ use crate::watch::Ending;
 impl Talk<'_> {
     /// The open transaction's message is in the log under `id`.
     pub(super) fn say_queued(&mut self, appended: &Appended, id: &str) {
-        self.messages = self.messages.saturating_add(1);
         let core = self.core;
         if self.traced.is_seen() {
             core.trace.tell(&Event::Queued(id, self.session.transaction().message_octets()));
@@ -56,7 +55,7 @@ impl Talk<'_> {
             peer: self.line_peer(),
             duration_us: now.saturating_sub(self.place.opened()),
             commands: self.session.commands(),
-            messages: self.messages,
+            messages: self.place.shown.messages(),
             refusals: refusals.as_ref(),
             end: end.value(),
             timeout: self.place.ending().and_then(setting),

@@ -71,38 +71,24 @@ impl Client {
         std::net::TcpStream::connect_timeout(&self.address, CONNECT_PATIENCE).is_ok()
     }
 
-    /// Reads lines as they come, until there are no more.
+    /// Hands out lines as they come, until there are no more.
+    ///
+    /// # Errors
+    /// The gateway cannot be reached, or refuses; or what `line` has.
     pub(crate) fn stream(
         &self,
         path: &str,
         parameters: &[(&str, String)],
         mut line: impl FnMut(&str) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let request = self.head(Method::GET, path, parameters)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let stream = self.connect().await?;
-            let (mut sender, connection) =
-                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-            let connection = tokio::spawn(connection);
-            let response = sender.send_request(request).await.context(CUT_OFF)?;
-            let status = response.status();
-            let mut body = response.into_body();
-            if status != StatusCode::OK {
-                let octets = body.collect().await.context(CUT_OFF)?.to_bytes();
-                return read(self.address, status, &octets).map(drop);
+        let mut rest = Vec::new();
+        self.pieces(path, parameters, None, |octets| {
+            rest.extend_from_slice(octets);
+            while let Some(end) = memchr::memchr(b'\n', &rest) {
+                line(&String::from_utf8_lossy(&rest[..end]))?;
+                rest.drain(..=end);
             }
-            let mut rest = Vec::new();
-            while let Some(frame) = body.frame().await {
-                let frame = frame.context(CUT_OFF)?;
-                rest.extend_from_slice(frame.data_ref().map_or(&[][..], |octets| octets));
-                while let Some(end) = memchr::memchr(b'\n', &rest) {
-                    line(&String::from_utf8_lossy(&rest[..end]))?;
-                    rest.drain(..=end);
-                }
-            }
-            connection.abort();
-            Ok(())
+            Ok(true)
         })
     }
 
@@ -138,35 +124,52 @@ impl Client {
     /// Hands out the data of each event of a stream until `take` has enough or the stream ends.
     ///
     /// # Errors
-    /// The gateway cannot be reached, or refuses.
+    /// The gateway cannot be reached, refuses, or says nothing for long.
     pub(crate) fn events(&self, path: &str, mut take: impl FnMut(&str) -> bool) -> anyhow::Result<()> {
+        let mut events = Events::default();
+        self.pieces(path, &[], Some(SILENCE), |octets| events.feed(octets, &mut take))
+    }
+
+    /// Hands out an answer piece by piece until `take` has enough or it ends. No piece may take longer than `silence`.
+    fn pieces(
+        &self,
+        path: &str,
+        parameters: &[(&str, String)],
+        silence: Option<Duration>,
+        mut take: impl FnMut(&[u8]) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let request = self.head(Method::GET, path, &[])?;
+        let request = self.head(Method::GET, path, parameters)?;
         runtime.block_on(async {
             let stream = self.connect().await?;
             let (mut sender, connection) =
                 hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
             let connection = tokio::spawn(connection);
-            let response = tokio::time::timeout(SILENCE, sender.send_request(request)).await??;
+            let response = self.within(silence, sender.send_request(request)).await?.context(CUT_OFF)?;
             let status = response.status();
             let mut body = response.into_body();
             if status != StatusCode::OK {
-                let said = tokio::time::timeout(SILENCE, body.collect()).await??.to_bytes();
+                let said = self.within(silence, body.collect()).await?.context(CUT_OFF)?.to_bytes();
                 return read(self.address, status, &said).map(drop);
             }
-            let mut events = Events::default();
-            loop {
-                let frame = tokio::time::timeout(SILENCE, body.frame()).await;
-                let frame = frame.map_err(|_| anyhow!("{} has fallen silent", self.address))?;
-                let Some(frame) = frame else { break };
-                let octets = frame?.into_data().unwrap_or_default();
-                if !events.feed(&octets, &mut take)? {
+            while let Some(frame) = self.within(silence, body.frame()).await? {
+                let octets = frame.context(CUT_OFF)?.into_data().unwrap_or_default();
+                if !take(&octets)? {
                     break;
                 }
             }
             connection.abort();
             Ok(())
         })
+    }
+
+    async fn within<T>(&self, silence: Option<Duration>, what: impl Future<Output = T>) -> anyhow::Result<T> {
+        match silence {
+            None => Ok(what.await),
+            Some(silence) => tokio::time::timeout(silence, what)
+                .await
+                .map_err(|_| anyhow!("{} has fallen silent", self.address)),
+        }
     }
 
     /// Where the gateway is.

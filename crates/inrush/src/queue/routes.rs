@@ -38,7 +38,7 @@ impl QueueApi for QueueRoutes {
         let parameters: Vec<(String, String)> =
             form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         Box::pin(async move {
-            if let Some(answer) = steer.answer(changes, &path, &parameters).await {
+            if let Some(answer) = steer.answer(&path, &parameters).await {
                 return answer;
             }
             let Some(api) = api else {

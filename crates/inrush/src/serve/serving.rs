@@ -57,8 +57,8 @@ pub(super) struct Serving {
     /// Sessions go on here until then, and new connections to the successor.
     pub(super) leaving_until: Option<Instant>,
     drain_delay: Duration,
-    /// Connections are taken until then, though `/readyz` says no.
-    pub(super) stop_at: Option<Instant>,
+    /// Connections are taken until then, though `/readyz` says no; and who has asked for the end.
+    pub(super) stop_at: Option<(Instant, &'static str)>,
     watchdog: Option<Watchdog>,
     cores_ended: usize,
 }
@@ -267,7 +267,7 @@ impl Serving {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            if result.is_err() || self.is_time_to_end() {
+            if result.is_err() || self.comes_to_its_end() {
                 break;
             }
             if let Some(watchdog) = &mut self.watchdog {
@@ -295,7 +295,7 @@ impl Serving {
     /// How long to wait for something to happen.
     fn patience(&self) -> Duration {
         let now = Instant::now();
-        let ends = [self.leaving_until, self.stop_at].into_iter().flatten();
+        let ends = self.leaving_until.into_iter().chain(self.stop_at.map(|(at, _)| at));
         ends.map(|end| end.saturating_duration_since(now)).fold(LOOK_INTERVAL, Duration::min)
     }
 
@@ -322,17 +322,21 @@ impl Serving {
                 "stopping soon: /readyz says no, connections are still taken"
             );
         }
-        tracing::info!(by = stop.by, "stopping: running transactions finish, idle sessions are closed");
-        self.stop_at = Some(Instant::now() + delay);
+        self.stop_at = Some((Instant::now() + delay, stop.by));
     }
 
-    fn is_time_to_end(&self) -> bool {
+    /// Whether a moment to end has come, which it says.
+    fn comes_to_its_end(&self) -> bool {
         let now = Instant::now();
-        let is_over = |end: Option<Instant>| end.is_some_and(|end| now >= end);
-        if is_over(self.leaving_until) {
+        if let Some((_, by)) = self.stop_at.filter(|(at, _)| now >= *at) {
+            tracing::info!(by, "stopping: running transactions finish, idle sessions are closed");
+            return true;
+        }
+        let is_over = self.leaving_until.is_some_and(|until| now >= until);
+        if is_over {
             tracing::info!("the sessions that are left have had their time: they are ended");
         }
-        is_over(self.leaving_until) || is_over(self.stop_at)
+        is_over
     }
 
     /// Ends what was started.

@@ -37,23 +37,13 @@ impl Steer {
         self.draining.store(true, Ordering::Release);
     }
 
-    /// Answers, if `path` is one of ours; `changes` when it was a POST.
-    pub(crate) async fn answer(
-        &self,
-        changes: bool,
-        path: &str,
-        parameters: &[(String, String)],
-    ) -> Option<Answer> {
-        if !matches!(path, "drain" | "reload") {
-            return None;
+    /// Does what `path` is for, if that is one of ours: it is asked for by POST only.
+    pub(crate) async fn answer(&self, path: &str, parameters: &[(String, String)]) -> Option<Answer> {
+        match path {
+            "drain" => Some(self.drain(parameters)),
+            "reload" => Some(self.reload().await),
+            _ => None,
         }
-        Some(if !changes {
-            Answer::refused(StatusCode::METHOD_NOT_ALLOWED, "only POST")
-        } else if path == "drain" {
-            self.drain(parameters)
-        } else {
-            self.reload().await
-        })
     }
 
     fn drain(&self, parameters: &[(String, String)]) -> Answer {

@@ -40,13 +40,7 @@ pub(crate) struct Arguments {
 /// The gateway cannot be started, or a connection is refused.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     allow_descriptors(u64::from(arguments.connections) + OTHER_DESCRIPTORS)?;
-    let binary = match &arguments.binary {
-        Some(binary) => binary.clone(),
-        None => {
-            let [(_, binary), _] = test::release_binaries()?;
-            binary
-        }
-    };
+    let binary = test::gateway_or_release(arguments.binary.as_deref())?;
     let mut outcome = Outcome::begin("idle", &std::env::temp_dir());
     outcome.notes.push(
         "Anonymous resident memory of the gateway: what it has more with the connections than without, divided by them. What the kernel \

@@ -64,13 +64,7 @@ pub(crate) struct Arguments {
 /// # Errors
 /// The gateway cannot be started, or a scrape fails or is incomplete.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let binary = match &arguments.binary {
-        Some(binary) => binary.clone(),
-        None => {
-            let [(_, binary), _] = test::release_binaries()?;
-            binary
-        }
-    };
+    let binary = test::gateway_or_release(arguments.binary.as_deref())?;
     let mut outcome = Outcome::begin("scrape", &std::env::temp_dir());
     outcome.set("scrapes", arguments.scrapes);
     outcome.notes.push(
