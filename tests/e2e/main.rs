@@ -48,6 +48,7 @@ mod log_cursor;
 mod log_tools;
 mod logs;
 mod metrics;
+mod opentelemetry;
 mod peers;
 mod postfix;
 mod power_cut;

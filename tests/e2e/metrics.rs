@@ -12,6 +12,8 @@ use inrush_tests::settings::Settings;
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("inrush_lines_dropped", "only while nobody reads the log: `logs` asserts it"),
     ("inrush_lines_repeated", "only with more than `repeats_max` of a kind: `logs` asserts it"),
+    ("inrush_spans_sent", "only with an endpoint: `opentelemetry` asserts it"),
+    ("inrush_spans_dropped", "the same"),
     ("inrush_log_poisoned", "a failed write ends the log; the tests of the log's simulated disk do that"),
     ("inrush_log_no_space", "only while the disk is full: `disk_full`"),
     ("inrush_log_refusals", "only with a full disk: `disk_full` asserts it"),

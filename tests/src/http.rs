@@ -35,6 +35,15 @@ pub fn request(address: SocketAddr, path: &str, accept: &str) -> Response {
     exchange(address, "GET", path, &format!("Host: {address}\r\nAccept: {accept}\r\n"))
 }
 
+/// One GET with these further header lines.
+///
+/// # Panics
+/// There is no HTTP response.
+#[track_caller]
+pub fn get_with(address: SocketAddr, path: &str, header: &str) -> Response {
+    exchange(address, "GET", path, &format!("Host: {address}\r\n{header}"))
+}
+
 /// One POST without a body on a connection of its own, with these further header lines.
 ///
 /// # Panics

@@ -13,6 +13,7 @@
 pub mod binary;
 pub mod browser;
 pub mod client;
+pub mod collector;
 pub mod corpus;
 pub mod daemon;
 pub mod disk;

@@ -17,6 +17,7 @@ use hyper::header::{
     REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
+use inrush_spans::{Span, Spans};
 use tokio::sync::Notify;
 
 use crate::events::{Hub, Viewer};
@@ -27,6 +28,9 @@ use crate::{Answer, QueueApi, origin, page};
 
 /// What scripts of an answer that is not the page may do, should a browser take it for one.
 const NOTHING: &str = "default-src 'none'; frame-ancestors 'none'";
+
+/// Digits of a message's id.
+const ID_DIGITS: usize = 20;
 
 /// The body of an answer.
 pub(crate) enum Content {
@@ -74,6 +78,7 @@ pub(crate) struct Front {
     pub(crate) hub: Arc<Hub>,
     /// First part of the path behind `/api/v1/`, and who answers.
     pub(crate) beside: Vec<(&'static str, Arc<dyn QueueApi>)>,
+    pub(crate) spans: Spans,
 }
 
 impl Front {
@@ -81,12 +86,16 @@ impl Front {
     pub(crate) async fn answer<B>(&self, request: &Request<B>, dropped: &Arc<Notify>) -> Response<Content> {
         let path = request.uri().path();
         let is_page = page::has(path);
+        let span = if path.starts_with("/api/") { begin_span(&self.spans, request) } else { None };
         let mut response = match self.state.stranger(request, is_page) {
             Some(refusal) => whole(refusal),
             None if is_page => whole(Self::page(request)),
             None => self.answer_api(request, path, dropped).await,
         };
         protect(response.headers_mut(), if is_page { page::POLICY } else { NOTHING });
+        if let Some(span) = span {
+            end_span(span, request.method(), path, response.status());
+        }
         response
     }
 
@@ -166,6 +175,29 @@ impl Front {
 
 fn reads<B>(request: &Request<B>) -> bool {
     matches!(*request.method(), Method::GET | Method::HEAD)
+}
+
+/// Standards: OpenTelemetry, "Semantic conventions for HTTP spans", of servers.
+fn begin_span<B>(spans: &Spans, request: &Request<B>) -> Option<Span> {
+    let method = request.method().as_str().to_owned();
+    let span = spans.request(method.clone(), request.headers())?;
+    Some(span.with("http.request.method", method).with("url.path", request.uri().path().to_owned()))
+}
+
+fn end_span(mut span: Span, method: &Method, path: &str, status: StatusCode) {
+    if status != StatusCode::NOT_FOUND {
+        // An id is no name of a route.
+        let is_id =
+            |part: &str| part.len() == ID_DIGITS && part.bytes().all(|octet| octet.is_ascii_hexdigit());
+        let parts = path.split('/').map(|part| if is_id(part) { "{id}" } else { part });
+        let route = parts.collect::<Vec<_>>().join("/");
+        span = span.named(format!("{method} {route}")).with("http.route", route);
+    }
+    span = span.with("http.response.status_code", i64::from(status.as_u16()));
+    if status.is_server_error() {
+        span = span.failed("");
+    }
+    span.end_now();
 }
 
 fn whole(response: Response<Full<Bytes>>) -> Response<Content> {

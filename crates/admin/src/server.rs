@@ -11,6 +11,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use inrush_metrics::Metrics;
+use inrush_spans::Spans;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
@@ -68,6 +69,7 @@ pub struct Bound {
     listener: StdTcpListener,
     address: SocketAddr,
     beside: Vec<(&'static str, Arc<dyn QueueApi>)>,
+    spans: Spans,
 }
 
 impl Bound {
@@ -109,13 +111,20 @@ impl Bound {
             return Err(StartError::Unprotected(bound));
         }
         listener.set_nonblocking(true).map_err(listen)?;
-        Ok(Self { settings, listener, address: bound, beside: Vec::new() })
+        Ok(Self { settings, listener, address: bound, beside: Vec::new(), spans: Spans::default() })
     }
 
     /// Has GETs below `/api/v1/NAME` answered by `api`.
     #[must_use]
     pub fn with(mut self, name: &'static str, api: Arc<dyn QueueApi>) -> Self {
         self.beside.push((name, api));
+        self
+    }
+
+    /// Has requests for `/api/` followed by spans.
+    #[must_use]
+    pub fn with_spans(mut self, spans: Spans) -> Self {
+        self.spans = spans;
         self
     }
 
@@ -129,7 +138,7 @@ impl Bound {
         readiness: impl Into<Readiness>,
         queue: Option<Arc<dyn QueueApi>>,
     ) -> Result<Server, StartError> {
-        let Self { settings, listener, address, beside } = self;
+        let Self { settings, listener, address, beside, spans } = self;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
         let (stop, stopped) = oneshot::channel();
@@ -138,7 +147,7 @@ impl Bound {
         let sampler = Sampler::new(Arc::clone(&metrics), readiness.clone(), queue.clone());
         let hub = Hub::new(sampler, settings.viewers_max as usize, settings.sample_interval);
         let state = State { metrics, readiness, token, queue };
-        let front = Arc::new(Front { state, hub, beside });
+        let front = Arc::new(Front { state, hub, beside, spans });
         let service = Service { front, request_octets_max, request_timeout, connections_max };
         let socket = listener.try_clone().map_err(StartError::Thread)?;
         let thread = thread::Builder::new()

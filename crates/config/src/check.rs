@@ -7,18 +7,20 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use inrush_admin::{AdminSettings, Token};
 use inrush_gateway::settings::ListenerSettings;
 use inrush_policy::{Networks, Users};
 use inrush_proto::{Kind, Path as MailPath, Tls};
+use inrush_spans::{Authorization, Endpoint};
 
 use crate::access::AccessSources;
 use crate::error::{ConfigErrors, Place};
 use crate::read::Reader;
 use crate::recipients::RecipientSources;
-use crate::schema::ListenerTable;
+use crate::schema::{ListenerTable, OpentelemetryTable};
 use crate::{Config, beside_file, sorted};
 
 /// Checks what was read and composes the settings.
@@ -32,6 +34,7 @@ pub(crate) fn finish(mut reader: Reader) -> Result<Config, ConfigErrors> {
     gateway(&mut reader);
     log(&mut reader);
     admin(&mut reader);
+    opentelemetry(&mut reader);
     let Reader { config, errors, .. } = reader;
     if errors.is_empty() { Ok(config) } else { Err(sorted(errors, &config.files)) }
 }
@@ -226,23 +229,51 @@ fn log(reader: &mut Reader) {
 
 fn admin(reader: &mut Reader) {
     if let Some(named) = reader.config.token_file.clone() {
-        let place = place(reader, &["admin.token_file"]);
-        let path = beside_file(&place.file, &named);
-        // Bounded: a token is one line, and what the path leads to may be endless.
-        let text = fs::File::open(&path).and_then(|file| io::read_to_string(io::Read::take(file, 64 << 10)));
-        match text.map_err(|error| format!("{} cannot be read: {error}", path.display())) {
-            Ok(text) => match Token::new(&text) {
-                Ok(token) => reader.config.admin.token = Some(token),
-                Err(what) => reader.error(place, "admin.token_file", format!("{}: {what}", path.display())),
-            },
-            Err(what) => reader.error(place, "admin.token_file", what),
-        }
+        reader.config.admin.token = secret(reader, "admin.token_file", &named, Token::new);
     } else if !reader.config.admin.address.ip().is_loopback() {
         let place = place(reader, &["admin.address"]);
         let address = reader.config.admin.address;
         let what = format!("{address} is not on loopback: set token_file, or everybody may read");
         reader.error(place, "admin.address", what);
     }
+}
+
+fn opentelemetry(reader: &mut Reader) {
+    let OpentelemetryTable { endpoint, authorization_file, one_in } = reader.config.opentelemetry.clone();
+    let key = "opentelemetry.endpoint";
+    reader.config.spans.one_in = one_in;
+    if !endpoint.is_empty() {
+        match Endpoint::new(&endpoint) {
+            Ok(endpoint) => reader.config.spans.endpoint = Some(endpoint),
+            // It may have a password in it.
+            Err(what) => reader.error(place(reader, &[key]), key, what.to_owned()),
+        }
+    }
+    if let Some(named) = authorization_file {
+        let key = "opentelemetry.authorization_file";
+        if endpoint.is_empty() {
+            return reader.error(place(reader, &[key]), key, "has no meaning without endpoint".to_owned());
+        }
+        reader.config.spans.authorization = secret(reader, key, &named, Authorization::new);
+    }
+}
+
+/// The secret in the file that `key` names, which must be as `take` has it.
+fn secret<T>(
+    reader: &mut Reader,
+    key: &str,
+    named: &Path,
+    take: impl FnOnce(&str) -> Result<T, &'static str>,
+) -> Option<T> {
+    let place = place(reader, &[key]);
+    let path = beside_file(&place.file, named);
+    // Bounded: a secret is one line, and what the path leads to may be endless.
+    let text = fs::File::open(&path).and_then(|file| io::read_to_string(io::Read::take(file, 64 << 10)));
+    let secret = match text {
+        Ok(text) => take(&text).map_err(|what| format!("{}: {what}", path.display())),
+        Err(error) => Err(format!("{} cannot be read: {error}", path.display())),
+    };
+    secret.map_err(|what| reader.error(place, key, what)).ok()
 }
 
 /// The place of the first of `keys` that was written, else the first file.

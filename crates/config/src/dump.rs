@@ -164,6 +164,6 @@ recipients = \"file:recipients.example.com\"   # one address a line
 - `inrush config dump --defaults` prints every key with its default; `inrush config dump` prints what is in force.
 - Sizes: `\"512B\"`, `\"25MiB\"`, `\"1GiB\"` (powers of 1024) or `\"25MB\"` (powers of 1000). Rates: `\"500B/s\"`. Durations: `\"250us\"`, `\"10ms\"`,
   `\"30s\"`, `\"5m\"`, `\"1h30m\"`, `\"2d\"`. A bare number has no unit and is refused, except 0.
-- The token of the admin server comes from a file of its own; it appears in no message and no dump.
+- The token of the admin server and what is sent to the endpoint of `[opentelemetry]` come from files of their own; they appear in no message and no dump.
 
 ";

@@ -36,6 +36,7 @@ use inrush_policy::{AccessList, Recipients, Users};
 use inrush_proto::Settings as SessionSettings;
 use inrush_queue::QueueSettings;
 use inrush_relay::settings::RelaySettings;
+use inrush_spans::SpanSettings;
 
 pub use access::AccessSources;
 pub use dump::{documentation, dump_defaults};
@@ -44,7 +45,7 @@ pub use recipients::RecipientSources;
 pub use units::Unit;
 
 use read::Reader;
-use schema::{AccessTable, DomainTable, ListenerTable, RouteTable, SniTable, TlsTable};
+use schema::{AccessTable, DomainTable, ListenerTable, OpentelemetryTable, RouteTable, SniTable, TlsTable};
 
 /// The settings of all parts.
 #[derive(Clone, Debug)]
@@ -67,6 +68,8 @@ pub struct Config {
     pub admin: AdminSettings,
     /// Log lines.
     pub logging: LoggingSettings,
+    /// Spans for OpenTelemetry.
+    pub spans: SpanSettings,
     /// Whose mail is taken.
     pub recipients: Arc<Recipients>,
     /// Where that stands, to be read again when the files have changed.
@@ -84,6 +87,7 @@ pub struct Config {
     /// The file where they stand.
     pub users_file: Option<PathBuf>,
     token_file: Option<PathBuf>,
+    opentelemetry: OpentelemetryTable,
     foreign_route: String,
     routes: Vec<RouteTable>,
     networks: AccessTable,
@@ -107,6 +111,8 @@ impl Default for Config {
             node: 0,
             admin: AdminSettings::default(),
             logging: LoggingSettings::default(),
+            spans: SpanSettings::default(),
+            opentelemetry: OpentelemetryTable::default(),
             recipients: Arc::new(Recipients::catch_all()),
             recipient_sources: RecipientSources::default(),
             files: Vec::new(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use inrush_gateway::settings::ListenerSettings;
 use inrush_policy::{AccessList, ListSettings, Networks};
 use inrush_proto::{BareNewline, Kind, Tls, UnauthorizedPipelining};
+use inrush_spans::SpanSettings;
 
 use crate::Config;
 use crate::access::AccessSources;
@@ -372,7 +373,33 @@ pub(crate) const TABLES: &[Table] = &[
                 |config| Field::Number(&mut config.logging.repeats_window, Unit::Duration, SECOND..=3600 * SECOND);
         },
     },
+    Table {
+        name: "opentelemetry",
+        help: "Spans of deliveries and of requests to the admin server, for an OpenTelemetry Collector or what takes the same. See opentelemetry.md.",
+        rows: rows! {
+            "endpoint" "URL that takes spans by OTLP over HTTP, such as \"http://127.0.0.1:4318\"; without a path it gets /v1/traces; \"\" = none are made."
+                |config| Field::Text(&mut config.opentelemetry.endpoint);
+            "authorization_file" "File whose first line is sent as Authorization, such as Bearer TOKEN; relative to this file."
+                |config| Field::OptionalPath(&mut config.opentelemetry.authorization_file);
+            "one_in" "One message of so many is followed, and one request of so many that come without a trace of their own; 1 = all."
+                |config| Field::Number(&mut config.opentelemetry.one_in, Unit::Count, 1..=1_000_000);
+        },
+    },
 ];
+
+/// What stands in `[opentelemetry]`.
+#[derive(Clone, Debug)]
+pub(crate) struct OpentelemetryTable {
+    pub(crate) endpoint: String,
+    pub(crate) authorization_file: Option<PathBuf>,
+    pub(crate) one_in: u32,
+}
+
+impl Default for OpentelemetryTable {
+    fn default() -> Self {
+        Self { endpoint: String::new(), authorization_file: None, one_in: SpanSettings::default().one_in }
+    }
+}
 
 pub(crate) const LISTENER: &[Row<ListenerTable>] = rows! {
     "name" "Label in logs and metrics."

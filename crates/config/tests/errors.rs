@@ -228,6 +228,26 @@ fn each_mistake_has_its_place_and_its_words() {
             "x.toml:2:11: admin.address: expected an address such as \"127.0.0.1:9925\", found \"9925\"",
         ),
         (
+            "[opentelemetry]\nendpoint = \"127.0.0.1:4318\"",
+            "x.toml:2:1: opentelemetry.endpoint: must begin with http:// or https://",
+        ),
+        (
+            "[opentelemetry]\nendpoint = \"https://a:b@collector.example\"",
+            "x.toml:2:1: opentelemetry.endpoint: must not have a user: set authorization_file",
+        ),
+        (
+            "[opentelemetry]\nauthorization_file = \"/dev/null\"",
+            "x.toml:2:1: opentelemetry.authorization_file: has no meaning without endpoint",
+        ),
+        (
+            "[opentelemetry]\nendpoint = \"http://127.0.0.1:4318\"\nauthorization_file = \"/dev/null\"",
+            "x.toml:3:1: opentelemetry.authorization_file: /dev/null: must have a scheme and credentials in its first line, such as Bearer TOKEN",
+        ),
+        (
+            "[opentelemetry]\none_in = 0",
+            "x.toml:2:10: opentelemetry.one_in: 0 is out of range: from 1 to 1000000",
+        ),
+        (
             "[admin]\ntoken_file = \"/nonexistent/token\"",
             "x.toml:2:1: admin.token_file: /nonexistent/token cannot be read: No such file or directory (os error 2)",
         ),

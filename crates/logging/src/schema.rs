@@ -153,6 +153,7 @@ pub const FIELDS: &[FieldRow] = fields! {
     setting text "The setting, as the configuration writes it.";
     size number "Octets of the message (RFC 1870).";
     sni text "Name that the client asked for in TLS.";
+    spans number "Spans that were lost.";
     status text "`queued`, or what became of a recipient: sent, deferred, bounced, expired, hold, deleted.";
     timeout text "The setting whose time was over.";
     tls text "Version of TLS.";

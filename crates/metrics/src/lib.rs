@@ -19,6 +19,7 @@ mod histogram;
 mod lines;
 mod process;
 mod snapshot;
+mod spans;
 pub mod table;
 mod talkers;
 
@@ -30,6 +31,7 @@ pub use histogram::{Distribution, HISTOGRAM_VALUE_MAX};
 pub use lines::{LINES, Lines};
 pub use process::Process;
 pub use snapshot::{Consumer, Delivery, Metrics, Names, ReplyName, Snapshot};
+pub use spans::{SPANS, Spans};
 pub use table::{
     ConnectionRefusal, Counter, CounterKey, Engine, Family, Gauge, Histogram, Kind, Level, LogRefusal, Login,
     Metric, Phase, ProxyConnection, ProxyFailure, Resource, Retired, SessionEnd, Timeout, TlsFailure,

@@ -646,6 +646,8 @@ pub(crate) mod rows {
         LINES_WRITTEN "inrush_lines_written_total" Counter [] "Log lines given to standard error or the journal.";
         LINES_DROPPED "inrush_lines_dropped_total" Counter [] "Log lines lost: standard error or the journal took none, or not fast enough. No mail ever waits for them.";
         LINES_REPEATED "inrush_lines_repeated_total" Counter [] "Log lines left out since they say the same as those before; another line counts them.";
+        SPANS_SENT "inrush_spans_sent_total" Counter [] "Spans that the endpoint of `[opentelemetry]` has taken.";
+        SPANS_DROPPED "inrush_spans_dropped_total" Counter [] "Spans lost: the endpoint of `[opentelemetry]` took none, or not fast enough. No mail ever waits for them.";
         RELAY_MEMORY_LIMIT "inrush_relay_memory_limit_bytes" Gauge [] "Octets of messages that may wait in memory to be delivered (`memory_max`); those on their way come on top.";
         READY "inrush_ready" Gauge [] "1 while new mail is taken, as `/readyz` says; else 0.";
         CORES_ACCEPTING "inrush_cores_accepting" Gauge [] "Cores that take connections at the moment.";

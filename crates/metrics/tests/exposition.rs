@@ -12,7 +12,7 @@ use inrush_metrics::table::{self, LABELS};
 use inrush_metrics::{
     ConnectionRefusal, Consumer, CoreWriter, Counter, Delivery, Engine, Family, Format, Gauge, Histogram,
     Kind, LINES, Level, LogRefusal, Login, Metrics, Names, Phase, ProxyConnection, ProxyFailure, ReplyName,
-    Resource, Retired, SessionEnd, Timeout, TlsFailure, TlsVersion, documentation,
+    Resource, Retired, SPANS, SessionEnd, Timeout, TlsFailure, TlsVersion, documentation,
 };
 
 /// Two cores on which everything that is declared has moved.
@@ -92,7 +92,7 @@ fn move_all(writer: &CoreWriter) {
     writer.command(0);
     writer.command(1);
     writer.accepted(0);
-    for counter in [&LINES.written, &LINES.dropped, &LINES.repeated] {
+    for counter in [&LINES.written, &LINES.dropped, &LINES.repeated, &SPANS.sent, &SPANS.dropped] {
         counter.fetch_add(1, Relaxed);
     }
 }

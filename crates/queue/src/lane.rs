@@ -50,6 +50,11 @@ impl Lane {
         self.open.keys().copied()
     }
 
+    /// Whether the message at `lsn` is under way.
+    pub(crate) fn is_open(&self, lsn: Lsn) -> bool {
+        self.open.contains_key(&lsn)
+    }
+
     /// The same with the recipients of each that are accounted for.
     pub(crate) fn mentioned(&self) -> impl Iterator<Item = (Lsn, &RecipientSet)> {
         self.open.iter().map(|(lsn, open)| (*lsn, &open.mentioned))

@@ -39,6 +39,7 @@ mod routing;
 pub mod settings;
 mod settle;
 mod shared;
+mod spans;
 mod telling;
 pub mod tls;
 mod unfinished;
@@ -52,6 +53,7 @@ use std::thread::{self, JoinHandle};
 use inrush_log::{AgeClock, LogKind, Lsn, Poisoned, Storage as _, log_directory};
 use inrush_metrics::Metrics;
 use inrush_queue::{FoldError, Keeper, KeeperError, QueueSettings, Recorder, Stores, fold};
+use inrush_spans::Spans;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use crate::api::{Api, ApiError};
@@ -115,6 +117,8 @@ pub struct Start {
     pub stores: Stores,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
+    /// Where spans of deliveries go.
+    pub spans: Spans,
 }
 
 /// The running relay; stops in order when it is dropped.
@@ -130,7 +134,7 @@ impl Relay {
     /// # Errors
     /// See [`RelayError`].
     pub fn start(start: Start, ended: impl FnOnce(Poisoned) + Send + 'static) -> Result<Self, RelayError> {
-        let Start { relay, queue, surroundings, stores, metrics } = start;
+        let Start { relay, queue, surroundings, stores, metrics, spans } = start;
         let Stores { storage, node, mut arrivals, internal, outcome, retry, outcome_damaged } = stores;
         let folded = fold(&storage, &queue, outcome_damaged)?;
         for damaged in &folded.damaged {
@@ -198,6 +202,7 @@ impl Relay {
                 resolver,
                 tls,
                 metrics,
+                spans,
                 attention,
             });
             let engine = Engine {

@@ -74,6 +74,7 @@ impl Shared {
                 }
             })
             .collect();
+        self.follow_attempt(&job, attempt, &settled, now);
         self.tell_and_record(job, attempt.clone(), settled);
     }
 
@@ -164,6 +165,7 @@ impl Shared {
             }
             say(job, attempt, settled, address(settled.recipient), now);
         }
+        self.follow_end(job, now);
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use inrush_log::{Appender, Lsn, Message, Poisoned};
 use inrush_metrics::Metrics;
 use inrush_queue::{Ledger, Place, QueueSettings, RecipientSet, Recorder, Slot};
+use inrush_spans::Spans;
 use tokio::sync::Notify;
 
 use crate::backlog::Replies;
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) resolver: Resolver,
     pub(crate) tls: ClientTls,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) spans: Spans,
     bad_hosts: RefCell<HashMap<SocketAddr, Instant>>,
     /// Messages in memory.
     pub(crate) memory: Rc<Memory>,
@@ -95,6 +97,7 @@ pub(crate) struct Parts {
     pub(crate) resolver: Resolver,
     pub(crate) tls: ClientTls,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) spans: Spans,
     pub(crate) attention: Arc<Notify>,
 }
 
@@ -126,6 +129,7 @@ impl Shared {
             resolver: parts.resolver,
             tls: parts.tls,
             metrics: parts.metrics,
+            spans: parts.spans,
             bad_hosts: RefCell::default(),
             attention: parts.attention,
             random: Cell::new(u64::from_le_bytes(seed) | 1),

@@ -82,24 +82,43 @@ pub(crate) const EXIM: Unpacked = Unpacked {
 
 const UNPACKED: &[Unpacked] = &[EXIM];
 
-/// The schemas of Kubernetes with the program that holds manifests against them; its version, and where it goes, below the root of the workspace.
-const KUBERNETES_VALIDATE: (&str, &str) = ("1.37.0", "target/tools/kubernetes-validate");
-
-fn has_kubernetes_validate() -> bool {
-    let (version, folder) = KUBERNETES_VALIDATE;
-    run::root().join(folder).join(format!("kubernetes_validate-{version}.dist-info")).is_dir()
+/// A package of the Python Package Index, for nobody but the tests.
+struct Python {
+    name: &'static str,
+    version: &'static str,
 }
 
-/// Installs it from the Python Package Index, for nobody but the tests.
-fn install_kubernetes_validate() -> anyhow::Result<()> {
-    let (version, folder) = KUBERNETES_VALIDATE;
-    let folder = run::root().join(folder);
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
+/// The schemas of Kubernetes with the program that holds manifests against them, and the messages of OTLP.
+const PYTHON: &[Python] = &[
+    Python { name: "kubernetes-validate", version: "1.37.0" },
+    Python { name: "opentelemetry-proto", version: "1.45.2" },
+];
+
+impl Python {
+    /// Where it goes.
+    fn folder(&self) -> PathBuf {
+        run::root().join("target/tools").join(self.name)
     }
-    let mut pip = Command::new("pip3");
-    pip.args(["install", "--quiet", "--root-user-action=ignore", "--target"]).arg(folder);
-    run::must(pip.arg(format!("kubernetes-validate=={version}")), Duration::from_secs(15 * 60))
+
+    fn is_there(&self) -> bool {
+        let name = self.name.replace('-', "_");
+        self.folder().join(format!("{name}-{}.dist-info", self.version)).is_dir()
+    }
+
+    fn install(&self) -> anyhow::Result<()> {
+        let folder = self.folder();
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        let mut pip = Command::new("pip3");
+        pip.args(["install", "--quiet", "--root-user-action=ignore", "--target"]).arg(folder);
+        run::must(pip.arg(format!("{}=={}", self.name, self.version)), Duration::from_secs(15 * 60))
+    }
+}
+
+/// Makes sure that the packages of Python are there.
+fn ensure_python() -> anyhow::Result<()> {
+    PYTHON.iter().filter(|package| !package.is_there()).try_for_each(Python::install)
 }
 
 /// Where these programs go, below the root of the workspace.
@@ -151,9 +170,7 @@ pub(crate) fn ensure() -> anyhow::Result<()> {
     let missing = missing();
     let unpacked = UNPACKED.iter().filter(|package| !package.is_there()).collect::<Vec<_>>();
     if missing.is_empty() && unpacked.is_empty() {
-        if !has_kubernetes_validate() {
-            return install_kubernetes_validate();
-        }
+        ensure_python()?;
         println!("   all there");
         return Ok(());
     }
@@ -175,10 +192,7 @@ pub(crate) fn ensure() -> anyhow::Result<()> {
     if !programs.is_empty() {
         bail!("installed, but some of these programs are not there: {}", programs.join(" "));
     }
-    if !has_kubernetes_validate() {
-        install_kubernetes_validate()?;
-    }
-    Ok(())
+    ensure_python()
 }
 
 fn missing() -> Vec<&'static Package> {

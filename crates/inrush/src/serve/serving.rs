@@ -16,6 +16,7 @@ use inrush_policy::{Failures, Shared, SharedRecipients, Users, Verifier, Verifie
 use inrush_queue::QueueSettings;
 use inrush_relay::settings::{RelaySettings, Surroundings};
 use inrush_relay::{Api, Relay};
+use inrush_spans::{About, Exporter, Spans};
 
 use super::handover::{Predecessor, Successor};
 use super::notify::Watchdog;
@@ -56,6 +57,9 @@ pub(super) struct Serving {
     pub(super) upgrade_deadline: Duration,
     /// Sessions go on here until then, and new connections to the successor.
     pub(super) leaving_until: Option<Instant>,
+    spans: Spans,
+    /// Sends what is left of them when it goes.
+    exporter: Option<Exporter>,
     drain_delay: Duration,
     /// Connections are taken until then, though `/readyz` says no; and who has asked for the end.
     pub(super) stop_at: Option<(Instant, &'static str)>,
@@ -88,9 +92,13 @@ impl Serving {
             admin,
             relay,
             queue,
+            spans,
             ..
         } = config;
         let viewers_max = admin.viewers_max;
+        let about = About { version: crate::VERSION, hostname: gateway.hostname.clone(), node };
+        let exporter = Exporter::start(&spans, &about)?;
+        let spans = exporter.as_ref().map(Exporter::spans).unwrap_or_default();
         let (hostname, timeouts) = (gateway.hostname.clone(), gateway.timeouts.clone());
         let consumed = !relay.routes.is_empty();
         let recipients = Arc::new(SharedRecipients::new(recipients));
@@ -116,7 +124,7 @@ impl Serving {
             Some(socket) => Bound::take_or_bind(admin, socket),
             None => Bound::bind(admin),
         };
-        let admin = admin.context("admin server")?;
+        let admin = admin.context("admin server")?.with_spans(spans.clone());
         if consumed && relay.submission.is_none() {
             tracing::warn!(
                 "[relay] route is not set: senders in other domains cannot be told of mail that is not delivered"
@@ -171,6 +179,8 @@ impl Serving {
                 (relay, queue, Surroundings { hostname, own_addresses })
             }),
             relay_api,
+            spans,
+            exporter,
             data_dir,
             admin_bound: Some(admin),
             admin: None,
@@ -219,8 +229,9 @@ impl Serving {
                 surroundings.own_addresses =
                     self.gateway.addresses().iter().map(|(_, address)| *address).collect();
                 let metrics = self.gateway.metrics().clone();
+                let spans = self.spans.clone();
                 let events = self.events.clone();
-                let start = inrush_relay::Start { relay, queue, surroundings, stores, metrics };
+                let start = inrush_relay::Start { relay, queue, surroundings, stores, metrics, spans };
                 Some(Relay::start(start, move |poisoned| {
                     // Nobody listens any more when the end has been reached.
                     let _ = events.send(Event::Relay(poisoned));
@@ -289,6 +300,7 @@ impl Serving {
             }
         }
         drop(self.admin);
+        drop(self.exporter);
         result
     }
 

@@ -8,6 +8,7 @@ use crate::exemplars::{BUCKETS, PHASES};
 use crate::histogram::Distribution;
 use crate::lines::LINES;
 use crate::snapshot::{Consumer, Delivery, Snapshot};
+use crate::spans::SPANS;
 use crate::table::{
     ConnectionRefusal, Counter, DELAY_BOUNDS_MS, Family, Gauge, Histogram, LogRefusal, Login, Metric, Phase,
     ProxyConnection, ProxyFailure, Resource, Retired, SessionEnd, Timeout, TlsFailure, TlsVersion, rows,
@@ -24,7 +25,7 @@ pub(super) fn collect<'a>(snapshot: &Snapshot<'a>) -> Vec<Group<'a>> {
     if let Some(delivery) = snapshot.delivery() {
         all.delivery(delivery);
     }
-    all.lines();
+    all.lines_and_spans();
     all.process(snapshot);
     all.0
 }
@@ -144,11 +145,13 @@ impl<'a> Collected<'a> {
         self.one(rows::RELAY_MEMORY_LIMIT, Value::Whole(delivery.memory_limit_bytes));
     }
 
-    fn lines(&mut self) {
+    fn lines_and_spans(&mut self) {
         for (metric, counter) in [
             (rows::LINES_WRITTEN, &LINES.written),
             (rows::LINES_DROPPED, &LINES.dropped),
             (rows::LINES_REPEATED, &LINES.repeated),
+            (rows::SPANS_SENT, &SPANS.sent),
+            (rows::SPANS_DROPPED, &SPANS.dropped),
         ] {
             self.one(metric, Value::Whole(counter.load(Relaxed)));
         }

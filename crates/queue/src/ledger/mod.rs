@@ -267,6 +267,13 @@ impl Ledger {
         self.lanes.values().map(|state| state.lane.open_count()).sum()
     }
 
+    /// Whether nothing is owed of a message any more, as far as is known: neither under way nor in the queue.
+    #[must_use]
+    pub fn is_settled(&self, id: MessageId) -> bool {
+        let is_open = self.lanes.get(&id.log).is_some_and(|state| state.lane.is_open(id.lsn));
+        !is_open && self.entries_of(id.packed()).is_empty()
+    }
+
     /// Takes a message of an arrival log, whose record ends at `next`. The recipients that are owed a first attempt; none when an earlier life has
     /// accounted for all of them.
     pub fn take(&mut self, log: u8, lsn: Lsn, next: Lsn, recipients_total: u32) -> RecipientSet {

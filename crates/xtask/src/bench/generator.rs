@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
+
+use anyhow::Context as _;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Sessions of a closed loop.
 const SESSIONS: u32 = 50;
@@ -28,4 +31,13 @@ pub(super) fn sessions(load: &Path, to: SocketAddr, length: u32, sessions: u32) 
     command.arg("run").arg(to.to_string()).args(["--sessions", &sessions.to_string()]);
     command.args(["--length", &length.to_string(), "--to", "b@example.com", "--json", "-"]);
     command
+}
+
+/// Asks the generator to end: what is under way is waited for.
+///
+/// # Errors
+/// It has ended.
+pub(super) fn interrupt(generator: &Child) -> anyhow::Result<()> {
+    let pid = i32::try_from(generator.id()).ok().and_then(Pid::from_raw).context("process id")?;
+    Ok(kill_process(pid, Signal::INT)?)
 }

@@ -46,7 +46,7 @@ pub(crate) enum Task {
     Abuse(abuse::Arguments),
     /// Everything that a release shows, into one folder and one page
     All(all::Arguments),
-    /// What a tool that reads the log costs the gateway beside it
+    /// What a tool that reads the log, or everybody who watches, costs the gateway
     Beside(beside::Arguments),
     /// Other servers and inrush, side by side under the same load
     Compare(compare::Arguments),

@@ -29,7 +29,7 @@ const CORES: Figure = Figure { name: "processor time of all cores per scrape", u
 const REPLY: Figure = Figure { name: "p99 of the time to the reply to NOOP", unit: "ms" };
 
 /// Name, and what is sent as `Accept`.
-const FORMATS: [(&str, &str); 3] = [
+pub(super) const FORMATS: [(&str, &str); 3] = [
     (
         "protobuf",
         "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited",
@@ -172,7 +172,7 @@ fn scrapes(server: &Server, accept: &str, count: u32) -> anyhow::Result<(Vec<f64
 }
 
 /// Octets of the answer: of bodies that are no text as well.
-fn scrape(admin: SocketAddr, accept: &str) -> anyhow::Result<usize> {
+pub(super) fn scrape(admin: SocketAddr, accept: &str) -> anyhow::Result<usize> {
     let mut stream = TcpStream::connect(admin)?;
     let request =
         format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n");

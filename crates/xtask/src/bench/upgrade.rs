@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,6 @@ use inrush_load::figures::{Figures, Slices};
 use inrush_tests::export;
 use inrush_tests::server::Server;
 use inrush_tests::settings::Settings;
-use rustix::process::{Pid, Signal, kill_process};
 
 use super::generator;
 use super::result::{Figure, Files, Outcome};
@@ -133,7 +132,7 @@ fn loaded(arguments: &Arguments, load: &Path, server: &mut Server) -> anyhow::Re
         thread::sleep(Duration::from_secs(arguments.pause_seconds));
     }
     ensure!(generator.try_wait()?.is_none(), "the load has ended before the upgrades");
-    interrupt(&generator)?;
+    generator::interrupt(&generator)?;
     let status = generator.wait()?;
     server.stop();
     let figures = Figures::read(&json).map_err(|error| anyhow!(error))?;
@@ -149,10 +148,4 @@ fn loaded(arguments: &Arguments, load: &Path, server: &mut Server) -> anyhow::Re
     ensure!(lost == 0 && more == 0, "{lost} acknowledged messages are not in the logs, {more} others are");
     let slices = figures.slices().map_err(|error| anyhow!(error))?.context("no course of the run")?;
     Ok((slices, first_upgrade))
-}
-
-/// Asks the generator to end: what is under way is waited for.
-fn interrupt(generator: &Child) -> anyhow::Result<()> {
-    let pid = i32::try_from(generator.id()).ok().and_then(Pid::from_raw).context("process id")?;
-    Ok(kill_process(pid, Signal::INT)?)
 }
