@@ -148,6 +148,7 @@ fn lines(lines: &[&str]) -> Vec<String> {
 fn measure(load: &Path, server: &Server, arguments: &Arguments) -> anyhow::Result<Sender> {
     let p99 = |connecting: bool, rate: u32| -> anyhow::Result<f64> {
         let mut command = generator::sessions(load, server.mx(), 4096, 20);
+        command.args(["--json", "-"]);
         if !connecting {
             command.arg("--dont-disconnect");
         }

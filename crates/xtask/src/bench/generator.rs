@@ -21,15 +21,15 @@ pub(super) fn closed_loop(load: &Path, to: SocketAddr, length: u32) -> Command {
 /// The same without a pace.
 pub(super) fn kept_connections(load: &Path, to: SocketAddr, length: u32, sessions: u32) -> Command {
     let mut command = self::sessions(load, to, length, sessions);
-    command.arg("--dont-disconnect");
+    command.args(["--dont-disconnect", "--json", "-"]);
     command
 }
 
-/// The same with a connection for each message.
+/// The same with a connection for each message, and no result yet.
 pub(super) fn sessions(load: &Path, to: SocketAddr, length: u32, sessions: u32) -> Command {
     let mut command = Command::new(load);
     command.arg("run").arg(to.to_string()).args(["--sessions", &sessions.to_string()]);
-    command.args(["--length", &length.to_string(), "--to", "b@example.com", "--json", "-"]);
+    command.args(["--length", &length.to_string(), "--to", "b@example.com"]);
     command
 }
 

@@ -136,7 +136,7 @@ fn loaded(arguments: &Arguments, load: &Path, server: &mut Server) -> anyhow::Re
     let status = generator.wait()?;
     server.stop();
     let figures = Figures::read(&json).map_err(|error| anyhow!(error))?;
-    let errors = figures.number("/counts/errors").unwrap_or(f64::NAN);
+    let errors = figures.number("/errors").unwrap_or(f64::NAN);
     ensure!(errors == 0.0, "{errors} errors of the generator, which ended with {status}");
     let acks = std::fs::read_to_string(acks)?;
     let acknowledged: BTreeSet<&str> = acks.lines().filter_map(|line| line.split(' ').next()).collect();
