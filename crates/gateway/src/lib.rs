@@ -410,6 +410,8 @@ impl Gateway {
     /// The process has no descriptor left.
     pub fn make_room(&mut self) -> std::io::Result<Beside> {
         let lock = self.directory.share_lock()?;
+        // First: it ends what is being filled, which all else would wait for.
+        self.directory.lend_spares();
         self.directory.give_up_adopted();
         Ok(Beside { lock, written: self.written.clone(), engine: self.engine.name().to_owned() })
     }

@@ -11,7 +11,7 @@ use crate::Lsn;
 use crate::appender::Appender;
 use crate::helper::Helper;
 use crate::layout::FORMAT_VERSION;
-use crate::maker::SegmentMaker;
+use crate::maker::{Filling, SegmentMaker};
 use crate::meta::{LogMeta, META_NAME, create_meta, read_meta};
 use crate::recovery::{Recovered, RecoveryReport, recover};
 use crate::segment::{BlockError, LogIdentity, segment_number};
@@ -191,6 +191,8 @@ pub struct DataDirectory<S: Storage = DiskStorage> {
     settings: LogSettings,
     node: u16,
     opened: Vec<String>,
+    /// Another process writes logs of it.
+    is_beside: bool,
     /// What logs are to begin behind.
     behind: HashMap<String, Lsn>,
     helper: Helper<S>,
@@ -234,7 +236,9 @@ impl DataDirectory<DiskStorage> {
         settings.check()?;
         let lock = storage.take_over_lock(lock).map_err(io("is not the directory that was handed over"))?;
         storage.probe().map_err(io("cannot be written to"))?;
-        Self::with_lock(storage, settings, node, lock)
+        let beside = Self::with_lock(storage, settings, node, lock)?;
+        beside.helper.hold(true);
+        Ok(Self { is_beside: true, ..beside })
     }
 
     /// The lock, for another process: the directory stays locked until both have closed it.
@@ -272,7 +276,7 @@ impl<S: Storage> DataDirectory<S> {
     fn new(storage: S, settings: &LogSettings, node: u16, helper: Helper<S>, lock: S::Lock) -> Self {
         let settings = settings.clone();
         let (opened, behind) = (Vec::new(), HashMap::new());
-        Self { storage, settings, node, opened, behind, helper, lock }
+        Self { storage, settings, node, opened, is_beside: false, behind, helper, lock }
     }
 
     /// Prepares the segments that are wanted, in the calling thread; nothing when there is a helper thread.
@@ -333,8 +337,14 @@ impl<S: Storage> DataDirectory<S> {
         let behind = self.behind.get(&dir).copied();
         let Recovered { mut report, sealed } = recover(&mut maker, behind)?;
         report.created = created;
+        if self.is_beside && maker.spares.is_empty() {
+            self.take_lent(&mut maker)
+                .map_err(|error| place.io("taking a spare of another process", error))?;
+        }
         // A log that was there is opened even below the mark: open, it can tell its peers why it takes no mail.
-        let first = if created { maker.make(&mut |_| true) } else { maker.make_first() };
+        // The other process takes mail, which would wait for the disk.
+        let mut filled = |_| if self.is_beside { Filling::Enough } else { Filling::GoOn };
+        let first = if created { maker.make(&mut filled) } else { maker.make_first(&mut filled) };
         let first = first.map_err(|error| match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 OpenError::NoSpace { place: place.text(), segment_bytes: settings.segment_bytes }
@@ -364,6 +374,7 @@ impl<S: Storage> DataDirectory<S> {
     /// # Errors
     /// See [`OpenError`].
     pub fn adopt_logs(&mut self) -> Result<Vec<(String, RecoveryReport)>, OpenError> {
+        self.is_beside = false;
         let place = Place::new(&self.storage, "");
         let names = self.storage.list("").map_err(|error| place.io("listing the directory", error))?;
         let mut adopted = Vec::new();
@@ -383,14 +394,20 @@ impl<S: Storage> DataDirectory<S> {
             let mut maker = SegmentMaker::new(self.storage.clone(), dir.clone(), meta, &settings);
             let behind = self.behind.get(&dir).copied();
             let Recovered { report, sealed } = recover(&mut maker, behind)?;
-            maker
-                .drop_spares()
-                .map_err(|error| Place::new(&self.storage, &dir).io("removing spares", error))?;
             self.helper.serve(maker, sealed, None);
             self.opened.push(dir.clone());
             adopted.push((dir, report));
         }
+        // Not before: what these have to spare need not be filled.
+        self.helper.hold(false);
         Ok(adopted)
+    }
+
+    /// Puts spares aside for another process that [opens the directory beside](Self::open_beside) this one. Until logs are [adopted](Self::adopt_logs) again, or
+    /// for good, no further ones are filled but for a log that is about to need one: both processes would wait for the disk.
+    pub fn lend_spares(&mut self) {
+        self.helper.hold(true);
+        self.helper.lend();
     }
 
     /// Gives up the logs that are only drained: another process may write them from now on. They stay readable, and their consumers may go on. Waits until
@@ -399,6 +416,16 @@ impl<S: Storage> DataDirectory<S> {
         for dir in self.helper.give_up_adopted() {
             self.opened.retain(|opened| *opened != dir);
         }
+    }
+
+    /// Takes a spare that the other process has put aside, if there is one.
+    fn take_lent(&self, maker: &mut SegmentMaker<S>) -> io::Result<()> {
+        for dir in self.storage.list("")? {
+            if parse_log_directory(&dir).is_some() && !self.opened.contains(&dir) && maker.take_lent(&dir)? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// What the helper thread finds out once a second.

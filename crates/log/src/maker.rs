@@ -5,7 +5,8 @@
 //!                                            ▲                                                            │ sealed, nobody needs it
 //!                                            └────────────(rename, directory sync)────────────────────────┘
 //! ```
-//! A spare is written once before its use: a commit into blocks that were never written costs the file system a metadata commit, too. A retired
+//! A spare is written once before its use: a commit into blocks that were never written costs the file system a metadata commit, too. Only if there is no
+//! time for that, it has nothing but its room. A retired
 //! segment has been written before and serves as well; its next life has a new salt, so that no record of the old one is taken for a new one.
 //! A file that somebody else has linked is left to them.
 
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use crate::buffer::AlignedBuffer;
 use crate::layout::{BLOCK_OCTETS, to_usize};
 use crate::meta::{LogMeta, write_meta};
-use crate::segment::{LogIdentity, SegmentHeader, segment_name, spare_name};
+use crate::segment::{LogIdentity, SegmentHeader, lent_name, lent_number, segment_name, spare_name};
 use crate::settings::{Durability, LogSettings};
 use crate::storage::{OpenMode, Storage, StorageFile, read_full, write_full};
 use crate::supply::ReadySegment;
@@ -23,6 +24,17 @@ use crate::supply::ReadySegment;
 /// Octets of one write of zeros. A commit may have to wait behind one of them, and each of them costs the machine about as much as a commit: four times as
 /// many, of 256 KiB, took a fifth of the processor time of a log that keeps mail of 64 KiB.
 const FILL_OCTETS: usize = 1024 * 1024;
+
+/// How it goes on with a spare that is being filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Filling {
+    /// With the next piece of zeros.
+    GoOn,
+    /// It is used as it is: commits into what was not written are slower, but better than none.
+    Enough,
+    /// Not at all.
+    GiveUp,
+}
 
 /// What is needed to make and retire segments of one log.
 pub(crate) struct SegmentMaker<S: Storage> {
@@ -41,6 +53,10 @@ pub(crate) struct SegmentMaker<S: Storage> {
     pub(crate) not_recycled: Vec<u64>,
     spares_max: usize,
     meta: LogMeta,
+    /// Spares that another process may take.
+    lent: Vec<u64>,
+    /// Spares that were not filled to their end.
+    unfinished: Vec<u64>,
     /// Has the name of a segment, which is not durable yet.
     named: Option<ReadySegment<S::File>>,
 }
@@ -59,25 +75,30 @@ impl<S: Storage> SegmentMaker<S> {
             not_recycled: Vec::new(),
             spares_max: settings.spares.into(),
             meta,
+            lent: Vec::new(),
+            unfinished: Vec::new(),
             named: None,
         }
     }
 
     /// Makes the first segment of a start, for which it digs into the reserve of free space: a log that is open refuses mail with a reason.
-    pub(crate) fn make_first(&mut self) -> io::Result<Option<ReadySegment<S::File>>> {
+    pub(crate) fn make_first(
+        &mut self,
+        filled: &mut dyn FnMut(usize) -> Filling,
+    ) -> io::Result<Option<ReadySegment<S::File>>> {
         let reserve = std::mem::take(&mut self.free_bytes_min);
-        let made = self.make(&mut |_| true);
+        let made = self.make(filled);
         self.free_bytes_min = reserve;
         made
     }
 
-    /// Makes one segment ready. `pause` is called after each piece of zeros with its octets; false gives up.
+    /// Makes one segment ready. `filled` is called after each piece of zeros with its octets, and says how it goes on.
     pub(crate) fn make(
         &mut self,
-        pause: &mut dyn FnMut(usize) -> bool,
+        filled: &mut dyn FnMut(usize) -> Filling,
     ) -> io::Result<Option<ReadySegment<S::File>>> {
         while self.named.is_none() {
-            if self.spares.is_empty() && !self.fill(pause)? {
+            if self.spares.is_empty() && !self.fill(filled)? {
                 return Ok(None);
             }
             if let Err(error) = self.name_spare() {
@@ -138,7 +159,7 @@ impl<S: Storage> SegmentMaker<S> {
     }
 
     /// Writes one spare full of zeros.
-    fn fill(&mut self, pause: &mut dyn FnMut(usize) -> bool) -> io::Result<bool> {
+    fn fill(&mut self, filled: &mut dyn FnMut(usize) -> Filling) -> io::Result<bool> {
         let free = self.storage.space()?.free_bytes;
         if free < self.free_bytes_min.saturating_add(self.identity.segment_bytes) {
             return Err(io::ErrorKind::StorageFull.into());
@@ -146,28 +167,37 @@ impl<S: Storage> SegmentMaker<S> {
         let number = self.next_spare;
         let temporary = self.path(&fill_name(number));
         self.next_spare += 1;
-        let filled = self.fill_file(&temporary, pause);
-        if !matches!(filled, Ok(true)) {
-            // Gives the room back; the next try begins anew. That it may fail as well changes nothing.
-            let _ = self.storage.unlink(&temporary);
-            return filled;
+        match self.fill_file(&temporary, filled) {
+            Ok(true) => {}
+            // Somebody waits, or writes beside: it is removed when there is time, or at the next start.
+            Ok(false) => {
+                self.unfinished.push(number);
+                return Ok(false);
+            }
+            Err(error) => {
+                // Gives the room back; the next try begins anew. That it may fail as well changes nothing.
+                let _ = self.storage.unlink_gently(&temporary);
+                return Err(error);
+            }
         }
         self.storage.rename(&temporary, &self.path(&spare_name(number)))?;
         self.spares.push(number);
         Ok(true)
     }
 
-    fn fill_file(&self, name: &str, pause: &mut dyn FnMut(usize) -> bool) -> io::Result<bool> {
+    fn fill_file(&self, name: &str, filled: &mut dyn FnMut(usize) -> Filling) -> io::Result<bool> {
         let file = self.storage.open(name, OpenMode::Create)?;
-        self.storage.allocate(&file, self.identity.segment_bytes)?;
+        let has_room = self.storage.allocate(&file, self.identity.segment_bytes)?;
         let zeros = AlignedBuffer::new(FILL_OCTETS);
         let mut offset = 0;
         while offset < self.identity.segment_bytes {
             let octets = to_usize(self.identity.segment_bytes - offset).min(zeros.len());
             write_full(&file, &zeros[..octets], offset)?;
             offset += octets as u64;
-            if !pause(octets) {
-                return Ok(false);
+            match filled(octets) {
+                Filling::Enough if has_room => break,
+                Filling::GoOn | Filling::Enough => {}
+                Filling::GiveUp => return Ok(false),
             }
         }
         file.sync()?;
@@ -238,13 +268,73 @@ impl<S: Storage> SegmentMaker<S> {
         Ok(())
     }
 
-    /// Removes all spares: of a log that is not written any more.
-    pub(crate) fn drop_spares(&mut self) -> io::Result<()> {
+    /// Gives a spare to another log with segments of the same size; whether there was one. It keeps what was written into it: to write it anew costs the
+    /// disk as much as all the mail that it will hold.
+    pub(crate) fn give_spare(&mut self, to: &mut Self) -> io::Result<bool> {
+        let Some(spare) = self.spares.pop() else { return Ok(false) };
+        let number = to.next_spare;
+        to.next_spare += 1;
+        self.storage.rename(&self.path(&spare_name(spare)), &to.path(&spare_name(number)))?;
+        // Where it leaves first: a spare that a power cut loses is made anew, but one with two names would be written into by two logs.
+        self.storage.sync_dir(&self.dir)?;
+        self.storage.sync_dir(&to.dir)?;
+        to.spares.push(number);
+        Ok(true)
+    }
+
+    /// Puts its spares aside: from now on another process may take them, and this one does not touch them.
+    pub(crate) fn lend(&mut self) -> io::Result<()> {
         while let Some(spare) = self.spares.last() {
-            self.storage.unlink(&self.path(&spare_name(*spare)))?;
+            self.storage.rename(&self.path(&spare_name(*spare)), &self.path(&lent_name(*spare)))?;
+            self.lent.push(*spare);
             self.spares.pop();
         }
-        Ok(())
+        self.storage.sync_dir(&self.dir)
+    }
+
+    /// Takes back what nobody has taken, once there is no other process any more.
+    pub(crate) fn reclaim(&mut self) -> io::Result<()> {
+        for spare in std::mem::take(&mut self.lent) {
+            match self.storage.rename(&self.path(&lent_name(spare)), &self.path(&spare_name(spare))) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                renamed => {
+                    renamed?;
+                    self.spares.push(spare);
+                }
+            }
+        }
+        for spare in std::mem::take(&mut self.unfinished) {
+            self.storage.unlink_gently(&self.path(&fill_name(spare)))?;
+        }
+        self.storage.sync_dir(&self.dir)
+    }
+
+    /// Takes a spare that another process has put aside in the directory of its log; whether one of the right size was there.
+    pub(crate) fn take_lent(&mut self, dir: &str) -> io::Result<bool> {
+        for name in self.storage.list(dir)?.iter().filter(|name| lent_number(name).is_some()) {
+            let from = format!("{dir}/{name}");
+            let file = self.storage.open(&from, OpenMode::Read)?;
+            if file.octets()? != self.identity.segment_bytes || file.links()? != 1 {
+                continue;
+            }
+            let number = self.next_spare;
+            self.next_spare += 1;
+            self.storage.rename(&from, &self.path(&spare_name(number)))?;
+            // As in `give_spare`.
+            self.storage.sync_dir(dir)?;
+            self.storage.sync_dir(&self.dir)?;
+            self.spares.push(number);
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Removes a spare that nobody needs; whether there was one.
+    pub(crate) fn drop_spare(&mut self) -> io::Result<bool> {
+        let Some(spare) = self.spares.pop() else { return Ok(false) };
+        // One that is left is found again at the next start.
+        self.storage.unlink_gently(&self.path(&spare_name(spare)))?;
+        Ok(true)
     }
 
     fn path(&self, name: &str) -> String {

@@ -300,6 +300,16 @@ pub(crate) fn spare_number(name: &str) -> Option<u64> {
     (number < u64::MAX / 2 && spare_name(number) == name).then_some(number)
 }
 
+/// A spare that was put aside for another process.
+pub(crate) fn lent_name(number: u64) -> String {
+    format!("lent-{number}.seg")
+}
+
+/// Number of such a spare; `None` for any other name.
+pub(crate) fn lent_number(name: &str) -> Option<u64> {
+    spare_number(&format!("spare-{}", name.strip_prefix("lent-")?))
+}
+
 /// Puts the checksum at the end of a 4 KiB block.
 pub(crate) fn close_block(block: &mut [u8]) {
     let crc = crc32c(&block[..CRC_AT]);
@@ -350,6 +360,13 @@ mod tests {
         for name in ["spare-.seg", "spare-+7.seg", "spare-007.seg", "spare-18446744073709551615.seg"] {
             assert_eq!(spare_number(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn a_lent_spare_is_no_spare() {
+        assert_eq!((lent_number(&lent_name(12)), spare_number(&lent_name(12))), (Some(12), None));
+        assert_eq!(lent_number(&spare_name(12)), None);
+        assert_eq!(lent_number("lent-007.seg"), None);
     }
 
     #[test]

@@ -53,8 +53,8 @@ pub struct LogSettings {
     pub relaxed_sync_interval: Duration,
     /// Segments kept ready ahead of the one in use, for each log.
     pub spares: u16,
-    /// Highest rate at which spares are pre-written while each log has one ready, in octets a second: so much times the square of the
-    /// share that is missing. While a log has none ready there is no limit.
+    /// Rate at which spares are pre-written, in octets a second, while all of them are missing; it falls with the square of the share that is.
+    /// A log that has none ready and less than half of its open segment left gets one that was not written.
     pub spare_fill_bytes_per_second: u64,
     /// New mail is refused with 452 below so many free octets on the file system; below twice as many the log says that space is low.
     pub free_bytes_min: u64,
@@ -85,7 +85,7 @@ impl Default for LogSettings {
             durability: Durability::Strict,
             relaxed_sync_interval: Duration::from_millis(100),
             spares: 2,
-            spare_fill_bytes_per_second: 512 << 20,
+            spare_fill_bytes_per_second: 64 << 20,
             free_bytes_min: 1 << 30,
             free_inodes_min: 1000,
             retention_age: Duration::ZERO,

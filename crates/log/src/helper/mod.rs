@@ -1,7 +1,7 @@
 //! Helper thread of a data directory: keeps segments ready, retires those that nobody needs, watches the disk.
 //!
-//! One thread serves all logs. While each log has a segment ready it fills spares at a bounded rate, the slower the less is missing: commits
-//! flush the disk, and would wait for what was filled in between. Once a second it looks at free space and inodes and at the cursors of the
+//! One thread serves all logs. It takes spares of logs that are not written any more, and fills others at a bounded rate, the slower the less is missing:
+//! commits flush the disk, and would wait for what was filled in between. A log that is about to need one gets what there is by then. Once a second it looks at free space and inodes and at the cursors of the
 //! consumers, and tries again what has failed. It never digs into [`LogSettings::free_bytes_min`].
 
 mod housekeeping;
@@ -29,6 +29,10 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 struct Shared<S: Storage> {
     stop: AtomicBool,
     incoming: Mutex<Vec<Served<S>>>,
+    /// Nothing is filled but for a log that is about to need it.
+    held: AtomicBool,
+    /// Who waits until spares were put aside.
+    lend: Mutex<Option<Sender<()>>>,
     /// Where the names of the logs go that are to be given up.
     give_up: Mutex<Option<Sender<Vec<String>>>>,
     status: StatusHandle,
@@ -82,14 +86,32 @@ impl<S: Storage> Helper<S> {
 
     /// Lets go of the logs that are only drained; their names.
     pub(crate) fn give_up_adopted(&mut self) -> Vec<String> {
+        // A helper that has ended serves nothing.
+        self.ask(|shared| &shared.give_up).unwrap_or_default()
+    }
+
+    /// Puts spares aside for another process.
+    pub(crate) fn lend(&mut self) {
+        self.ask(|shared| &shared.lend);
+    }
+
+    /// Has nothing filled but for a log that is about to need it; when that is over, what was lent comes back.
+    pub(crate) fn hold(&self, hold: bool) {
+        self.shared.held.store(hold, Ordering::Release);
+        if let Some(thread) = self.thread() {
+            thread.unpark();
+        }
+    }
+
+    /// Asks the thread, and waits for its answer.
+    fn ask<T>(&mut self, place: impl Fn(&Shared<S>) -> &Mutex<Option<Sender<T>>>) -> Option<T> {
         let (tell, told) = mpsc::channel();
-        *self.shared.give_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(tell);
+        *place(&self.shared).lock().unwrap_or_else(PoisonError::into_inner) = Some(tell);
         self.work();
         if let Some(thread) = self.thread() {
             thread.unpark();
         }
-        // A helper that has ended serves nothing.
-        told.recv().unwrap_or_default()
+        told.recv().ok()
     }
 
     pub(crate) fn thread(&self) -> Option<Thread> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::Shared;
 use super::housekeeping::Housekeeping;
 use crate::error::NoSpace;
-use crate::maker::SegmentMaker;
+use crate::maker::{Filling, SegmentMaker};
 use crate::retention::SealedSegment;
 use crate::segment::LogIdentity;
 use crate::settings::LogSettings;
@@ -45,6 +45,8 @@ pub(super) struct Work<S: Storage> {
     interval: Duration,
     looked_at: Option<Instant>,
     housekeeping: Housekeeping,
+    /// Spares were put aside.
+    lent: bool,
 }
 
 impl<S: Storage> Work<S> {
@@ -52,11 +54,22 @@ impl<S: Storage> Work<S> {
         let shared = Arc::new(Shared {
             stop: AtomicBool::new(false),
             incoming: Mutex::new(Vec::new()),
+            held: AtomicBool::new(false),
+            lend: Mutex::default(),
             give_up: Mutex::default(),
             status: StatusHandle::default(),
         });
         let housekeeping = Housekeeping::start(&storage);
-        Self { shared, storage, logs: Vec::new(), settings, interval, looked_at: None, housekeeping }
+        Self {
+            shared,
+            storage,
+            logs: Vec::new(),
+            settings,
+            interval,
+            looked_at: None,
+            housekeeping,
+            lent: false,
+        }
     }
 
     pub(super) fn shared(&self) -> Arc<Shared<S>> {
@@ -72,7 +85,7 @@ impl<S: Storage> Work<S> {
         self.take_back();
     }
 
-    /// Looks after every log once; whether a segment was made.
+    /// Looks after every log once; whether a segment was made, or one removed.
     pub(super) fn round(&mut self) -> bool {
         let incoming =
             std::mem::take(&mut *self.shared.incoming.lock().unwrap_or_else(PoisonError::into_inner));
@@ -84,6 +97,12 @@ impl<S: Storage> Work<S> {
             // Whoever has asked waits for the answer.
             let _ = tell.send(given.map(|log| log.maker.dir).collect());
         }
+        let lend = self.shared.lend.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(tell) = lend {
+            self.lend();
+            let _ = tell.send(());
+        }
+        self.reclaim();
         let due = self.looked_at.is_none_or(|at| at.elapsed() >= self.look_interval());
         if newcomers {
             self.housekeeping.set_clock(&self.storage, &self.logs);
@@ -92,7 +111,7 @@ impl<S: Storage> Work<S> {
             self.look();
         }
         let made = (0..self.logs.len()).filter(|index| self.serve(*index)).count();
-        made > 0
+        made > 0 || self.drop_spare()
     }
 
     /// Sooner while a segment has to be filled: one that can be retired now serves as well, and costs nothing.
@@ -133,25 +152,35 @@ impl<S: Storage> Work<S> {
 
     /// Makes a segment for one log if it wants one; whether it did.
     fn serve(&mut self, index: usize) -> bool {
-        let shared = &self.shared;
         let rate = self.settings.spare_fill_bytes_per_second;
         let log = &self.logs[index];
         let Some(supply) = log.supply.clone() else { return false };
         let again = log.failed_at.is_none_or(|at| at.elapsed() >= self.interval);
-        if !supply.wanted() || !again {
+        let held = || self.shared.held.load(Ordering::Acquire);
+        if !supply.wanted() || !again || held() && !Stock::of(&supply, &log.maker.identity).is_urgent() {
             return false;
         }
-        let supplies: Vec<_> = self.logs.iter().filter_map(|log| log.supply.clone()).collect();
-        let mut pause = |octets: usize| {
-            let stock = supplies.iter().map(|supply| (supply.ready(), supply.wanted_ready()));
-            // A log that has come meanwhile has no segment ready at all.
-            let newcomers = !shared.incoming.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
-            let pause = if newcomers { Duration::ZERO } else { pause_after(octets, rate, stock) };
-            std::thread::park_timeout(pause);
-            !shared.stop.load(Ordering::Acquire)
+        self.take_spare(index);
+        let shared = &self.shared;
+        let served = self.logs.iter().filter_map(|log| Some((log.supply.clone()?, log.maker.identity)));
+        let supplies: Vec<_> = served.collect();
+        let mut filled = |octets: usize| {
+            let stock = || supplies.iter().map(|(supply, log)| Stock::of(supply, log));
+            if !stock().any(|log| log.is_urgent()) {
+                std::thread::park_timeout(pause_after(octets, rate, stock()));
+            }
+            if shared.stop.load(Ordering::Acquire) {
+                Filling::GiveUp
+            } else if stock().any(|log| log.is_urgent()) {
+                Filling::Enough
+            } else if shared.held.load(Ordering::Acquire) {
+                Filling::GiveUp
+            } else {
+                Filling::GoOn
+            }
         };
         let log = &mut self.logs[index];
-        match log.maker.make(&mut pause) {
+        match log.maker.make(&mut filled) {
             Ok(Some(segment)) => {
                 log.failed_at = None;
                 tell(&supply, None);
@@ -168,6 +197,62 @@ impl<S: Storage> Work<S> {
                 false
             }
         }
+    }
+
+    /// Puts spares aside for another process: those that wait, and one that is ready of each log that has another one.
+    fn lend(&mut self) {
+        for log in &mut self.logs {
+            if let Some(supply) = &log.supply
+                && supply.ready() > 1
+                && let Some(next) = supply.take_back()
+            {
+                // Its number is left out. One that keeps its name is in nobody's way.
+                let _ = log.maker.unpublish(next.header.number);
+            }
+            // What stays is not lent.
+            let _ = log.maker.lend();
+        }
+        self.lent = true;
+    }
+
+    /// Takes back what was put aside, when that is over.
+    fn reclaim(&mut self) {
+        if !self.shared.held.load(Ordering::Acquire) && std::mem::take(&mut self.lent) {
+            for log in &mut self.logs {
+                // What stays behind is found again at the next start.
+                let _ = log.maker.reclaim();
+            }
+        }
+    }
+
+    /// Has a log that needs a spare take that of a log that needs none any more.
+    fn take_spare(&mut self, index: usize) {
+        if !self.logs[index].maker.spares.is_empty() {
+            return;
+        }
+        let segment_bytes = self.logs[index].maker.identity.segment_bytes;
+        let has_one = |log: &Served<S>| {
+            log.supply.is_none()
+                && !log.maker.spares.is_empty()
+                && log.maker.identity.segment_bytes == segment_bytes
+        };
+        if let Some(giver) = self.logs.iter().position(has_one)
+            && let Ok([giver, taker]) = self.logs.get_disjoint_mut([giver, index])
+        {
+            // One that is lost on the way is found again at the next start; another one is made.
+            let _ = giver.maker.give_spare(&mut taker.maker);
+        }
+    }
+
+    /// Removes a spare of a log that is not written any more, when nobody is in need of one; whether there was one.
+    fn drop_spare(&mut self) -> bool {
+        let is_enough = |log: &Served<S>| log.supply.as_ref().is_none_or(|supply| !supply.wanted());
+        if !self.logs.iter().all(is_enough) {
+            return false;
+        }
+        let unused = self.logs.iter_mut().filter(|log| log.supply.is_none());
+        let Some(log) = unused.into_iter().find(|log| !log.maker.spares.is_empty()) else { return false };
+        log.maker.drop_spare().is_ok()
     }
 
     fn watch_again(&self, supply: &Supply<S::File>, index: usize) {
@@ -211,17 +296,36 @@ fn is_mark(trouble: NoSpace) -> bool {
     matches!(trouble, NoSpace::FreeSpaceLow | NoSpace::FreeInodesLow)
 }
 
-/// How long to rest after writing `octets`, so that the rate is `rate` in octets a second times the square of the share of
-/// segments that are missing. `stock` gives for each log how many are ready and how many should be.
-fn pause_after(octets: usize, rate: u64, stock: impl Iterator<Item = (usize, usize)>) -> Duration {
-    let (mut ready, mut wanted) = (0, 0);
-    for (of_log, wanted_of_log) in stock {
-        // Nothing ready: mail is being refused, or about to be; the disk may as well be busy.
-        if of_log == 0 {
-            return Duration::ZERO;
+/// How a log stands for segments.
+struct Stock {
+    ready: usize,
+    wanted: usize,
+    /// Its open segment has less than half of its room left.
+    needs_soon: bool,
+}
+
+impl Stock {
+    fn of<F>(supply: &Supply<F>, log: &LogIdentity) -> Self {
+        Self {
+            ready: supply.ready(),
+            wanted: supply.wanted_ready(),
+            needs_soon: supply.durable().offset(log.segment_bytes) > log.segment_bytes / 2,
         }
-        ready += of_log;
-        wanted += wanted_of_log;
+    }
+
+    /// Mail is being refused, or about to be.
+    fn is_urgent(&self) -> bool {
+        self.ready == 0 && self.needs_soon
+    }
+}
+
+/// How long to rest after writing `octets`, so that the rate is `rate` in octets a second while all segments are missing, and falls with the square of the share that
+/// is: writes of mail wait behind those of zeros.
+fn pause_after(octets: usize, rate: u64, stock: impl Iterator<Item = Stock>) -> Duration {
+    let (mut ready, mut wanted) = (0, 0);
+    for log in stock {
+        ready += log.ready;
+        wanted += log.wanted;
     }
     let missing = wanted.saturating_sub(ready).max(1) as f64 / wanted.max(1) as f64;
     Duration::from_secs_f64(octets as f64 / (rate as f64 * missing * missing))
@@ -240,22 +344,22 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn mebibytes_per_second(stock: &[(usize, usize)]) -> u128 {
-        let pause = pause_after(1 << 20, 512 * MIB, stock.iter().copied());
+    fn stock(ready: usize, wanted: usize) -> Stock {
+        Stock { ready, wanted, needs_soon: false }
+    }
+
+    fn mebibytes_per_second(stock: impl IntoIterator<Item = Stock>) -> u128 {
+        let pause = pause_after(1 << 20, 128 * MIB, stock.into_iter());
         1_000_000_000 / pause.as_nanos()
     }
 
     #[test]
     fn the_less_is_missing_the_slower_it_fills() {
-        assert_eq!(mebibytes_per_second(&[(1, 2), (2, 2)]), 32);
-        assert_eq!(mebibytes_per_second(&[(1, 2), (1, 2)]), 128);
-        assert_eq!(mebibytes_per_second(&[(1, 64)]), 496);
-        assert_eq!(mebibytes_per_second(&[(2, 2), (2, 2)]), 32, "the last one is in the making");
-    }
-
-    #[test]
-    fn a_log_without_a_ready_segment_is_not_kept_waiting() {
-        assert_eq!(pause_after(1 << 20, MIB, [(2, 2), (0, 2)].into_iter()), Duration::ZERO);
+        assert_eq!(mebibytes_per_second([stock(1, 2), stock(2, 2)]), 8);
+        assert_eq!(mebibytes_per_second([stock(1, 2), stock(1, 2)]), 32);
+        assert_eq!(mebibytes_per_second([stock(1, 64)]), 124);
+        assert_eq!(mebibytes_per_second([stock(0, 2), stock(0, 2)]), 128);
+        assert_eq!(mebibytes_per_second([stock(2, 2), stock(2, 2)]), 8, "the last one is in the making");
     }
 
     #[test]

@@ -14,7 +14,8 @@ use crate::meta::META_NAME;
 use crate::record::{RecordFlags, RecordKind};
 use crate::retention::SealedSegment;
 use crate::segment::{
-    LogIdentity, Seal, SealReason, SegmentHeader, SegmentSummary, segment_name, segment_number, spare_number,
+    LogIdentity, Seal, SealReason, SegmentHeader, SegmentSummary, lent_number, segment_name, segment_number,
+    spare_name, spare_number,
 };
 use crate::settings::LogKind;
 use crate::storage::{OpenMode, Storage, StorageFile, write_full};
@@ -107,6 +108,8 @@ impl<S: Storage> Recovery<S> {
         for name in &names {
             if fill_number(name).is_some() {
                 self.remove_fill(name)?;
+            } else if let Some(number) = lent_number(name) {
+                self.take_back(maker, name, number)?;
             } else if let Some(number) = spare_number(name) {
                 self.take_spare(maker, name, number)?;
             }
@@ -250,12 +253,21 @@ impl<S: Storage> Recovery<S> {
 
     fn remove_fill(&self, name: &str) -> Result<(), OpenError> {
         let path = self.path(name);
-        match self.storage.unlink(&path) {
+        match self.storage.unlink_gently(&path) {
             // Nothing of ours.
             Err(error) if error.kind() == io::ErrorKind::IsADirectory => Ok(()),
             removed => removed
                 .map_err(|error| Place::new(&self.storage, &path).io("removing an unfinished spare", error)),
         }
+    }
+
+    /// Takes back a spare that was put aside for a process that has not taken it.
+    fn take_back(&mut self, maker: &mut SegmentMaker<S>, name: &str, number: u64) -> Result<(), OpenError> {
+        let spare = spare_name(number);
+        let place = Place::new(&self.storage, &self.path(name));
+        let renamed = self.storage.rename(&self.path(name), &self.path(&spare));
+        renamed.map_err(|error| place.io("taking a spare back", error))?;
+        self.take_spare(maker, &spare, number)
     }
 
     /// Keeps a spare of the right length, removes any other.

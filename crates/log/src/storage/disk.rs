@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags};
 
@@ -18,6 +18,9 @@ use crate::layout::BLOCK_OCTETS;
 
 const LOCK: &str = "lock";
 const PROBE: &str = "probe.tmp";
+/// Octets of a file that come free in one step, and how many times as long nothing does afterwards.
+const FREED_AT_ONCE: u64 = 8 << 20;
+const FREEING_REST: u32 = 4;
 
 /// A data directory in the file system.
 #[derive(Clone, Debug)]
@@ -184,11 +187,10 @@ impl Storage for DiskStorage {
         }
     }
 
-    fn allocate(&self, file: &DiskFile, octets: u64) -> io::Result<()> {
+    fn allocate(&self, file: &DiskFile, octets: u64) -> io::Result<bool> {
         match rustix::fs::fallocate(&file.file, FallocateFlags::empty(), 0, octets) {
-            Ok(()) => Ok(()),
-            // Writing the zeros will find out whether there is room.
-            Err(rustix::io::Errno::OPNOTSUPP) => file.file.set_len(octets),
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::OPNOTSUPP) => file.file.set_len(octets).map(|()| false),
             Err(error) => Err(error.into()),
         }
     }
@@ -199,6 +201,22 @@ impl Storage for DiskStorage {
 
     fn unlink(&self, name: &str) -> io::Result<()> {
         std::fs::remove_file(self.root.join(name))
+    }
+
+    /// Where the file system tells the disk what has come free (`discard`), all writes wait until it has: 60 ms for 256 MiB. So it comes free in pieces.
+    fn unlink_gently(&self, name: &str) -> io::Result<()> {
+        let path = self.root.join(name);
+        let file = OpenOptions::new().write(true).open(&path)?;
+        let metadata = file.metadata()?;
+        // What somebody else has linked stays as it is.
+        let mut left = if metadata.nlink() == 1 { metadata.len() } else { 0 };
+        while left > 0 {
+            left = left.saturating_sub(FREED_AT_ONCE);
+            let begin = Instant::now();
+            file.set_len(left)?;
+            std::thread::sleep(begin.elapsed() * FREEING_REST);
+        }
+        std::fs::remove_file(path)
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {

@@ -118,11 +118,11 @@ pub trait Storage: Clone + Send + Sync + 'static {
     /// # Errors
     /// Those of the disk.
     fn open(&self, name: &str, mode: OpenMode) -> io::Result<Self::File>;
-    /// Sets the length of a new file and reserves its blocks.
+    /// Sets the length of a new file and reserves its blocks; whether it could: else only writing them tells whether there is room.
     ///
     /// # Errors
     /// Those of the disk; `StorageFull` when there is no room.
-    fn allocate(&self, file: &Self::File, octets: u64) -> io::Result<()>;
+    fn allocate(&self, file: &Self::File, octets: u64) -> io::Result<bool>;
     /// Renames a file; durable after [`Storage::sync_dir`].
     ///
     /// # Errors
@@ -133,6 +133,13 @@ pub trait Storage: Clone + Send + Sync + 'static {
     /// # Errors
     /// Those of the disk.
     fn unlink(&self, name: &str) -> io::Result<()>;
+    /// Removes a large file that nobody reads, with as little harm to those who write others as can be.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    fn unlink_gently(&self, name: &str) -> io::Result<()> {
+        self.unlink(name)
+    }
     /// Makes the names in a directory durable.
     ///
     /// # Errors

@@ -5,25 +5,34 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
-use inrush_load::figures::{Figures, Slices};
-use inrush_tests::export;
+use inrush_load::figures::{Figures, Latencies, Slices};
+use inrush_tests::http::Samples;
+use inrush_tests::process;
 use inrush_tests::server::Server;
 use inrush_tests::settings::Settings;
 
 use super::generator;
+use super::report::Summary;
 use super::result::{Figure, Files, Outcome};
 use crate::test;
 
 const QUIET: Figure = Figure { name: "p99 of the total in the median second without upgrades", unit: "ms" };
+const QUIET_WORST: Figure = Figure { name: "the same in the worst second without upgrades", unit: "ms" };
+const UPGRADED: Figure = Figure { name: "the same in the median second with upgrades", unit: "ms" };
 const WORST: Figure = Figure { name: "p99 of the total in the worst second with upgrades", unit: "ms" };
 const SLOW: Figure = Figure { name: "seconds with more than twice the p99 of the quiet time", unit: "s" };
 const SLOW_QUIET: Figure = Figure { name: "the same among the seconds without upgrades", unit: "s" };
 const MESSAGES: Figure = Figure { name: "messages acknowledged", unit: "messages" };
+
+/// Segments ready, of each log, by default.
+const SPARES: f64 = 2.0;
+/// Seconds that no upgrade takes.
+const UPGRADE_MAX: u64 = 60;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -67,31 +76,36 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for round in 1..=arguments.rounds {
         let settings = Settings { binary: Some(gateway.clone()), ..Settings::default() };
         let mut server = Server::with(settings.log(&["segment_bytes = \"256MiB\""]));
-        let (slices, first_upgrade) = loaded(arguments, &load, &mut server)?;
-        let seconds: Vec<(f64, f64)> = seconds(&slices);
+        // As in a gateway that has run for a while.
+        ready(&server);
+        let (slices, first_upgrade) = loaded(arguments, [&gateway, &load], &mut server)?;
         let (quiet, upgraded): (Vec<_>, Vec<_>) =
             // The first second fills the connections.
-            seconds.into_iter().filter(|(at, _)| *at >= 1.0).partition(|(at, _)| *at + slices.slice_s < first_upgrade);
-        let mut p99s: Vec<f64> = quiet.iter().map(|(_, p99)| *p99).collect();
-        p99s.sort_by(f64::total_cmp);
-        let median = *p99s.get(p99s.len() / 2).context("no second without upgrades")?;
-        let slow = |seconds: &[(f64, f64)]| {
-            seconds.iter().filter(|(_, p99)| *p99 > 2.0 * median).count() as f64 * slices.slice_s
-        };
-        let worst = upgraded.iter().map(|(_, p99)| *p99).fold(0.0, f64::max);
+            seconds(&slices)?.into_iter().filter(|(at, _)| *at >= 1.0).partition(|(at, _)| *at + 1.0 < first_upgrade);
+        ensure!(!quiet.is_empty(), "no second without upgrades");
+        let median = Summary::of(quiet.iter().map(|(_, p99)| *p99)).median;
+        let slow =
+            |seconds: &[(f64, f64)]| seconds.iter().filter(|(_, p99)| *p99 > 2.0 * median).count() as f64;
+        let worst = |seconds: &[(f64, f64)]| seconds.iter().map(|(_, p99)| *p99).fold(0.0, f64::max);
+        let typical = |seconds: &[(f64, f64)]| Summary::of(seconds.iter().map(|(_, p99)| *p99)).median;
         let messages = slices.acknowledged.iter().sum::<f64>();
         let figures = [
             (QUIET, median),
-            (WORST, worst),
+            (QUIET_WORST, worst(&quiet)),
+            (UPGRADED, typical(&upgraded)),
+            (WORST, worst(&upgraded)),
             (SLOW, slow(&upgraded)),
             (SLOW_QUIET, slow(&quiet)),
             (MESSAGES, messages),
         ];
         println!(
-            "   round {round}: {messages} messages, {} upgrades; p99 {median:.2} ms, at worst {worst:.2} ms; {} of {} seconds over twice the p99",
+            "   round {round}: {messages} messages; p99 of a second {median:.2} ms (at worst {:.2}), with {} upgrades {:.2} ms (at worst {:.2}); {} of {} seconds over twice the p99",
+            worst(&quiet),
             arguments.upgrades,
-            figures[2].1,
-            upgraded.len() as f64 * slices.slice_s
+            typical(&upgraded),
+            worst(&upgraded),
+            slow(&upgraded),
+            upgraded.len()
         );
         for (figure, value) in figures {
             outcome.add(&scenario, "inrush", figure, None, value);
@@ -100,20 +114,46 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     outcome.publish(&arguments.files)
 }
 
-/// Start of each slice in seconds since the start of the load, and its p99 in milliseconds.
-fn seconds(slices: &Slices) -> Vec<(f64, f64)> {
-    let p99 = |(slice, latencies): (usize, &Option<_>)| {
-        let latencies: &inrush_load::figures::Latencies = latencies.as_ref()?;
-        Some((slice as f64 * slices.slice_s, latencies.value_at_quantile(0.99) as f64 / 1e6))
-    };
-    slices.latencies.iter().enumerate().filter_map(p99).collect()
+/// Waits until every log has its segments ready.
+fn ready(server: &Server) {
+    process::eventually("spares are ready", || {
+        let samples = Samples::scrape(server.admin());
+        samples.sum("inrush_log_spares_ready", &[]) >= SPARES * samples.sum("inrush_cores", &[])
+    });
+}
+
+/// Start of each second since the start of the load, and its p99 in milliseconds.
+fn seconds(slices: &Slices) -> anyhow::Result<Vec<(f64, f64)>> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few slices")]
+    let each = (1.0 / slices.slice_s).round().max(1.0) as usize;
+    let mut seconds = Vec::new();
+    for (second, slices_of_it) in slices.latencies.chunks(each).enumerate() {
+        let mut all: Option<Latencies> = None;
+        for slice in slices_of_it.iter().flatten() {
+            match &mut all {
+                None => all = Some(slice.clone()),
+                Some(all) => all.add(slice)?,
+            }
+        }
+        if let Some(all) = all {
+            let at = (second * each) as f64 * slices.slice_s;
+            seconds.push((at, all.value_at_quantile(0.99) as f64 / 1e6));
+        }
+    }
+    Ok(seconds)
 }
 
 /// Load with upgrades in its course: the course, and when the first upgrade came, in seconds.
-fn loaded(arguments: &Arguments, load: &Path, server: &mut Server) -> anyhow::Result<(Slices, f64)> {
+fn loaded(
+    arguments: &Arguments,
+    [gateway, load]: [&Path; 2],
+    server: &mut Server,
+) -> anyhow::Result<(Slices, f64)> {
     let (acks, json) = (server.scratch().join("acks"), server.scratch().join("load.json"));
     let mut command = generator::sessions(load, server.mx(), 4096, arguments.sessions);
-    let seconds = arguments.quiet_seconds + u64::from(arguments.upgrades) * (arguments.pause_seconds + 4);
+    // It is told to end before.
+    let seconds =
+        arguments.quiet_seconds + u64::from(arguments.upgrades) * (arguments.pause_seconds + UPGRADE_MAX);
     command
         .args(["--quiet", "--duration", &format!("{seconds}s"), "--json"])
         .arg(&json)
@@ -141,8 +181,12 @@ fn loaded(arguments: &Arguments, load: &Path, server: &mut Server) -> anyhow::Re
     let acks = std::fs::read_to_string(acks)?;
     let acknowledged: BTreeSet<&str> = acks.lines().filter_map(|line| line.split(' ').next()).collect();
     ensure!(acknowledged.len() == acks.lines().count(), "an id was given out twice");
-    let stored = export::facts(&server.data());
-    let stored: BTreeSet<&str> = stored.iter().filter_map(|facts| facts["id"].as_str()).collect();
+    let list = Command::new(gateway).args(["log", "list", "--data-dir"]).arg(server.data()).output()?;
+    ensure!(list.status.success(), "inrush log list: {}", String::from_utf8_lossy(&list.stderr));
+    let list = String::from_utf8(list.stdout)?;
+    let stored: Vec<&str> = list.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let (stored, listed) = (stored.iter().copied().collect::<BTreeSet<_>>(), stored.len());
+    ensure!(stored.len() == listed, "a message is in the logs twice");
     let lost = acknowledged.difference(&stored).count();
     let more = stored.difference(&acknowledged).count();
     ensure!(lost == 0 && more == 0, "{lost} acknowledged messages are not in the logs, {more} others are");

@@ -342,7 +342,7 @@ impl Storage for SimStorage {
         Ok(self.file(made, durable))
     }
 
-    fn allocate(&self, file: &SimFile, octets: u64) -> io::Result<()> {
+    fn allocate(&self, file: &SimFile, octets: u64) -> io::Result<bool> {
         let (mut disk, fault) = self.change(format_args!("allocate #{} {octets}", file.inode))?;
         match fault {
             Some(Fault::Crash) => return Err(dead()),
@@ -355,7 +355,7 @@ impl Storage for SimStorage {
             return Err(io::ErrorKind::StorageFull.into());
         }
         disk.inodes[file.inode].set_full(to_usize(octets));
-        Ok(())
+        Ok(true)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
