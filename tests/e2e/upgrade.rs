@@ -80,7 +80,7 @@ fn sessions_end_in_the_old_process_and_the_queue_goes_over() {
     server.wait_for_log("takes connections, this one finishes its sessions");
     assert_eq!(server.pid(), old, "it has sessions");
     // The new process takes this one, and delivers it when the old one has ended.
-    let mut client = Client::greeted(server.mx());
+    let mut client = greeted_by_the_new_one(&server);
     let fresh = client.deliver(&["b@example.com"], b"Subject: fresh\r\n\r\nx\r\n");
     process::eventually("the new process answers the operator", || {
         let queue = http::get(server.admin(), "/api/v1/queue");
@@ -103,6 +103,16 @@ fn sessions_end_in_the_old_process_and_the_queue_goes_over() {
     subjects.sort();
     assert_eq!(subjects, ["after", "before", "fresh", "running"], "each of them once");
     server.stop();
+}
+
+/// A session with the new process. For a moment the old one may still take some; the admin server is the new one's.
+fn greeted_by_the_new_one(server: &Server) -> Client {
+    let mut client = None;
+    process::eventually("the new process takes a session", || {
+        client = Some(Client::greeted(server.mx()));
+        http::get(server.admin(), "/api/v1/sessions").body.contains("127.0.0.1")
+    });
+    client.unwrap()
 }
 
 #[test]

@@ -86,8 +86,11 @@ impl Front {
     pub(crate) async fn answer<B>(&self, request: &Request<B>, dropped: &Arc<Notify>) -> Response<Content> {
         let path = request.uri().path();
         let is_page = page::has(path);
-        let span = if path.starts_with("/api/") { begin_span(&self.spans, request) } else { None };
-        let mut response = match self.state.stranger(request, is_page) {
+        let stranger = self.state.stranger(request, is_page);
+        // Of strangers nothing is kept.
+        let is_followed = stranger.is_none() && path.starts_with("/api/");
+        let span = if is_followed { begin_span(&self.spans, request) } else { None };
+        let mut response = match stranger {
             Some(refusal) => whole(refusal),
             None if is_page => whole(Self::page(request)),
             None => self.answer_api(request, path, dropped).await,
@@ -195,7 +198,7 @@ fn end_span(mut span: Span, method: &Method, path: &str, status: StatusCode) {
     }
     span = span.with("http.response.status_code", i64::from(status.as_u16()));
     if status.is_server_error() {
-        span = span.failed("");
+        span = span.failed(String::new());
     }
     span.end_now();
 }

@@ -279,7 +279,7 @@ pub(crate) const TABLES: &[Table] = &[
                 |config| Field::Number(&mut config.log.segment_bytes, Unit::Bytes, MIB..=4 * GIB);
             "spares" "Segments kept ready ahead of the one in use, for each log."
                 |config| Field::Number(&mut config.log.spares, Unit::Count, 1..=64);
-            "spare_fill_bytes_per_second" "Rate at which spares are written ahead while all of them are missing; the fewer are the slower. A log that has none and is about to need one gets one that was not written."
+            "spare_fill_bytes_per_second" "Rate at which spares are written ahead while all of them are missing or no mail comes; else it is lower the fewer are missing. A log that has none and is about to need one gets one that was not written."
                 |config| Field::Number(&mut config.log.spare_fill_bytes_per_second, Unit::BytesPerSecond, MIB..=1024 * GIB);
             "free_bytes_min" "Free space that the file system must keep; below it 452 4.3.1."
                 |config| Field::Number(&mut config.log.free_bytes_min, Unit::Bytes, 0..=1024 * 1024 * GIB);

@@ -375,6 +375,13 @@ impl<S: Storage> DataDirectory<S> {
     /// See [`OpenError`].
     pub fn adopt_logs(&mut self) -> Result<Vec<(String, RecoveryReport)>, OpenError> {
         self.is_beside = false;
+        let adopted = self.adopt();
+        // Not before: what these have to spare need not be filled.
+        self.helper.hold(false);
+        adopted
+    }
+
+    fn adopt(&mut self) -> Result<Vec<(String, RecoveryReport)>, OpenError> {
         let place = Place::new(&self.storage, "");
         let names = self.storage.list("").map_err(|error| place.io("listing the directory", error))?;
         let mut adopted = Vec::new();
@@ -398,8 +405,6 @@ impl<S: Storage> DataDirectory<S> {
             self.opened.push(dir.clone());
             adopted.push((dir, report));
         }
-        // Not before: what these have to spare need not be filled.
-        self.helper.hold(false);
         Ok(adopted)
     }
 

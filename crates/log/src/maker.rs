@@ -294,19 +294,21 @@ impl<S: Storage> SegmentMaker<S> {
 
     /// Takes back what nobody has taken, once there is no other process any more.
     pub(crate) fn reclaim(&mut self) -> io::Result<()> {
+        let mut result = Ok(());
         for spare in std::mem::take(&mut self.lent) {
             match self.storage.rename(&self.path(&lent_name(spare)), &self.path(&spare_name(spare))) {
+                Ok(()) => self.spares.push(spare),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                renamed => {
-                    renamed?;
-                    self.spares.push(spare);
+                Err(error) => {
+                    self.lent.push(spare);
+                    result = Err(error);
                 }
             }
         }
         for spare in std::mem::take(&mut self.unfinished) {
-            self.storage.unlink_gently(&self.path(&fill_name(spare)))?;
+            result = result.and(self.storage.unlink_gently(&self.path(&fill_name(spare))));
         }
-        self.storage.sync_dir(&self.dir)
+        result.and(self.storage.sync_dir(&self.dir))
     }
 
     /// Takes a spare that another process has put aside in the directory of its log; whether one of the right size was there.

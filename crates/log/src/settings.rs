@@ -53,7 +53,7 @@ pub struct LogSettings {
     pub relaxed_sync_interval: Duration,
     /// Segments kept ready ahead of the one in use, for each log.
     pub spares: u16,
-    /// Rate at which spares are pre-written, in octets a second, while all of them are missing; it falls with the square of the share that is.
+    /// Rate at which spares are pre-written, in octets a second, while all of them are missing or no mail comes; it falls with the square of the share that is.
     /// A log that has none ready and less than half of its open segment left gets one that was not written.
     pub spare_fill_bytes_per_second: u64,
     /// New mail is refused with 452 below so many free octets on the file system; below twice as many the log says that space is low.

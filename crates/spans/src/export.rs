@@ -21,7 +21,7 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use crate::settings::SpanSettings;
 use crate::{Spans, Way};
 
-/// Spans that wait at most, a few KiB each.
+/// Spans that wait at most, each with a few texts of [`TEXT_OCTETS_MAX`](crate::TEXT_OCTETS_MAX) octets.
 pub const QUEUE_SPANS_MAX: usize = 8192;
 /// Spans of one request.
 const BATCH_SPANS_MAX: usize = 512;

@@ -36,6 +36,9 @@ pub use export::{About, Exporter, QUEUE_SPANS_MAX, StartError};
 pub use opentelemetry::Value;
 pub use settings::{Authorization, Endpoint, SpanSettings};
 
+/// Octets of a text in a span; the rest is left out.
+pub const TEXT_OCTETS_MAX: usize = 512;
+
 /// Where spans are handed over; by default nowhere.
 #[derive(Clone, Debug, Default)]
 pub struct Spans(Option<Arc<Way>>);
@@ -164,14 +167,14 @@ impl Span {
     }
 
     /// With another name.
-    pub fn named(mut self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.data.name = name.into();
+    pub fn named(mut self, name: String) -> Self {
+        self.data.name = cut(name).into();
         self
     }
 
     /// With an attribute.
     pub fn with(mut self, key: &'static str, value: impl Into<Value>) -> Self {
-        self.data.attributes.push(KeyValue::new(key, value));
+        self.data.attributes.push(bounded(key, value.into()));
         self
     }
 
@@ -182,14 +185,14 @@ impl Span {
         at_us: u64,
         attributes: impl IntoIterator<Item = (&'static str, Value)>,
     ) -> Self {
-        let attributes = attributes.into_iter().map(|(key, value)| KeyValue::new(key, value)).collect();
+        let attributes = attributes.into_iter().map(|(key, value)| bounded(key, value)).collect();
         self.data.events.events.push(Event::new(name, at(at_us), attributes, 0));
         self
     }
 
     /// It has not come to what it was for.
-    pub fn failed(mut self, why: impl Into<Cow<'static, str>>) -> Self {
-        self.data.status = Status::error(why);
+    pub fn failed(mut self, why: String) -> Self {
+        self.data.status = Status::error(cut(why));
         self
     }
 
@@ -205,6 +208,19 @@ impl Span {
         self.data.end_time = SystemTime::now();
         self.end();
     }
+}
+
+/// Texts come from anybody.
+fn bounded(key: &'static str, value: Value) -> KeyValue {
+    match value {
+        Value::String(text) => KeyValue::new(key, cut(text.as_str().to_owned())),
+        value => KeyValue::new(key, value),
+    }
+}
+
+fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(TEXT_OCTETS_MAX));
+    text
 }
 
 fn at(us: u64) -> SystemTime {
@@ -291,6 +307,19 @@ mod tests {
         let mut nonsense = HeaderMap::new();
         nonsense.insert("traceparent", "00-zz".parse().expect("there"));
         assert!(spans.request("GET", &nonsense).is_none(), "one of very many");
+    }
+
+    #[test]
+    fn texts_are_cut() {
+        let (spans, received) = spans(1, 10);
+        let long = "ä".repeat(1000);
+        let span = spans.message(id(4096), 0).expect("followed").whole(1).with("key", long.clone());
+        span.with_event("event", 1, [("key", long.clone().into())]).failed(long.clone()).named(long).end();
+        let span = received.try_recv().expect("there");
+        let expected = "ä".repeat(TEXT_OCTETS_MAX / 2);
+        assert_eq!((span.name.as_ref(), &span.status), (expected.as_str(), &Status::error(expected.clone())));
+        let texts = [&span.attributes[1].value, &span.events[0].attributes[0].value];
+        assert!(texts.iter().all(|text| text.as_str() == expected));
     }
 
     #[test]

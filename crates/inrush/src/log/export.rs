@@ -55,6 +55,11 @@ pub(super) fn run(
         return Ok(ExitCode::from(2));
     }
     let Opened { mut readers, mut copies, left_out } = open(data)?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    // What is half written is removed before the end, from the first octet on.
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("signal handler")?;
+    }
     let mut target = Target::open(format, to)?;
     if let (Some(_), Some(to), false) = (&consumer, to, target.is_durable()) {
         bail!("{}: --cursor needs a file: nobody knows whether anything else is durable", to.display());
@@ -69,11 +74,6 @@ pub(super) fn run(
         }
         // They came with the arrival log that they are of.
         copies = None;
-    }
-    let interrupted = Arc::new(AtomicBool::new(false));
-    // What is half written is removed before the end.
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("signal handler")?;
     }
     let octets = increment.as_ref().map_or_else(|| logs_octets(&readers), |one| one.octets(&readers));
     let bar = output::progress(octets);

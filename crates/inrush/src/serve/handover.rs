@@ -100,6 +100,12 @@ impl Successor {
         }
     }
 
+    /// Tells it that everything is given up, before this process has ended.
+    pub(super) fn let_go(&self) {
+        // It may have ended.
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+    }
+
     fn give(&mut self, gift: &Gift<'_>) -> anyhow::Result<()> {
         let offer = Offer {
             version: VERSION,

@@ -293,6 +293,10 @@ impl Serving {
         // Before the data directory is given up.
         self.relay = None;
         self.gateway.join();
+        // What is left to do here takes its time, and its logs and queue wait for nothing else.
+        if let Some(successor) = &self.successor {
+            successor.let_go();
+        }
         // The first error of a core is the error of all.
         while let Ok(event) = events.try_recv() {
             if let Event::Core(Err(error)) = event {

@@ -16,6 +16,13 @@ use crate::status::StatusHandle;
 use crate::storage::{Space, Storage};
 use crate::supply::Supply;
 
+/// What a log may take in while a segment is made for it, in octets.
+const ROOM_LEAST: u64 = 32 << 20;
+/// The longest rest between two pieces of zeros: meanwhile nothing else is looked after.
+const REST_MAX: Duration = Duration::from_millis(100);
+/// How often it is looked meanwhile whether a log needs a segment.
+const REST_STEP: Duration = Duration::from_millis(5);
+
 /// A log that the helper serves.
 pub(super) struct Served<S: Storage> {
     pub(super) maker: SegmentMaker<S>,
@@ -164,10 +171,27 @@ impl<S: Storage> Work<S> {
         let shared = &self.shared;
         let served = self.logs.iter().filter_map(|log| Some((log.supply.clone()?, log.maker.identity)));
         let supplies: Vec<_> = served.collect();
+        let written =
+            || supplies.iter().fold(0_u64, |sum, (supply, _)| sum.wrapping_add(supply.durable().get()));
+        let mut before = written();
         let mut filled = |octets: usize| {
             let stock = || supplies.iter().map(|(supply, log)| Stock::of(supply, log));
-            if !stock().any(|log| log.is_urgent()) {
-                std::thread::park_timeout(pause_after(octets, rate, stock()));
+            let is_idle = std::mem::replace(&mut before, written()) == before;
+            let rested = Instant::now() + pause_after(octets, rate, is_idle, stock());
+            let goes_on = || {
+                shared.stop.load(Ordering::Acquire)
+                    || shared.held.load(Ordering::Acquire)
+                    // A log that has come meanwhile has no segment ready at all.
+                    || !shared.incoming.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+                    || stock().any(|log| log.is_hurried() || log.is_urgent())
+            };
+            // Each stop is short: a log may come to need a segment meanwhile.
+            while !goes_on() {
+                let left = rested.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                std::thread::park_timeout(left.min(REST_STEP));
             }
             if shared.stop.load(Ordering::Acquire) {
                 Filling::GiveUp
@@ -244,15 +268,17 @@ impl<S: Storage> Work<S> {
         }
     }
 
-    /// Removes a spare of a log that is not written any more, when nobody is in need of one; whether there was one.
+    /// Removes a spare of a log that is not written any more, when nobody is in need of one of its size; whether there was one.
     fn drop_spare(&mut self) -> bool {
-        let is_enough = |log: &Served<S>| log.supply.as_ref().is_none_or(|supply| !supply.wanted());
-        if !self.logs.iter().all(is_enough) {
-            return false;
-        }
-        let unused = self.logs.iter_mut().filter(|log| log.supply.is_none());
-        let Some(log) = unused.into_iter().find(|log| !log.maker.spares.is_empty()) else { return false };
-        log.maker.drop_spare().is_ok()
+        let wanted = self.logs.iter().filter(|log| log.supply.as_ref().is_some_and(|supply| supply.wanted()));
+        let wanted: Vec<u64> = wanted.map(|log| log.maker.identity.segment_bytes).collect();
+        let is_unused = |log: &&mut Served<S>| {
+            log.supply.is_none()
+                && !log.maker.spares.is_empty()
+                && !wanted.contains(&log.maker.identity.segment_bytes)
+        };
+        let unused = self.logs.iter_mut().find(is_unused);
+        unused.is_some_and(|log| log.maker.drop_spare().is_ok())
     }
 
     fn watch_again(&self, supply: &Supply<S::File>, index: usize) {
@@ -300,8 +326,9 @@ fn is_mark(trouble: NoSpace) -> bool {
 struct Stock {
     ready: usize,
     wanted: usize,
-    /// Its open segment has less than half of its room left.
-    needs_soon: bool,
+    /// Octets that its open segment has room for.
+    room: u64,
+    segment_bytes: u64,
 }
 
 impl Stock {
@@ -309,26 +336,33 @@ impl Stock {
         Self {
             ready: supply.ready(),
             wanted: supply.wanted_ready(),
-            needs_soon: supply.durable().offset(log.segment_bytes) > log.segment_bytes / 2,
+            room: log.segment_bytes - supply.durable().offset(log.segment_bytes),
+            segment_bytes: log.segment_bytes,
         }
     }
 
     /// Mail is being refused, or about to be.
     fn is_urgent(&self) -> bool {
-        self.ready == 0 && self.needs_soon
+        self.ready == 0 && self.room < self.segment_bytes / 2
+    }
+
+    /// The next segment should be made without a rest.
+    fn is_hurried(&self) -> bool {
+        self.ready == 0 && self.room < ROOM_LEAST
     }
 }
 
-/// How long to rest after writing `octets`, so that the rate is `rate` in octets a second while all segments are missing, and falls with the square of the share that
-/// is: writes of mail wait behind those of zeros.
-fn pause_after(octets: usize, rate: u64, stock: impl Iterator<Item = Stock>) -> Duration {
+/// How long to rest after writing `octets`, so that the rate is `rate` in octets a second while all segments are missing or no mail comes, and falls with the square
+/// of the share that is: writes of mail wait behind those of zeros.
+fn pause_after(octets: usize, rate: u64, is_idle: bool, stock: impl Iterator<Item = Stock>) -> Duration {
     let (mut ready, mut wanted) = (0, 0);
     for log in stock {
         ready += log.ready;
         wanted += log.wanted;
     }
-    let missing = wanted.saturating_sub(ready).max(1) as f64 / wanted.max(1) as f64;
-    Duration::from_secs_f64(octets as f64 / (rate as f64 * missing * missing))
+    let missing = if is_idle { wanted } else { wanted.saturating_sub(ready).max(1) };
+    let missing = missing as f64 / wanted.max(1) as f64;
+    Duration::from_secs_f64(octets as f64 / (rate as f64 * missing * missing)).min(REST_MAX)
 }
 
 fn reason(error: &io::Error) -> NoSpace {
@@ -345,21 +379,40 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn stock(ready: usize, wanted: usize) -> Stock {
-        Stock { ready, wanted, needs_soon: false }
+        Stock { ready, wanted, room: 128 * MIB, segment_bytes: 128 * MIB }
     }
 
     fn mebibytes_per_second(stock: impl IntoIterator<Item = Stock>) -> u128 {
-        let pause = pause_after(1 << 20, 128 * MIB, stock.into_iter());
+        let pause = pause_after(1 << 20, 128 * MIB, false, stock.into_iter());
         1_000_000_000 / pause.as_nanos()
     }
 
     #[test]
     fn the_less_is_missing_the_slower_it_fills() {
-        assert_eq!(mebibytes_per_second([stock(1, 2), stock(2, 2)]), 8);
+        assert_eq!(
+            mebibytes_per_second([stock(1, 2), stock(2, 2)]),
+            10,
+            "no rest is longer than a tenth of a second"
+        );
         assert_eq!(mebibytes_per_second([stock(1, 2), stock(1, 2)]), 32);
         assert_eq!(mebibytes_per_second([stock(1, 64)]), 124);
         assert_eq!(mebibytes_per_second([stock(0, 2), stock(0, 2)]), 128);
-        assert_eq!(mebibytes_per_second([stock(2, 2), stock(2, 2)]), 8, "the last one is in the making");
+        assert_eq!(mebibytes_per_second([stock(2, 2), stock(2, 2)]), 10, "the last one is in the making");
+        let idle = pause_after(1 << 20, 128 * MIB, true, [stock(2, 2), stock(1, 2)].into_iter());
+        assert_eq!(1_000_000_000 / idle.as_nanos(), 128);
+    }
+
+    #[test]
+    fn who_has_nothing_ready_is_hurried_by_what_room_there_is() {
+        let with = |ready: usize, room: u64, segment: u64| {
+            let log = Stock { room: room * MIB, segment_bytes: segment * MIB, ..stock(ready, 2) };
+            (log.is_hurried(), log.is_urgent())
+        };
+        assert_eq!(with(0, 128, 256), (false, false));
+        assert_eq!(with(0, 127, 256), (false, true));
+        assert_eq!(with(1, 1, 256), (false, false));
+        assert_eq!(with(0, 3, 4), (true, false), "a small one is full soon");
+        assert_eq!(with(0, 1, 4), (true, true));
     }
 
     #[test]

@@ -14,8 +14,8 @@ use crate::meta::META_NAME;
 use crate::record::{RecordFlags, RecordKind};
 use crate::retention::SealedSegment;
 use crate::segment::{
-    LogIdentity, Seal, SealReason, SegmentHeader, SegmentSummary, lent_number, segment_name, segment_number,
-    spare_name, spare_number,
+    LogIdentity, Seal, SealReason, SegmentHeader, SegmentSummary, lent_name, lent_number, segment_name,
+    segment_number, spare_name, spare_number,
 };
 use crate::settings::LogKind;
 use crate::storage::{OpenMode, Storage, StorageFile, write_full};
@@ -109,7 +109,7 @@ impl<S: Storage> Recovery<S> {
             if fill_number(name).is_some() {
                 self.remove_fill(name)?;
             } else if let Some(number) = lent_number(name) {
-                self.take_back(maker, name, number)?;
+                self.take_back(maker, &names, number)?;
             } else if let Some(number) = spare_number(name) {
                 self.take_spare(maker, name, number)?;
             }
@@ -262,12 +262,22 @@ impl<S: Storage> Recovery<S> {
     }
 
     /// Takes back a spare that was put aside for a process that has not taken it.
-    fn take_back(&mut self, maker: &mut SegmentMaker<S>, name: &str, number: u64) -> Result<(), OpenError> {
-        let spare = spare_name(number);
-        let place = Place::new(&self.storage, &self.path(name));
-        let renamed = self.storage.rename(&self.path(name), &self.path(&spare));
-        renamed.map_err(|error| place.io("taking a spare back", error))?;
-        self.take_spare(maker, &spare, number)
+    fn take_back(
+        &mut self,
+        maker: &mut SegmentMaker<S>,
+        names: &[String],
+        number: u64,
+    ) -> Result<(), OpenError> {
+        let (lent, spare) = (lent_name(number), spare_name(number));
+        let place = Place::new(&self.storage, &self.path(&lent));
+        let (from, to) = (self.path(&lent), self.path(&spare));
+        // Both may stand there after a power cut, for one file: to rename one into the other would do nothing (POSIX).
+        let is_there = names.contains(&spare);
+        let moved = if is_there { self.storage.unlink(&from) } else { self.storage.rename(&from, &to) };
+        moved
+            .and_then(|()| self.storage.sync_dir(&self.dir))
+            .map_err(|error| place.io("taking a spare back", error))?;
+        if is_there { Ok(()) } else { self.take_spare(maker, &spare, number) }
     }
 
     /// Keeps a spare of the right length, removes any other.
