@@ -32,7 +32,7 @@ pub fn get(address: SocketAddr, path: &str) -> Response {
 /// There is no HTTP response.
 #[track_caller]
 pub fn request(address: SocketAddr, path: &str, accept: &str) -> Response {
-    exchange(address, "GET", path, &format!("Host: {address}\r\nAccept: {accept}\r\n"))
+    get_with(address, path, &format!("Accept: {accept}\r\n"))
 }
 
 /// One GET with these further header lines.

@@ -272,14 +272,20 @@ impl<S: Storage> SegmentMaker<S> {
     /// disk as much as all the mail that it will hold.
     pub(crate) fn give_spare(&mut self, to: &mut Self) -> io::Result<bool> {
         let Some(spare) = self.spares.pop() else { return Ok(false) };
-        let number = to.next_spare;
-        to.next_spare += 1;
-        self.storage.rename(&self.path(&spare_name(spare)), &to.path(&spare_name(number)))?;
-        // Where it leaves first: a spare that a power cut loses is made anew, but one with two names would be written into by two logs.
-        self.storage.sync_dir(&self.dir)?;
-        self.storage.sync_dir(&to.dir)?;
-        to.spares.push(number);
+        to.receive(&self.dir, &spare_name(spare))?;
         Ok(true)
+    }
+
+    /// Makes a file in the directory of another log a spare of this one.
+    fn receive(&mut self, dir: &str, name: &str) -> io::Result<()> {
+        let number = self.next_spare;
+        self.next_spare += 1;
+        self.storage.rename(&format!("{dir}/{name}"), &self.path(&spare_name(number)))?;
+        // Where it leaves first: a spare that a power cut loses is made anew, but one with two names would be written into by two logs.
+        self.storage.sync_dir(dir)?;
+        self.storage.sync_dir(&self.dir)?;
+        self.spares.push(number);
+        Ok(())
     }
 
     /// Puts its spares aside: from now on another process may take them, and this one does not touch them.
@@ -314,18 +320,11 @@ impl<S: Storage> SegmentMaker<S> {
     /// Takes a spare that another process has put aside in the directory of its log; whether one of the right size was there.
     pub(crate) fn take_lent(&mut self, dir: &str) -> io::Result<bool> {
         for name in self.storage.list(dir)?.iter().filter(|name| lent_number(name).is_some()) {
-            let from = format!("{dir}/{name}");
-            let file = self.storage.open(&from, OpenMode::Read)?;
+            let file = self.storage.open(&format!("{dir}/{name}"), OpenMode::Read)?;
             if file.octets()? != self.identity.segment_bytes || file.links()? != 1 {
                 continue;
             }
-            let number = self.next_spare;
-            self.next_spare += 1;
-            self.storage.rename(&from, &self.path(&spare_name(number)))?;
-            // As in `give_spare`.
-            self.storage.sync_dir(dir)?;
-            self.storage.sync_dir(&self.dir)?;
-            self.spares.push(number);
+            self.receive(dir, name)?;
             return Ok(true);
         }
         Ok(false)

@@ -173,7 +173,7 @@ impl Shared {
     /// Counts recipients that have come to something.
     pub(crate) fn count(&self, destination: &[u8], status: Status, recipients: u64) {
         let mut delivery = self.delivery.borrow_mut();
-        let route = destination.split(|octet| *octet == b':').next().unwrap_or_default();
+        let route = route_of(destination);
         let status = status.name();
         let known = delivery.deliveries.iter_mut();
         let mut known = known.filter(|(name, of, _)| name.as_bytes() == route && *of == status);
@@ -203,6 +203,11 @@ impl Shared {
         delivery.memory_limit_bytes = self.settings.memory_max;
         self.metrics.set_delivery(delivery.clone());
     }
+}
+
+/// The name of the route of a destination, which begins with it.
+pub(crate) fn route_of(destination: &[u8]) -> &[u8] {
+    destination.split(|octet| *octet == b':').next().unwrap_or_default()
 }
 
 /// One line for each recipient, in Postfix's words.

@@ -4,7 +4,7 @@ use inrush_queue::Status;
 use inrush_spans::Value;
 
 use crate::destination::Job;
-use crate::settle::{Attempt, Settled, shown};
+use crate::settle::{Attempt, Settled, route_of, shown};
 use crate::shared::Shared;
 
 /// Recipients of an attempt that are told one by one; the others are in the counts.
@@ -16,10 +16,9 @@ impl Shared {
         let Some(trace) = self.spans.message(job.message.id, job.message.header.accepted_at_us) else {
             return;
         };
-        let route = attempt.destination.split(|octet| *octet == b':').next().unwrap_or_default();
         let mut span = trace
             .attempt(job.taken_at_us.min(now), now)
-            .with("inrush.route", shown(route).into_owned())
+            .with("inrush.route", shown(route_of(&attempt.destination)).into_owned())
             .with("inrush.destination", shown(&attempt.destination).into_owned())
             .with("inrush.attempt", i64::from(job.attempts.saturating_add(1)));
         if !attempt.relay.is_empty() {

@@ -102,9 +102,8 @@ impl Exporter {
             while let Some(batch) = batch(&spans, &stopped) {
                 send(&exporter, batch);
             }
-            let left: Vec<SpanData> = spans.try_iter().collect();
-            for batch in left.chunks(BATCH_SPANS_MAX) {
-                send(&exporter, batch.to_vec());
+            while !spans.is_empty() {
+                send(&exporter, spans.try_iter().take(BATCH_SPANS_MAX).collect());
             }
         })?;
         let scope = InstrumentationScope::builder("inrush").with_version(about.version).build();

@@ -20,6 +20,7 @@ use inrush_tests::tls::Files;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::cpu::Meter;
+use super::latency::wait_for_spares;
 
 /// How long a server may take to greet, and to end.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -117,9 +118,6 @@ pub(super) struct Gateway<'a> {
     /// Octets of a segment; `None`: the default.
     pub(super) segment_bytes: Option<&'a str>,
 }
-
-/// Segments that each log keeps ready: the default of `[log] spares`.
-const SPARES: f64 = 2.0;
 
 /// What is kept by a gateway whose mail is handed on as it comes: with it, segments are recycled and none is filled with zeros while a run goes on.
 const RETENTION_BYTES: &str = "128MiB";
@@ -302,11 +300,8 @@ impl Subject {
     /// Waits until what the last run has left behind is done: the gateway has spare segments again.
     pub(super) fn settle(&self) {
         if let Process::Inrush(server) = &self.process {
-            process::eventually("no segment is being filled", || {
-                let samples = Samples::scrape(server.admin());
-                // What a log that recycles has more than it needs waits for its turn as it is.
-                samples.sum("inrush_log_spares_ready", &[]) >= SPARES * samples.sum("inrush_cores", &[])
-            });
+            // What a log that recycles has more than it needs waits for its turn as it is.
+            wait_for_spares(server);
         }
     }
 

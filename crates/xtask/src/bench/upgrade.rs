@@ -11,12 +11,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
 use inrush_load::figures::{Figures, Latencies, Slices};
-use inrush_tests::http::Samples;
-use inrush_tests::process;
 use inrush_tests::server::Server;
 use inrush_tests::settings::Settings;
 
 use super::generator;
+use super::latency::wait_for_spares;
 use super::report::Summary;
 use super::result::{Figure, Files, Outcome};
 use crate::test;
@@ -29,8 +28,6 @@ const SLOW: Figure = Figure { name: "seconds with more than twice the p99 of the
 const SLOW_QUIET: Figure = Figure { name: "the same among the seconds without upgrades", unit: "s" };
 const MESSAGES: Figure = Figure { name: "messages acknowledged", unit: "messages" };
 
-/// Segments ready, of each log, by default.
-const SPARES: f64 = 2.0;
 /// Seconds that no upgrade takes.
 const UPGRADE_MAX: u64 = 60;
 
@@ -77,7 +74,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let settings = Settings { binary: Some(gateway.clone()), ..Settings::default() };
         let mut server = Server::with(settings.log(&["segment_bytes = \"256MiB\""]));
         // As in a gateway that has run for a while.
-        ready(&server);
+        wait_for_spares(&server);
         let (slices, first_upgrade) = loaded(arguments, [&gateway, &load], &mut server)?;
         let (quiet, upgraded): (Vec<_>, Vec<_>) =
             // The first second fills the connections.
@@ -112,14 +109,6 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
     }
     outcome.publish(&arguments.files)
-}
-
-/// Waits until every log has its segments ready.
-fn ready(server: &Server) {
-    process::eventually("spares are ready", || {
-        let samples = Samples::scrape(server.admin());
-        samples.sum("inrush_log_spares_ready", &[]) >= SPARES * samples.sum("inrush_cores", &[])
-    });
 }
 
 /// Start of each second since the start of the load, and its p99 in milliseconds.
