@@ -101,6 +101,8 @@ pub(crate) struct Plan {
     pub(crate) questions: Arc<Questions>,
     /// For the first core.
     pub(crate) directory: Option<Directory>,
+    /// Whom the core tells what has come to pass.
+    pub(crate) tell: Tell,
     /// Starting a write may wait for the disk: not in the core's thread.
     pub(crate) start_may_wait: bool,
 }
@@ -137,6 +139,8 @@ pub(crate) struct Core {
     pub(crate) doors: Doors,
     pub(crate) machine: Arc<Machine>,
     pub(crate) give_memory_back: fn(),
+    /// Whom the core tells what has come to pass.
+    pub(crate) tell: Tell,
     /// What has been refused for want of sessions and of descriptors since the last look.
     pub(crate) refused: RefusedConnections,
     pub(crate) pressure: Pressure,
@@ -162,16 +166,27 @@ pub(crate) struct Core {
     recipients_scratch: RefCell<Vec<Recipient>>,
 }
 
+/// What a core tells, from its own thread.
+#[derive(Debug)]
+pub enum CoreEvent {
+    /// It takes no more connections, and none is on its way in.
+    Left,
+    /// It has ended: with its error when the process has to end too.
+    Ended(Result<(), CoreError>),
+}
+
+/// Where all cores tell it.
+pub(crate) type Tell = Arc<dyn Fn(CoreEvent) + Send + Sync>;
+
 /// Runs a core to its end on the calling thread.
-///
-/// # Errors
-/// The runtime or the way to the disk could not be set up; or the log has failed and the process has to end.
-pub(crate) fn run(plan: Plan) -> Result<(), CoreError> {
+pub(crate) fn run(plan: Plan) {
     if let Some(processor) = plan.processor {
         system::pin_to_processor(processor);
     }
-    let (index, engine) = (plan.index, plan.engine);
-    crate::engine::run(engine, main(plan)).map_err(|error| CoreError::Start { core: index, error })?
+    let (index, engine, tell) = (plan.index, plan.engine, Arc::clone(&plan.tell));
+    let ended = crate::engine::run(engine, main(plan));
+    let ended = ended.map_err(|error| CoreError::Start { core: index, error });
+    tell(CoreEvent::Ended(ended.flatten()));
 }
 
 /// Why a core has ended before it was told to.
@@ -260,6 +275,7 @@ async fn main(plan: Plan) -> Result<(), CoreError> {
         doors: Doors::new(doors, plan.accepting),
         machine: plan.machine,
         give_memory_back: plan.give_memory_back,
+        tell: plan.tell,
         refused: RefusedConnections::default(),
         pressure: Pressure::default(),
         timeouts_under_pressure,
@@ -335,6 +351,7 @@ async fn listen_to_control(core: Rc<Core>, mut control: UnixStream, orders: Arc<
             return;
         }
         core.obey(orders.current());
+        core.doors.look_again(orders.looks());
         core.verifications.arrived();
         core.journal.supplied();
         core.refresh_refusal();

@@ -16,7 +16,7 @@ use monoio::io::Canceller;
 use monoio::net::{TcpListener, TcpStream};
 
 use crate::admission::welcome;
-use crate::core::Core;
+use crate::core::{Core, CoreEvent};
 use crate::engine::ActiveEngine;
 use crate::settings::ListenerSettings;
 use crate::signal::Turnstile;
@@ -94,6 +94,8 @@ pub(crate) struct Doors {
     acceptors: Cell<usize>,
     /// Of the accepts under way.
     canceller: RefCell<Canceller>,
+    /// How often it was asked to [look again](Self::look_again).
+    looks: Cell<u32>,
     /// What `/readyz` asks.
     accepting: Arc<AtomicBool>,
 }
@@ -107,6 +109,7 @@ impl Doors {
             left: Cell::new(true),
             acceptors: Cell::new(0),
             canceller: RefCell::default(),
+            looks: Cell::new(0),
             accepting,
         }
     }
@@ -137,8 +140,34 @@ impl Doors {
         self.accepting.store(false, Ordering::Release);
         self.left.set(true);
         self.opened.let_all();
+        self.begin_anew();
+    }
+
+    /// Begins each accept anew when `looks` is another number than the last time. A connection wakes one waiter only, of whatever process, and if that one
+    /// is being cancelled in this moment nobody is woken: the connection then waits for the next one. An accept that begins finds it.
+    pub(crate) fn look_again(&self, looks: u32) {
+        if self.looks.replace(looks) != looks {
+            self.begin_anew();
+        }
+    }
+
+    fn begin_anew(&self) {
         let canceller = self.canceller.take();
         self.canceller.replace(canceller.cancel());
+    }
+
+    /// The next connection at `socket`.
+    ///
+    /// # Errors
+    /// The kernel has none to give, or nobody takes connections here any more.
+    async fn next_connection(&self, socket: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+        loop {
+            let cancel = self.canceller.borrow().handle();
+            match socket.cancelable_accept(cancel).await {
+                Err(error) if system::is_cancelled(&error) && !self.left() => {}
+                taken => return taken,
+            }
+        }
     }
 
     /// Whether nobody takes connections from the sockets here: not yet, or not any more.
@@ -187,6 +216,9 @@ pub(crate) fn take_connections(core: &Rc<Core>) {
             monoio::spawn(async move {
                 accept(&core, &door).await;
                 core.doors.acceptors.set(core.doors.acceptors.get() - 1);
+                if core.doors.deserted() {
+                    (core.tell)(CoreEvent::Left);
+                }
             });
         }
     }
@@ -195,8 +227,7 @@ pub(crate) fn take_connections(core: &Rc<Core>) {
 async fn accept(core: &Rc<Core>, door: &Rc<Door>) {
     let mut greed = 0_u16;
     while !core.doors.left() {
-        let cancel = core.doors.canceller.borrow().handle();
-        match door.socket.cancelable_accept(cancel).await {
+        match core.doors.next_connection(&door.socket).await {
             Ok((stream, peer)) => {
                 welcome(core, door, stream, peer).await;
                 greed = greed.saturating_add(1);
@@ -227,4 +258,67 @@ fn networks(list: &[String]) -> Networks {
         debug_assert!(added.is_ok(), "{network}");
     }
     networks
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream as StdTcpStream;
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+    use crate::engine::run;
+
+    /// Long enough for whatever is to happen, on whatever machine.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// One that the runtime has in the kernel when this returns.
+    async fn accept_under_way(
+        doors: &Rc<Doors>,
+        socket: StdTcpListener,
+    ) -> monoio::task::JoinHandle<io::Result<(TcpStream, SocketAddr)>> {
+        doors.left.set(false);
+        let (doors, socket) = (Rc::clone(doors), TcpListener::from_std(socket).expect("a socket"));
+        let accept = monoio::spawn(async move { doors.next_connection(&socket).await });
+        monoio::time::sleep(Duration::from_millis(1)).await;
+        accept
+    }
+
+    #[test]
+    fn a_connection_that_wakes_a_process_about_to_leave_is_taken_by_the_other_one() {
+        let socket = StdTcpListener::bind("127.0.0.1:0").expect("loopback");
+        let address = socket.local_addr().expect("bound");
+        let (also_old, also_new) =
+            (socket.try_clone().expect("a descriptor"), socket.try_clone().expect("a descriptor"));
+        let (old_waits, for_the_old_one) = mpsc::channel();
+        let (new_waits, for_the_new_one) = mpsc::channel();
+        let (old_left, for_its_end) = mpsc::channel();
+
+        let old = thread::spawn(move || {
+            run(ActiveEngine::IoUring, async move {
+                let doors = Rc::new(Doors::new(Vec::new(), Arc::default()));
+                let accept = accept_under_way(&doors, also_old).await;
+                old_waits.send(()).expect("the other thread");
+                for_the_new_one.recv().expect("the other thread");
+                // It wakes the accept that was there first, of this thread, which sees nothing of it before it has cancelled that.
+                let client = StdTcpStream::connect(address).expect("loopback");
+                doors.leave();
+                let taken = accept.await;
+                old_left.send(taken.is_ok()).expect("the other thread");
+                client
+            })
+            .expect("a ring")
+        });
+        for_the_old_one.recv().expect("the other thread");
+        let taken = run(ActiveEngine::IoUring, async move {
+            let doors = Rc::new(Doors::new(Vec::new(), Arc::default()));
+            let accept = accept_under_way(&doors, also_new).await;
+            new_waits.send(()).expect("the other thread");
+            let taken_by_the_old_one = for_its_end.recv().expect("the other thread");
+            doors.look_again(1);
+            taken_by_the_old_one || matches!(monoio::time::timeout(PATIENCE, accept).await, Ok(Ok(_)))
+        });
+        assert!(taken.expect("a ring"), "it waits, and nobody knows");
+        assert!(old.join().is_ok());
+    }
 }

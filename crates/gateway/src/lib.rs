@@ -66,7 +66,7 @@ use inrush_policy::{AccessList, Connections, Shared, SharedRecipients};
 use inrush_proto::{Reply, Settings, Verb};
 use inrush_queue::{ArrivalStore, Stores, positions_seen};
 
-pub use crate::core::CoreError;
+pub use crate::core::{CoreError, CoreEvent};
 use crate::directory::Directory;
 pub use crate::engine::{ActiveEngine, EngineRefused};
 pub use crate::listener::{Given, ListenError};
@@ -212,14 +212,13 @@ struct RunningCore {
 }
 
 impl Gateway {
-    /// Recovers the logs, binds the listeners and starts the cores. `ended` is called on a core's thread when that core
-    /// ends: with its error when the process has to end too.
+    /// Recovers the logs, binds the listeners and starts the cores. `tell` is called on a core's thread.
     ///
     /// # Errors
     /// [`StartError`] says what and where; no connection has been taken.
     pub fn start(
         start: Start<'_>,
-        ended: impl Fn(Result<(), CoreError>) + Send + Sync + 'static,
+        tell: impl Fn(CoreEvent) + Send + Sync + 'static,
     ) -> Result<Self, StartError> {
         let Start {
             gateway,
@@ -266,7 +265,7 @@ impl Gateway {
         let metrics = Metrics::new(names(&gateway, version), count);
         let first_order = if beside.is_some() { Order::Wait } else { Order::Take };
         let orders = Arc::new(Orders::new(first_order, gateway.timeouts.drain_deadline));
-        let ended = Arc::new(ended);
+        let tell: core::Tell = Arc::new(tell);
         let settings = Arc::new(gateway);
         let alone = beside.is_none();
         let (mut directory, taken) = match beside {
@@ -339,6 +338,7 @@ impl Gateway {
                 accepting: Arc::clone(&accepting),
                 questions: Arc::clone(&questions),
                 start_may_wait,
+                tell: Arc::clone(&tell),
                 directory: (index == 0)
                     .then(|| Directory::new(directory.status(), Arc::clone(&metrics), &log)),
             };
@@ -367,10 +367,9 @@ impl Gateway {
             }
         }
         for (plan, control, accepting, beats, questions) in plans {
-            let ended = Arc::clone(&ended);
             let thread = thread::Builder::new()
                 .name(format!("inrush-core-{}", plan.index))
-                .spawn(move || ended(core::run(plan)))?;
+                .spawn(move || core::run(plan))?;
             gateway.cores.push(RunningCore { thread, control, accepting, beats, questions });
         }
         Ok(gateway)
@@ -396,6 +395,13 @@ impl Gateway {
     /// Takes connections, if that was left to a gateway that was there [before](Start::beside).
     pub fn take_connections(&self) {
         self.order(Order::Take);
+    }
+
+    /// Looks for connections that wait to be taken, once another process that took some from the same sockets does so no more: it may have been the one
+    /// that the kernel woke for them.
+    pub fn look_again(&self) {
+        self.orders.look_again();
+        self.wake();
     }
 
     /// The listening sockets, for another process: one for each core and address.
@@ -492,6 +498,10 @@ impl Gateway {
 
     fn order(&self, order: Order) {
         self.orders.give(order);
+        self.wake();
+    }
+
+    fn wake(&self) {
         for core in &self.cores {
             let _ = (&core.control).write(&[0]);
         }

@@ -1,6 +1,6 @@
 //! What the cores are told to do, all of them the same.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::micros;
@@ -25,11 +25,17 @@ pub(crate) struct Orders {
     order: AtomicU8,
     /// Microseconds that running transactions may go on at a stop.
     drain_deadline: AtomicU64,
+    /// How often the cores were to look for connections that nobody was woken for.
+    looks: AtomicU32,
 }
 
 impl Orders {
     pub(crate) fn new(order: Order, drain_deadline: Duration) -> Self {
-        Self { order: AtomicU8::new(order as u8), drain_deadline: AtomicU64::new(micros(drain_deadline)) }
+        Self {
+            order: AtomicU8::new(order as u8),
+            drain_deadline: AtomicU64::new(micros(drain_deadline)),
+            looks: AtomicU32::new(0),
+        }
     }
 
     pub(crate) fn give(&self, order: Order) {
@@ -45,6 +51,15 @@ impl Orders {
     /// Gives transactions more or less time than the settings do. Before the order to stop.
     pub(crate) fn set_drain_deadline(&self, deadline: Duration) {
         self.drain_deadline.store(micros(deadline), Ordering::Release);
+    }
+
+    /// Once more.
+    pub(crate) fn look_again(&self) {
+        self.looks.fetch_add(1, Ordering::Release);
+    }
+
+    pub(crate) fn looks(&self) -> u32 {
+        self.looks.load(Ordering::Acquire)
     }
 
     /// In microseconds.

@@ -164,6 +164,11 @@ fn with_socket<T>(fd: RawFd, call: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
     call(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
+/// Whether an operation was ended before it came to anything.
+pub(crate) fn is_cancelled(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::CANCELED.raw_os_error())
+}
+
 /// Why an accept failed, as far as it matters for what to do next.
 pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error())

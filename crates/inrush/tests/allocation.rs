@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicI32, AtomicU64};
 use std::time::Duration;
 
 use inrush_config::Config;
-use inrush_gateway::{Gateway, Start};
+use inrush_gateway::{CoreEvent, Gateway, Start};
 use inrush_logging::{Destination, LoggingSettings};
 use inrush_policy::{Shared, SharedRecipients};
 use inrush_tests::client::{Client, accepted, stuffed};
@@ -154,7 +154,12 @@ fn start(data_dir: &Path, engine: &str) -> (Gateway, SocketAddr) {
         sockets_shared: false,
         beside: None,
     };
-    let gateway = Gateway::start(start, |ended| ended.unwrap()).unwrap();
+    let gateway = Gateway::start(start, |event| {
+        if let CoreEvent::Ended(ended) = event {
+            ended.unwrap();
+        }
+    })
+    .unwrap();
     let address = gateway.addresses()[0].1;
     (gateway, address)
 }

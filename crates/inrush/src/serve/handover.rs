@@ -5,6 +5,7 @@
 //! new ──▶ old   ready      its logs are open, its cores wait
 //! old ──▶ new   take       (only now is there no way back)
 //! new ──▶ old   taking     both take connections; the old one stops to
+//! old ──▶ new   left       it takes none any more
 //! new ──▶ old   stop       if the new one is told to end before the old one has
 //! end of the stream        the other one has ended
 //! ```
@@ -144,6 +145,12 @@ impl Successor {
     /// It is gone.
     pub(super) fn tell_to_take(&mut self) -> io::Result<()> {
         self.stream.write_all(b"take\n")
+    }
+
+    /// Tells it that this process takes no connections any more.
+    pub(super) fn tell_left(&mut self) {
+        // It may have ended.
+        let _ = self.stream.write_all(b"left\n");
     }
 
     /// Ends it: it has not become what was hoped for. If it is about to end by itself, it is given the time to say why.
@@ -294,11 +301,14 @@ impl Predecessor {
         let _ = self.stream.get_mut().write_all(b"taking\n");
     }
 
-    /// Returns when the old process has ended.
-    pub(super) fn wait_until_gone(mut self) {
+    /// Returns when the old process has ended; before that says when it takes no connections any more.
+    pub(super) fn wait_until_gone(mut self, left: impl Fn()) {
         let _ = self.stream.get_ref().set_read_timeout(None);
         let mut line = String::new();
         while self.stream.read_line(&mut line).is_ok_and(|octets| octets > 0) {
+            if line == "left\n" {
+                left();
+            }
             line.clear();
         }
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use inrush_config::Config;
-use inrush_gateway::CoreError;
+use inrush_gateway::CoreEvent;
 use inrush_log::Poisoned;
 use inrush_logging::{Logging, LoggingSettings};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
@@ -59,15 +59,17 @@ pub(crate) enum Event {
     Stop(Stop),
     /// A signal asked for a new process.
     Upgrade,
-    /// A core has ended, before it was asked to when there is an error.
-    Core(Result<(), CoreError>),
+    /// Of a core; it has ended before it was asked to when there is an error.
+    Core(CoreEvent),
     /// A log of the relay has failed.
     Relay(Poisoned),
     /// The new process is ready to take connections, or will never be.
     Ready(anyhow::Result<()>),
     /// The new process takes connections, or has failed in the last moment.
     Taking(anyhow::Result<()>),
-    /// The process whose place this one has taken is gone.
+    /// The process whose place this one takes does not take connections any more.
+    PredecessorLeft,
+    /// That process is gone.
     PredecessorGone,
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use inrush_admin::{Bound, Readiness, Server};
 use inrush_config::Config;
-use inrush_gateway::{Gateway, Logins, Start};
+use inrush_gateway::{CoreEvent, Gateway, Logins, Start};
 use inrush_log::{DamageKind, RecoveryReport};
 use inrush_policy::{Failures, Shared, SharedRecipients, Users, Verifier, VerifierSettings};
 use inrush_queue::QueueSettings;
@@ -64,6 +64,8 @@ pub(super) struct Serving {
     /// Connections are taken until then, though `/readyz` says no; and who has asked for the end.
     pub(super) stop_at: Option<(Instant, &'static str)>,
     watchdog: Option<Watchdog>,
+    /// Cores that take no connections any more.
+    pub(super) cores_left: usize,
     cores_ended: usize,
 }
 
@@ -158,9 +160,9 @@ impl Serving {
                 sockets_shared,
                 beside,
             },
-            move |ended| {
+            move |event| {
                 // Nobody listens any more when the end has been reached.
-                let _ = core_events.send(Event::Core(ended));
+                let _ = core_events.send(Event::Core(event));
             },
         )?;
         say_recovered(&gateway, 0);
@@ -195,6 +197,7 @@ impl Serving {
             drain_delay: timeouts.drain_delay,
             stop_at: None,
             watchdog: Watchdog::find(),
+            cores_left: 0,
             cores_ended: 0,
         };
         if !is_beside {
@@ -264,9 +267,11 @@ impl Serving {
                 Ok(Event::Upgrade) => self.begin_upgrade(),
                 Ok(Event::Ready(ready)) => self.go_on_with_upgrade(ready),
                 Ok(Event::Taking(taking)) => self.leave(taking),
+                Ok(Event::PredecessorLeft) => self.gateway.look_again(),
                 Ok(Event::PredecessorGone) => result = self.take_over(),
                 Ok(Event::Relay(poisoned)) => result = Err(poisoned.into()),
-                Ok(Event::Core(ended)) => {
+                Ok(Event::Core(CoreEvent::Left)) => self.one_core_left(),
+                Ok(Event::Core(CoreEvent::Ended(ended))) => {
                     self.cores_ended += 1;
                     let alone = self.leaving_until.is_none();
                     let last = self.cores_ended == self.gateway.cores();
@@ -299,7 +304,7 @@ impl Serving {
         }
         // The first error of a core is the error of all.
         while let Ok(event) = events.try_recv() {
-            if let Event::Core(Err(error)) = event {
+            if let Event::Core(CoreEvent::Ended(Err(error))) = event {
                 result = result.and(Err(error.into()));
             }
         }

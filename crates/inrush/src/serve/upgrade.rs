@@ -82,9 +82,20 @@ impl Serving {
         self.leaving_until = Some(Instant::now() + self.upgrade_deadline);
     }
 
+    /// Tells the new process when no core takes connections any more.
+    pub(super) fn one_core_left(&mut self) {
+        self.cores_left += 1;
+        if self.cores_left == self.gateway.cores()
+            && let Some(successor) = &mut self.successor
+        {
+            successor.tell_left();
+        }
+    }
+
     fn give_upgrade_up(&mut self, error: &anyhow::Error) {
         tracing::error!("upgrade: {error:#}; this process goes on");
         self.end_successor();
+        self.gateway.look_again();
         if let Err(error) = self.gateway.take_over() {
             tracing::error!("logs that were given up could not be taken back: {error}; a restart does it");
         }
@@ -112,8 +123,9 @@ impl Serving {
         self.predecessor = Some(predecessor.handle()?);
         let events = self.events.clone();
         thread::Builder::new().name("inrush-before".to_owned()).spawn(move || {
-            predecessor.wait_until_gone();
             // Nobody listens any more when the end has been reached.
+            predecessor.wait_until_gone(|| drop(events.send(Event::PredecessorLeft)));
+            let _ = events.send(Event::PredecessorLeft);
             let _ = events.send(Event::PredecessorGone);
         })?;
         Ok(())
