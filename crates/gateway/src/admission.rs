@@ -91,6 +91,7 @@ impl Drop for Admitted {
         if let Some(ticket) = self.ticket.take() {
             self.core.connections.leave(ticket);
         }
+        self.core.look_whether_left();
     }
 }
 

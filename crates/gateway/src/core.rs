@@ -499,9 +499,21 @@ impl Core {
             if let Some(poisoned) = self.failure.take() {
                 return Some(poisoned);
             }
-            if self.stopping.get() || (self.leaving.get() && self.open.get() == 0 && self.doors.deserted()) {
+            if self.stopping.get() || self.has_left() {
                 return None;
             }
+        }
+    }
+
+    /// Whether its place is left to another process, and nothing is under way here any more.
+    fn has_left(&self) -> bool {
+        self.leaving.get() && self.open.get() == 0 && self.doors.deserted()
+    }
+
+    /// Something has ended that the core may have waited for: the other process waits for its logs.
+    pub(crate) fn look_whether_left(&self) {
+        if self.has_left() {
+            self.attention.raise();
         }
     }
 

@@ -218,6 +218,7 @@ pub(crate) fn take_connections(core: &Rc<Core>) {
                 core.doors.acceptors.set(core.doors.acceptors.get() - 1);
                 if core.doors.deserted() {
                     (core.tell)(CoreEvent::Left);
+                    core.look_whether_left();
                 }
             });
         }

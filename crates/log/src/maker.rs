@@ -32,8 +32,18 @@ pub(crate) enum Filling {
     GoOn,
     /// It is used as it is: commits into what was not written are slower, but better than none.
     Enough,
-    /// Not at all.
-    GiveUp,
+    /// Later: the next call goes on where this one has ended.
+    Pause,
+}
+
+/// A spare that is being filled.
+struct Unfinished<F> {
+    number: u64,
+    file: F,
+    /// All of it has room on the disk.
+    has_room: bool,
+    /// Octets that are written.
+    offset: u64,
 }
 
 /// What is needed to make and retire segments of one log.
@@ -55,8 +65,7 @@ pub(crate) struct SegmentMaker<S: Storage> {
     meta: LogMeta,
     /// Spares that another process may take.
     lent: Vec<u64>,
-    /// Spares that were not filled to their end.
-    unfinished: Vec<u64>,
+    unfinished: Option<Unfinished<S::File>>,
     /// Has the name of a segment, which is not durable yet.
     named: Option<ReadySegment<S::File>>,
 }
@@ -76,7 +85,7 @@ impl<S: Storage> SegmentMaker<S> {
             spares_max: settings.spares.into(),
             meta,
             lent: Vec::new(),
-            unfinished: Vec::new(),
+            unfinished: None,
             named: None,
         }
     }
@@ -158,50 +167,71 @@ impl<S: Storage> SegmentMaker<S> {
         Ok(())
     }
 
-    /// Writes one spare full of zeros.
+    /// Writes one spare full of zeros; whether it is full.
     fn fill(&mut self, filled: &mut dyn FnMut(usize) -> Filling) -> io::Result<bool> {
+        let mut spare = match self.unfinished.take() {
+            Some(spare) => spare,
+            None => self.begin_spare()?,
+        };
+        match self.fill_file(&mut spare, filled) {
+            Ok(true) => {}
+            Ok(false) => {
+                self.unfinished = Some(spare);
+                return Ok(false);
+            }
+            Err(error) => {
+                // Gives the room back; the next try begins anew. That it may fail as well changes nothing.
+                let _ = self.storage.unlink_gently(&self.path(&fill_name(spare.number)));
+                return Err(error);
+            }
+        }
+        let Unfinished { number, .. } = spare;
+        self.storage.rename(&self.path(&fill_name(number)), &self.path(&spare_name(number)))?;
+        self.spares.push(number);
+        Ok(true)
+    }
+
+    fn begin_spare(&mut self) -> io::Result<Unfinished<S::File>> {
         let free = self.storage.space()?.free_bytes;
         if free < self.free_bytes_min.saturating_add(self.identity.segment_bytes) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let number = self.next_spare;
-        let temporary = self.path(&fill_name(number));
         self.next_spare += 1;
-        match self.fill_file(&temporary, filled) {
-            Ok(true) => {}
-            // Somebody waits, or writes beside: it is removed when there is time, or at the next start.
-            Ok(false) => {
-                self.unfinished.push(number);
-                return Ok(false);
-            }
+        let name = self.path(&fill_name(number));
+        let file = self.storage.open(&name, OpenMode::Create)?;
+        match self.storage.allocate(&file, self.identity.segment_bytes) {
+            Ok(has_room) => Ok(Unfinished { number, file, has_room, offset: 0 }),
             Err(error) => {
-                // Gives the room back; the next try begins anew. That it may fail as well changes nothing.
-                let _ = self.storage.unlink_gently(&temporary);
-                return Err(error);
+                let _ = self.storage.unlink(&name);
+                Err(error)
             }
         }
-        self.storage.rename(&temporary, &self.path(&spare_name(number)))?;
-        self.spares.push(number);
+    }
+
+    fn fill_file(
+        &self,
+        spare: &mut Unfinished<S::File>,
+        filled: &mut dyn FnMut(usize) -> Filling,
+    ) -> io::Result<bool> {
+        let zeros = AlignedBuffer::new(FILL_OCTETS);
+        while spare.offset < self.identity.segment_bytes {
+            let octets = to_usize(self.identity.segment_bytes - spare.offset).min(zeros.len());
+            write_full(&spare.file, &zeros[..octets], spare.offset)?;
+            spare.offset += octets as u64;
+            match filled(octets) {
+                Filling::Enough if spare.has_room => break,
+                Filling::Pause if spare.offset < self.identity.segment_bytes => return Ok(false),
+                Filling::GoOn | Filling::Enough | Filling::Pause => {}
+            }
+        }
+        spare.file.sync()?;
         Ok(true)
     }
 
-    fn fill_file(&self, name: &str, filled: &mut dyn FnMut(usize) -> Filling) -> io::Result<bool> {
-        let file = self.storage.open(name, OpenMode::Create)?;
-        let has_room = self.storage.allocate(&file, self.identity.segment_bytes)?;
-        let zeros = AlignedBuffer::new(FILL_OCTETS);
-        let mut offset = 0;
-        while offset < self.identity.segment_bytes {
-            let octets = to_usize(self.identity.segment_bytes - offset).min(zeros.len());
-            write_full(&file, &zeros[..octets], offset)?;
-            offset += octets as u64;
-            match filled(octets) {
-                Filling::Enough if has_room => break,
-                Filling::GoOn | Filling::Enough => {}
-                Filling::GiveUp => return Ok(false),
-            }
-        }
-        file.sync()?;
-        Ok(true)
+    /// Whether a spare is being filled.
+    pub(crate) fn is_filling(&self) -> bool {
+        self.unfinished.is_some()
     }
 
     /// Turns a segment without records back into a spare, in an orderly stop: no write to it is under way.
@@ -298,36 +328,59 @@ impl<S: Storage> SegmentMaker<S> {
         self.storage.sync_dir(&self.dir)
     }
 
-    /// Takes back what nobody has taken, once there is no other process any more.
+    /// Takes back what nobody has taken, but for what the disk does not give.
     pub(crate) fn reclaim(&mut self) -> io::Result<()> {
-        let mut result = Ok(());
-        for spare in std::mem::take(&mut self.lent) {
-            match self.storage.rename(&self.path(&lent_name(spare)), &self.path(&spare_name(spare))) {
-                Ok(()) => self.spares.push(spare),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    self.lent.push(spare);
-                    result = Err(error);
-                }
+        let lent = std::mem::take(&mut self.lent);
+        let there = lent.into_iter().map(|spare| self.take_back(spare)).collect::<Vec<_>>();
+        self.storage.sync_dir(&self.dir)?;
+        there.into_iter().collect()
+    }
+
+    /// Takes one back, for a log that cannot wait; whether there was one.
+    pub(crate) fn reclaim_one(&mut self) -> io::Result<bool> {
+        while let Some(spare) = self.lent.pop() {
+            self.take_back(spare)?;
+            if !self.spares.is_empty() {
+                self.storage.sync_dir(&self.dir)?;
+                return Ok(true);
             }
         }
-        for spare in std::mem::take(&mut self.unfinished) {
-            result = result.and(self.storage.unlink_gently(&self.path(&fill_name(spare))));
+        Ok(false)
+    }
+
+    fn take_back(&mut self, spare: u64) -> io::Result<()> {
+        match self.storage.rename(&self.path(&lent_name(spare)), &self.path(&spare_name(spare))) {
+            Ok(()) => self.spares.push(spare),
+            // Another process has taken it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                self.lent.push(spare);
+                return Err(error);
+            }
         }
-        result.and(self.storage.sync_dir(&self.dir))
+        Ok(())
     }
 
     /// Takes a spare that another process has put aside in the directory of its log; whether one of the right size was there.
     pub(crate) fn take_lent(&mut self, dir: &str) -> io::Result<bool> {
         for name in self.storage.list(dir)?.iter().filter(|name| lent_number(name).is_some()) {
-            let file = self.storage.open(&format!("{dir}/{name}"), OpenMode::Read)?;
-            if file.octets()? != self.identity.segment_bytes || file.links()? != 1 {
-                continue;
+            match self.take_lent_file(dir, name) {
+                // The other process has taken it back.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Ok(false) => {}
+                taken => return taken,
             }
-            self.receive(dir, name)?;
-            return Ok(true);
         }
         Ok(false)
+    }
+
+    fn take_lent_file(&mut self, dir: &str, name: &str) -> io::Result<bool> {
+        let file = self.storage.open(&format!("{dir}/{name}"), OpenMode::Read)?;
+        if file.octets()? != self.identity.segment_bytes || file.links()? != 1 {
+            return Ok(false);
+        }
+        self.receive(dir, name)?;
+        Ok(true)
     }
 
     /// Removes a spare that nobody needs; whether there was one.

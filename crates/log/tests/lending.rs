@@ -90,6 +90,28 @@ fn what_was_lent_comes_back_when_nobody_has_taken_it() {
 }
 
 #[test]
+fn a_log_that_cannot_wait_takes_back_what_it_has_lent() {
+    let storage = SimStorage::new(72);
+    let (mut data, mut log) = open_simulated(&storage, &settings());
+    let lent = |storage: &SimStorage| {
+        storage.list("arrival-00").unwrap().iter().filter(|name| name.starts_with("lent-")).count()
+    };
+    data.lend_spares();
+    assert_eq!((log.spares_ready(), lent(&storage)), (1, 1));
+    let files = storage.files().len();
+    fill(&mut data, &mut log, 1);
+    assert_eq!((log.spares_ready(), lent(&storage)), (0, 1), "there is time");
+    while lent(&storage) > 0 {
+        append(&mut log, &[b'x'; 100_000], &[]);
+        write_all(&mut log);
+        assert_eq!(log.stats().segments_sealed, 1, "it is in time");
+        data.prepare_segments();
+    }
+    assert_eq!(log.spares_ready(), 1);
+    assert_eq!(storage.files().len(), files, "nothing was filled");
+}
+
+#[test]
 fn a_spare_that_nobody_needs_goes() {
     let storage = SimStorage::new(71);
     let mut data = DataDirectory::on_without_helper(storage.clone(), &settings(), NODE).unwrap();

@@ -117,7 +117,12 @@ impl<S: Storage> Work<S> {
         if newcomers || due {
             self.look();
         }
-        let made = (0..self.logs.len()).filter(|index| self.serve(*index)).count();
+        // What was begun is ended first: a part of a spare serves nobody.
+        let begun = self.logs.iter().position(|log| log.maker.is_filling());
+        let made = match begun {
+            Some(index) if self.serve(index) => 1,
+            _ => (0..self.logs.len()).filter(|index| self.serve(*index)).count(),
+        };
         made > 0 || self.drop_spare()
     }
 
@@ -157,7 +162,7 @@ impl<S: Storage> Work<S> {
         self.housekeeping.round(&self.storage, &mut self.logs, &self.settings, space, &self.shared.status);
     }
 
-    /// Makes a segment for one log if it wants one; whether it did.
+    /// Makes a segment for one log if it wants one; whether it did, or has not come to its end.
     fn serve(&mut self, index: usize) -> bool {
         let rate = self.settings.spare_fill_bytes_per_second;
         let log = &self.logs[index];
@@ -168,6 +173,7 @@ impl<S: Storage> Work<S> {
             return false;
         }
         self.take_spare(index);
+        let look = self.looked_at.filter(|_| !self.interval.is_zero()).map(|at| at + self.look_interval());
         let shared = &self.shared;
         let served = self.logs.iter().filter_map(|log| Some((log.supply.clone()?, log.maker.identity)));
         let supplies: Vec<_> = served.collect();
@@ -194,11 +200,11 @@ impl<S: Storage> Work<S> {
                 std::thread::park_timeout(left.min(REST_STEP));
             }
             if shared.stop.load(Ordering::Acquire) {
-                Filling::GiveUp
+                Filling::Pause
             } else if stock().any(|log| log.is_urgent()) {
                 Filling::Enough
-            } else if shared.held.load(Ordering::Acquire) {
-                Filling::GiveUp
+            } else if shared.held.load(Ordering::Acquire) || look.is_some_and(|at| Instant::now() >= at) {
+                Filling::Pause
             } else {
                 Filling::GoOn
             }
@@ -213,7 +219,8 @@ impl<S: Storage> Work<S> {
                 self.watch_again(&supply, index);
                 true
             }
-            Ok(None) => false,
+            // Held, it can wait until that is over.
+            Ok(None) => log.maker.is_filling() && !self.shared.held.load(Ordering::Acquire),
             Err(error) => {
                 log.failed_at = Some(Instant::now());
                 tell(&supply, Some(reason(&error)));
@@ -249,9 +256,11 @@ impl<S: Storage> Work<S> {
         }
     }
 
-    /// Has a log that needs a spare take that of a log that needs none any more.
+    /// Has a log that needs a spare take that of a log that needs none any more, or one that it has lent itself.
     fn take_spare(&mut self, index: usize) {
-        if !self.logs[index].maker.spares.is_empty() {
+        // What fails here is found again at the next start.
+        if !self.logs[index].maker.spares.is_empty() || self.logs[index].maker.reclaim_one().unwrap_or(false)
+        {
             return;
         }
         let segment_bytes = self.logs[index].maker.identity.segment_bytes;
@@ -375,8 +384,41 @@ fn reason(error: &io::Error) -> NoSpace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::meta::LogMeta;
+    use crate::storage::sim::SimStorage;
 
     const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn others_are_looked_after_while_a_spare_is_filled() {
+        let storage = SimStorage::new(1);
+        let settings = LogSettings { segment_bytes: 4 * MIB, free_bytes_min: 0, ..LogSettings::default() };
+        let mut work = Work::new(storage.clone(), settings.clone(), Duration::from_nanos(1));
+        let identity = LogIdentity {
+            uuid: [1; 16],
+            kind: crate::LogKind::Arrival,
+            log: 0,
+            node: 0,
+            segment_bytes: 4 * MIB,
+        };
+        let meta = LogMeta { identity, generation: 1, created_at_us: 0, next_number_min: 1 };
+        storage.create_dir("arrival-00").expect("a simulated disk");
+        let maker = SegmentMaker::new(storage.clone(), "arrival-00".to_owned(), meta, &settings);
+        let supply = Arc::new(Supply::new(1, Box::new(|| ())));
+        let log = Served::new(maker, Vec::new(), Some(Arc::clone(&supply)));
+        work.shared.incoming.lock().expect("a simulated disk").push(log);
+        for inodes in [3000, 2000, 1000] {
+            storage.set_free_inodes(inodes);
+            assert!(work.round(), "there is more to do");
+            assert!(work.logs[0].maker.is_filling() && supply.ready() == 0);
+            assert_eq!(work.shared.status.lock().free_inodes, inodes);
+        }
+        assert!(work.round());
+        assert_eq!((supply.ready(), work.logs[0].maker.is_filling()), (1, false));
+        assert!(!work.round(), "nothing is left to do");
+        let names = storage.list("arrival-00").expect("a simulated disk");
+        assert!(names.iter().all(|name| !name.starts_with("fill-")), "{names:?}");
+    }
 
     fn stock(ready: usize, wanted: usize) -> Stock {
         Stock { ready, wanted, room: 128 * MIB, segment_bytes: 128 * MIB }
