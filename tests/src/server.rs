@@ -1,6 +1,7 @@
 //! One gateway process: started from a config of its own, ready when its log says so, ended by its id.
 
 use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,9 @@ use crate::process::PATIENCE;
 use crate::settings::{Recipients, Settings, recipients_file};
 use crate::{binary, http, process};
 
+/// What the old process says when connections go to the new one.
+const SUCCEEDED: &str = "takes connections, this one finishes its sessions";
+
 /// A running gateway. Dropped, it is killed, and its log is shown if the test is failing.
 #[derive(Debug)]
 pub struct Server {
@@ -22,8 +26,8 @@ pub struct Server {
     child: Option<Child>,
     /// The process that has taken the place of the one that was started.
     successor: Option<Pid>,
-    /// Done since the last start.
-    upgrades: usize,
+    /// Where in the log the upgrade begins that is under way.
+    upgrade: Option<u64>,
     runs: u32,
     mx: SocketAddr,
     admin: SocketAddr,
@@ -50,7 +54,7 @@ impl Server {
             settings,
             child: None,
             successor: None,
-            upgrades: 0,
+            upgrade: None,
             runs: 0,
             mx: nowhere,
             admin: nowhere,
@@ -116,6 +120,8 @@ impl Server {
     pub fn begin_upgrade(&mut self) {
         // The new process becomes our child when the old one has ended.
         process::adopt_orphans();
+        let logged = fs::metadata(self.log_file()).map_or(0, |log| log.len());
+        self.upgrade.get_or_insert(logged);
         self.signal(Signal::USR2);
     }
 
@@ -124,10 +130,10 @@ impl Server {
     /// # Panics
     /// It does not come to that.
     pub fn finish_upgrade(&mut self) {
-        let done = || self.log().matches("upgrade: done").count() > self.upgrades;
-        process::eventually("the new process is alone", done);
+        let mut log = self.log_of_upgrade().unwrap_or_else(|| panic!("no upgrade was asked for"));
+        process::eventually("the new process is alone", || log.read().contains("upgrade: done"));
         let successor = self.started_successor();
-        self.upgrades += 1;
+        self.upgrade = None;
         let status = self.wait();
         assert!(status.success(), "{status}\n{}", self.log());
         self.successor = Some(successor);
@@ -135,17 +141,23 @@ impl Server {
 
     /// The process that takes the connections now, as the old one has named it.
     fn started_successor(&self) -> Pid {
-        let log = self.log();
-        let mut lines = log.lines().filter(|line| line.contains("takes connections, this one"));
-        let line = lines.nth(self.upgrades).unwrap_or_else(|| panic!("no new process:\n{log}"));
+        let mut log = self.log_of_upgrade().unwrap_or_else(|| panic!("no upgrade was asked for"));
+        let log = log.read();
+        let mut lines = log.lines().filter(|line| line.contains(SUCCEEDED));
+        let line = lines.next().unwrap_or_else(|| panic!("no new process:\n{log}"));
         let pid = field(line, "pid").and_then(|pid| pid.parse().ok());
         pid.and_then(Pid::from_raw).unwrap_or_else(|| panic!("no process id in {line}"))
     }
 
     /// Whether there are two processes.
     fn is_upgrading(&self) -> bool {
-        let taken = self.log().matches("takes connections, this one").count();
-        taken > self.upgrades && self.child_or_successor()
+        self.child_or_successor()
+            && self.log_of_upgrade().is_some_and(|mut log| log.read().contains(SUCCEEDED))
+    }
+
+    /// What was logged since the upgrade was asked for: the whole log may be large.
+    fn log_of_upgrade(&self) -> Option<Tail> {
+        self.upgrade.map(|from| Tail::from(&self.log_file(), from))
     }
 
     fn child_or_successor(&self) -> bool {
@@ -175,7 +187,7 @@ impl Server {
         let successor = self.started_successor();
         self.signal(Signal::KILL);
         assert_eq!(self.wait().signal(), Some(9));
-        self.upgrades += 1;
+        self.upgrade = None;
         self.successor = Some(successor);
     }
 
@@ -299,7 +311,7 @@ impl Server {
 
     fn run(&mut self) {
         self.runs += 1;
-        self.upgrades = 0;
+        self.upgrade = None;
         write_config(self.folder.path(), &self.settings, &self.data());
         let log = File::create(self.log_file()).unwrap_or_else(|error| panic!("no log file: {error}"));
         let binary = self.settings.binary.as_deref().unwrap_or_else(|| binary::inrush());
@@ -353,6 +365,29 @@ impl Drop for Server {
             eprintln!("── the last lines of the server's log:");
             tail.iter().rev().for_each(|line| eprintln!("{line}"));
         }
+    }
+}
+
+/// The end of a log that grows, read piece by piece.
+struct Tail {
+    file: File,
+    text: String,
+}
+
+impl Tail {
+    fn from(path: &Path, offset: u64) -> Self {
+        let mut file = File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        file.seek(SeekFrom::Start(offset)).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        Self { file, text: String::new() }
+    }
+
+    /// Everything from there on.
+    fn read(&mut self) -> &str {
+        let mut more = Vec::new();
+        // What was read until an error is what there is to look at.
+        let _ = self.file.read_to_end(&mut more);
+        self.text.push_str(&String::from_utf8_lossy(&more));
+        &self.text
     }
 }
 

@@ -6,14 +6,18 @@
 //! ```
 //! Until `leave` whatever goes wrong ends the new process, and the old one goes on.
 
+use std::sync::atomic::Ordering;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
 use super::handover::{Gift, Predecessor, Successor};
 use super::serving::{Serving, say_recovered};
 use super::{Event, Stop, notify};
+
+/// How long cores may take to begin to take connections, until the process before stops to do so.
+const CORES_AWAITED: Duration = Duration::from_secs(1);
 
 impl Serving {
     /// Starts the process that is to take the place of this one.
@@ -118,6 +122,7 @@ impl Serving {
         predecessor.ready()?;
         self.start_admin()?;
         self.gateway.take_connections();
+        self.wait_for_cores();
         predecessor.taking();
         tracing::info!("upgrade: connections are taken; the process before finishes its sessions");
         self.predecessor = Some(predecessor.handle()?);
@@ -129,6 +134,15 @@ impl Serving {
             let _ = events.send(Event::PredecessorGone);
         })?;
         Ok(())
+    }
+
+    /// Waits until every core takes connections, so that there is no moment in which nobody does. Not for long: they are not lost, and wait in the kernel.
+    fn wait_for_cores(&self) {
+        let deadline = Instant::now() + CORES_AWAITED;
+        let accepting = self.gateway.accepting();
+        while !accepting.iter().all(|core| core.load(Ordering::Acquire)) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Takes over the logs of the process that was there before, and begins to deliver.

@@ -191,13 +191,13 @@ impl<S: Storage> Work<S> {
                     || !shared.incoming.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
                     || stock().any(|log| log.is_hurried() || log.is_urgent())
             };
-            // Each stop is short: a log may come to need a segment meanwhile.
+            // Each stop is short: a log may come to need a segment meanwhile. Not by parking: what wakes the thread is meant for its next round.
             while !goes_on() {
                 let left = rested.saturating_duration_since(Instant::now());
                 if left.is_zero() {
                     break;
                 }
-                std::thread::park_timeout(left.min(REST_STEP));
+                std::thread::sleep(left.min(REST_STEP));
             }
             if shared.stop.load(Ordering::Acquire) {
                 Filling::Pause

@@ -75,7 +75,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let mut server = Server::with(settings.log(&["segment_bytes = \"256MiB\""]));
         // As in a gateway that has run for a while.
         wait_for_spares(&server);
-        let (slices, first_upgrade) = loaded(arguments, [&gateway, &load], &mut server)?;
+        let (slices, upgrades) = loaded(arguments, [&gateway, &load], &mut server)?;
+        let first_upgrade = upgrades.first().map_or(f64::INFINITY, |(begin, _)| *begin);
         let (quiet, upgraded): (Vec<_>, Vec<_>) =
             // The first second fills the connections.
             seconds(&slices)?.into_iter().filter(|(at, _)| *at >= 1.0).partition(|(at, _)| *at + 1.0 < first_upgrade);
@@ -104,6 +105,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             slow(&upgraded),
             upgraded.len()
         );
+        println!("   {}", course(&seconds(&slices)?, &upgrades));
         for (figure, value) in figures {
             outcome.add(&scenario, "inrush", figure, None, value);
         }
@@ -132,12 +134,23 @@ fn seconds(slices: &Slices) -> anyhow::Result<Vec<(f64, f64)>> {
     Ok(seconds)
 }
 
-/// Load with upgrades in its course: the course, and when the first upgrade came, in seconds.
+/// The p99 of each second in milliseconds, with `[` and `]` where an upgrade began and ended.
+fn course(seconds: &[(f64, f64)], upgrades: &[(f64, f64)]) -> String {
+    let within = |at: f64, time: f64| (at..at + 1.0).contains(&time);
+    let shown = seconds.iter().map(|(at, p99)| {
+        let begins = if upgrades.iter().any(|(begin, _)| within(*at, *begin)) { "[" } else { "" };
+        let ends = if upgrades.iter().any(|(_, end)| within(*at, *end)) { "]" } else { "" };
+        format!("{begins}{p99:.1}{ends}")
+    });
+    shown.collect::<Vec<_>>().join(" ")
+}
+
+/// Load with upgrades in its course: the course, and when each upgrade began and ended, in seconds.
 fn loaded(
     arguments: &Arguments,
     [gateway, load]: [&Path; 2],
     server: &mut Server,
-) -> anyhow::Result<(Slices, f64)> {
+) -> anyhow::Result<(Slices, Vec<(f64, f64)>)> {
     let (acks, json) = (server.scratch().join("acks"), server.scratch().join("load.json"));
     let mut command = generator::sessions(load, server.mx(), 4096, arguments.sessions);
     // It is told to end before.
@@ -155,9 +168,11 @@ fn loaded(
     let begin = Instant::now();
     let mut generator = command.stdout(Stdio::null()).spawn().context("inrush-load")?;
     thread::sleep(Duration::from_secs(arguments.quiet_seconds));
-    let first_upgrade = begin.elapsed().as_secs_f64();
+    let mut upgrades = Vec::new();
     for _ in 0..arguments.upgrades {
+        let began = begin.elapsed().as_secs_f64();
         server.upgrade();
+        upgrades.push((began, begin.elapsed().as_secs_f64()));
         thread::sleep(Duration::from_secs(arguments.pause_seconds));
     }
     ensure!(generator.try_wait()?.is_none(), "the load has ended before the upgrades");
@@ -180,5 +195,5 @@ fn loaded(
     let more = stored.difference(&acknowledged).count();
     ensure!(lost == 0 && more == 0, "{lost} acknowledged messages are not in the logs, {more} others are");
     let slices = figures.slices().map_err(|error| anyhow!(error))?.context("no course of the run")?;
-    Ok((slices, first_upgrade))
+    Ok((slices, upgrades))
 }
