@@ -6,7 +6,7 @@ use inrush_tests::client::Client;
 use inrush_tests::process::{self, Finished};
 use inrush_tests::server::{Server, write_config};
 use inrush_tests::settings::Settings;
-use inrush_tests::{binary, export};
+use inrush_tests::{binary, export, http};
 use serde_json::Value;
 
 const BODY: &[u8] = b"Subject: x\r\n\r\n.first\r\nGr\xc3\xbc\xc3\x9fe\r\n";
@@ -133,5 +133,13 @@ fn config_dump_is_a_config() {
 fn version() {
     let version = inrush(&["version", "--json"]).succeeded().text();
     let version: Value = serde_json::from_str(&version).unwrap();
-    assert!(version.to_string().contains(env!("CARGO_PKG_VERSION")), "{version}");
+    assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+    let revision = version["revision"].as_str().unwrap();
+    assert!(!revision.is_empty());
+    let shown = format!("inrush {} ({revision})\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(inrush(&["version"]).succeeded().text(), shown);
+    let server = Server::start();
+    let metrics = http::get(server.admin(), "/metrics").body;
+    let build = metrics.lines().find(|line| line.starts_with("inrush_build_info{")).unwrap();
+    assert!(build.contains(&format!("revision=\"{revision}\"")), "{build}");
 }

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use inrush_tests::client::Client;
 use inrush_tests::dns_server::DnsServer;
 use inrush_tests::exim::EximServer;
+use inrush_tests::http::Samples;
 use inrush_tests::peer::{Answer, Peer, Script, Stage, When, server_config};
+use inrush_tests::process;
 use inrush_tests::server::Server;
 use inrush_tests::tls::Authority;
 use rustls::ProtocolVersion;
@@ -48,6 +50,20 @@ fn whatever_certificate_is_better_than_none() {
     // RFC 3207 §4.2: EHLO again, and RFC 6066 §3: no address as a name.
     assert_eq!(peer.commands().iter().filter(|command| command.starts_with("EHLO")).count(), 2);
     assert_eq!(tls.server_name, None);
+    connections_counted(&server, &["TLSv1.3"]);
+}
+
+/// One connection to the next hop is counted for each of these, and no other one.
+fn connections_counted(server: &Server, expected: &[&str]) {
+    let counted = |samples: &Samples, tls: &&str| {
+        let labels = ["route=\"next\"", &format!("tls=\"{tls}\"")];
+        samples.sum("inrush_delivery_connections_total", &labels)
+    };
+    process::eventually("connections are counted by TLS", || {
+        let samples = Samples::scrape(server.admin());
+        expected.iter().all(|tls| counted(&samples, tls) == 1.0)
+            && samples.sum("inrush_delivery_connections_total", &[]) == expected.len() as f64
+    });
 }
 
 #[test]
@@ -76,6 +92,7 @@ fn no_tls_where_it_is_not_wanted_or_not_offered() {
     let id = simple(&server, "x", &[RECIPIENT]);
     outcome(&server, &id, RECIPIENT, "sent");
     assert!(!not_offered.commands().contains(&"STARTTLS".to_owned()));
+    connections_counted(&server, &["none"]);
 }
 
 /// RFC 7435: opportunistic means that mail is not lost for want of TLS, nor late.
@@ -84,13 +101,16 @@ fn in_the_clear_when_the_handshake_fails() {
     let authority = Authority::new();
     let config = server_config(&authority.issue(NAME));
     let go = || Answer::reply("220 2.0.0 go ahead");
-    for answer in [
-        go().then(Answer::octets(b"this is no TLS at all\r\n")).then(Answer::close()),
-        go().then(Answer::close()),
-        go().then(Answer::reset()),
-        go().then(Answer::silence()),
-        Answer::reply("454 4.7.0 not now"),
-        Answer::reply("500 5.5.1 what?"),
+    for (answer, counted) in [
+        (
+            go().then(Answer::octets(b"this is no TLS at all\r\n")).then(Answer::close()),
+            &["none", "failed"][..],
+        ),
+        (go().then(Answer::close()), &["none", "failed"][..]),
+        (go().then(Answer::reset()), &["none", "failed"][..]),
+        (go().then(Answer::silence()), &["none", "failed"][..]),
+        (Answer::reply("454 4.7.0 not now"), &["none"]),
+        (Answer::reply("500 5.5.1 what?"), &["none"]),
     ] {
         let script = Script::smtp().tls(Arc::clone(&config)).on(Stage::StartTls, answer.clone());
         let peer = Peer::start(script);
@@ -99,6 +119,7 @@ fn in_the_clear_when_the_handshake_fails() {
         outcome(&server, &id, RECIPIENT, "sent");
         assert_eq!(outcomes(&server, &id, RECIPIENT).len(), 1, "{answer:?}");
         assert!(!peer.messages()[0].secure, "{answer:?}");
+        connections_counted(&server, counted);
     }
 }
 

@@ -102,6 +102,7 @@ fn label_values(metric: Metric, label: &str) -> Vec<&'static str> {
         ("inrush_deliveries_total", "reason") => {
             vec!["sent", "bounced", "expired", "deleted", "deferred", "hold"]
         }
+        ("inrush_delivery_connections_total", "tls") => vec!["none", "TLSv1.2", "TLSv1.3", "failed"],
         ("inrush_queue_entries" | "inrush_queue_oldest_timestamp_seconds", "reason") => {
             vec!["deferred", "hold"]
         }

@@ -13,7 +13,10 @@ const SHARE: Share = Share { messages: 1, refusals: 0, bytes: 4096 };
 fn metrics(cores: usize) -> std::sync::Arc<Metrics> {
     let replies = (0..150).map(|number| ReplyName { code: 400 + number, reason: Some("a_reason") }).collect();
     let listeners = (0..50).map(|number| format!("listener-{number}")).collect();
-    Metrics::new(Names { version: "1.0.0", listeners, verbs: vec!["mail", "rcpt"], replies }, cores)
+    Metrics::new(
+        Names { version: "1.0.0", revision: "a1b2c3", listeners, verbs: vec!["mail", "rcpt"], replies },
+        cores,
+    )
 }
 
 fn cells(criterion: &mut Criterion) {

@@ -164,6 +164,8 @@ pub struct Start<'a> {
     pub give_memory_back: fn(),
     /// Version of the program, for the metrics.
     pub version: &'static str,
+    /// Commit that the program is made from.
+    pub revision: &'static str,
     /// Listening sockets that the process was given; addresses that are not among them are bound.
     pub sockets: Vec<Given>,
     /// Whoever gave them has them too, and goes on with them when the gateway has ended.
@@ -234,6 +236,7 @@ impl Gateway {
             descriptors_kept,
             give_memory_back,
             version,
+            revision,
             sockets: given,
             sockets_shared,
             beside,
@@ -262,7 +265,7 @@ impl Gateway {
         let epoch = Instant::now();
         let machine = Arc::new(Machine::new(gateway.pressure.memory_max));
         machine.warn_of_small_memory(gateway.pressure.soft_percent);
-        let metrics = Metrics::new(names(&gateway, version), count);
+        let metrics = Metrics::new(names(&gateway, version, revision), count);
         let first_order = if beside.is_some() { Order::Wait } else { Order::Take };
         let orders = Arc::new(Orders::new(first_order, gateway.timeouts.drain_deadline));
         let tell: core::Tell = Arc::new(tell);
@@ -616,9 +619,10 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn names(settings: &GatewaySettings, version: &'static str) -> Names {
+fn names(settings: &GatewaySettings, version: &'static str, revision: &'static str) -> Names {
     Names {
         version,
+        revision,
         listeners: settings.listeners.iter().map(|listener| listener.name.clone()).collect(),
         verbs: Verb::ALL.iter().map(|verb| verb.label()).collect(),
         replies: Reply::ALL

@@ -47,6 +47,9 @@ fn end_on_panic() {
 /// Version of the program.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// Commit that it is made from; `unknown` if there was no repository.
+const REVISION: &str = env!("INRUSH_REVISION");
+
 fn main() -> ExitCode {
     end_on_panic();
     let command = Cli::parse().command;

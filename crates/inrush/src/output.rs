@@ -11,9 +11,11 @@ use serde::Serialize;
 /// Prints the version.
 pub(crate) fn version(json: bool) -> anyhow::Result<ExitCode> {
     if json {
-        line(&serde_json::json!({ "name": "inrush", "version": crate::VERSION }).to_string())?;
+        let facts =
+            serde_json::json!({ "name": "inrush", "version": crate::VERSION, "revision": crate::REVISION });
+        line(&facts.to_string())?;
     } else {
-        line(&format!("inrush {}", crate::VERSION))?;
+        line(&format!("inrush {} ({})", crate::VERSION, crate::REVISION))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -150,6 +150,7 @@ fn start(data_dir: &Path, engine: &str) -> (Gateway, SocketAddr) {
         descriptors_kept: 0,
         give_memory_back: || {},
         version: "test",
+        revision: "test",
         sockets: Vec::new(),
         sockets_shared: false,
         beside: None,

@@ -147,6 +147,7 @@ pub const FIELDS: &[FieldRow] = fields! {
     reply text "What the host has said, or what went wrong on our side.";
     resident number "Octets of memory that the process has.";
     resource text "What runs short: a value of `inrush_pressure`.";
+    revision text "Commit that the program is made from.";
     route text "Name of the route.";
     segment number "Number of a segment.";
     session text "Number of the core and of the session on it; unique until the next start.";

@@ -29,6 +29,8 @@ pub struct ReplyName {
 pub struct Names {
     /// Version of the program.
     pub version: &'static str,
+    /// Commit that it is made from.
+    pub revision: &'static str,
     /// Names of the listeners; the index is the one that [`CoreWriter::accepted`](crate::CoreWriter::accepted) takes.
     pub listeners: Vec<String>,
     /// Verbs in lower case; the index is the one that [`CoreWriter::command`](crate::CoreWriter::command) takes.
@@ -59,6 +61,8 @@ pub struct Consumer {
 pub struct Delivery {
     /// Recipients, by route and by what they came to.
     pub deliveries: Vec<(String, &'static str, u64)>,
+    /// Connections to next hops, by route and TLS.
+    pub connections_by_tls: Vec<(String, &'static str, u64)>,
     /// Reports to senders, by what they say.
     pub reports: Vec<(&'static str, u64)>,
     /// From acceptance to delivery, in milliseconds.

@@ -632,6 +632,7 @@ pub(crate) mod rows {
         CONSUMER_LOST "inrush_log_consumer_lost_segments_total" Counter ["route", "shard"] "Segments that retention took before a best-effort consumer was past them.";
         CONSUMER_DAMAGED "inrush_log_consumer_damaged" Gauge ["route", "shard"] "1 when the cursor of a consumer cannot be read or stands behind the end of the log: it keeps every segment.";
         DELIVERIES "inrush_deliveries_total" Counter ["route", "reason"] "Recipients that an attempt or a command has brought to an end or put off, by route: `reason` is `sent`, `bounced`, `expired`, `deleted`, `deferred` or `hold`.";
+        DELIVERY_CONNECTIONS "inrush_delivery_connections_total" Counter ["route", "tls"] "Connections to next hops that were ready for mail, by route and TLS: `TLSv1.2`, `TLSv1.3` or `none`; and `failed` for those whose handshake failed.";
         REPORTS "inrush_reports_total" Counter ["reason"] "Delivery status notifications made: `failed`, `delayed`, or `delivered` (relayed ones as well).";
         DELIVERY_DELAY "inrush_delivery_delay_seconds" Histogram [] "From the acceptance of a message to its delivery to a recipient.";
         QUEUE_ENTRIES "inrush_queue_entries" Gauge ["reason"] "Groups of recipients that wait in the queue: `deferred` or `hold`.";
@@ -652,7 +653,7 @@ pub(crate) mod rows {
         READY "inrush_ready" Gauge [] "1 while new mail is taken, as `/readyz` says; else 0.";
         CORES_ACCEPTING "inrush_cores_accepting" Gauge [] "Cores that take connections at the moment.";
         ENGINE "inrush_engine_info" Info ["core"] "Kernel interface of each core: `engine` is `io_uring` or `epoll`.";
-        BUILD "inrush_build_info" Info [] "The running program, in the labels `version` and `arch`.";
+        BUILD "inrush_build_info" Info [] "The running program, in the labels `version`, `revision` (the commit that it is made from) and `arch`.";
         CORES "inrush_cores" Gauge [] "Cores of the front door.";
         START_TIME "inrush_process_start_time_seconds" Gauge [] "Start of the process in seconds since 1970.";
         CPU "inrush_process_cpu_seconds_total" Counter [] "CPU time of the process, user and system.";

@@ -22,8 +22,13 @@ fn moved() -> Arc<Metrics> {
         ReplyName { code: 550, reason: Some("unknown_user") },
         ReplyName { code: 550, reason: Some("relay_denied") },
     ];
-    let names =
-        Names { version: "1.2.3", listeners: vec!["m\"x".to_owned()], verbs: vec!["mail", "rcpt"], replies };
+    let names = Names {
+        version: "1.2.3",
+        revision: "a1b2c3",
+        listeners: vec!["m\"x".to_owned()],
+        verbs: vec!["mail", "rcpt"],
+        replies,
+    };
     let metrics = Metrics::new(names, 2);
     for core in metrics.cores() {
         move_all(&core.writer().unwrap());
@@ -38,6 +43,7 @@ fn moved() -> Arc<Metrics> {
     }]);
     let mut delivery = Delivery {
         deliveries: vec![("out".to_owned(), "sent", 3)],
+        connections_by_tls: vec![("out".to_owned(), "TLSv1.3", 2)],
         reports: vec![("failed", 1)],
         deferred: 2,
         held: 1,
@@ -166,7 +172,13 @@ fn cores_are_added_up_and_told_apart() {
     assert_eq!(sample(&text, r#"inrush_connections_accepted_total{listener="m\"x"}"#), 2.0);
     assert_eq!(sample(&text, r#"inrush_engine_info{core="1",engine="io_uring"}"#), 1.0);
     assert_eq!(
-        sample(&text, &format!(r#"inrush_build_info{{version="1.2.3",arch="{}"}}"#, std::env::consts::ARCH)),
+        sample(
+            &text,
+            &format!(
+                r#"inrush_build_info{{version="1.2.3",revision="a1b2c3",arch="{}"}}"#,
+                std::env::consts::ARCH
+            )
+        ),
         1.0
     );
 }

@@ -172,18 +172,12 @@ impl Shared {
 impl Shared {
     /// Counts recipients that have come to something.
     pub(crate) fn count(&self, destination: &[u8], status: Status, recipients: u64) {
-        let mut delivery = self.delivery.borrow_mut();
-        let route = route_of(destination);
-        let status = status.name();
-        let known = delivery.deliveries.iter_mut();
-        let mut known = known.filter(|(name, of, _)| name.as_bytes() == route && *of == status);
-        match known.next() {
-            Some((_, _, count)) => *count += recipients,
-            None => {
-                let route = String::from_utf8_lossy(route).into_owned();
-                delivery.deliveries.push((route, status, recipients));
-            }
-        }
+        add(&mut self.delivery.borrow_mut().deliveries, destination, status.name(), recipients);
+    }
+
+    /// Counts a connection to a next hop: its version of TLS, `none`, or `failed`.
+    pub(crate) fn count_connection(&self, destination: &[u8], tls: &'static str) {
+        add(&mut self.delivery.borrow_mut().connections_by_tls, destination, tls, 1);
     }
 
     /// Shows how delivery goes.
@@ -202,6 +196,15 @@ impl Shared {
         delivery.memory_bytes = self.memory.octets();
         delivery.memory_limit_bytes = self.settings.memory_max;
         self.metrics.set_delivery(delivery.clone());
+    }
+}
+
+/// Adds to the count of a destination's route and `value`.
+fn add(counts: &mut Vec<(String, &'static str, u64)>, destination: &[u8], value: &'static str, more: u64) {
+    let route = route_of(destination);
+    match counts.iter_mut().find(|(name, of, _)| name.as_bytes() == route && *of == value) {
+        Some((_, _, count)) => *count += more,
+        None => counts.push((String::from_utf8_lossy(route).into_owned(), value, more)),
     }
 }
 

@@ -156,6 +156,7 @@ impl Serving {
                     + u64::from(viewers_max.saturating_sub(VIEWERS_KEPT)),
                 give_memory_back,
                 version: crate::VERSION,
+                revision: crate::REVISION,
                 sockets: given.sockets,
                 sockets_shared,
                 beside,
@@ -168,6 +169,7 @@ impl Serving {
         say_recovered(&gateway, 0);
         tracing::info!(
             version = crate::VERSION,
+            revision = crate::REVISION,
             cores = gateway.cores(),
             engine = gateway.engine().name(),
             data_dir = %data_dir.display(),

@@ -118,12 +118,16 @@ impl<'a> Collected<'a> {
     }
 
     fn delivery(&mut self, delivery: Delivery) {
-        let deliveries = delivery.deliveries.into_iter().map(|(route, status, count)| Series {
-            labels: vec![("route", Cow::Owned(route)), ("reason", Cow::Borrowed(status))],
-            value: Value::Whole(count),
-        });
-        let series = deliveries.collect();
-        self.0.push(Group { metric: rows::DELIVERIES, series });
+        for (metric, label, counts) in [
+            (rows::DELIVERIES, "reason", delivery.deliveries),
+            (rows::DELIVERY_CONNECTIONS, "tls", delivery.connections_by_tls),
+        ] {
+            let series = counts.into_iter().map(|(route, value, count)| Series {
+                labels: vec![("route", Cow::Owned(route)), (label, Cow::Borrowed(value))],
+                value: Value::Whole(count),
+            });
+            self.0.push(Group { metric, series: series.collect() });
+        }
         self.by_label(rows::REPORTS, delivery.reports);
         let delays = Values {
             distribution: delivery.delays,
@@ -165,8 +169,11 @@ impl<'a> Collected<'a> {
         });
         let series = engines.collect();
         self.0.push(Group { metric: rows::ENGINE, series });
-        let labels =
-            vec![("version", snapshot.names().version.into()), ("arch", std::env::consts::ARCH.into())];
+        let labels = vec![
+            ("version", snapshot.names().version.into()),
+            ("revision", snapshot.names().revision.into()),
+            ("arch", std::env::consts::ARCH.into()),
+        ];
         let series = vec![Series { labels, value: Value::Whole(1) }];
         self.0.push(Group { metric: rows::BUILD, series });
         let (ready, accepting) = snapshot.ready();

@@ -44,6 +44,8 @@ pub(super) struct Connection<'a> {
     pub(super) input: Vec<u8>,
     pub(super) flights: VecDeque<Flight>,
     pub(super) tls: Rc<str>,
+    /// `none` without.
+    pub(super) tls_version: &'static str,
     pub(super) tls_verified: bool,
     pub(super) connected_at_us: u64,
     /// The last reply came, or what asks for the next one left.
@@ -107,6 +109,7 @@ impl<'a> Connection<'a> {
             input: Vec::new(),
             flights: VecDeque::new(),
             tls: Rc::default(),
+            tls_version: "none",
             tls_verified: false,
             connected_at_us: now_us(),
             made_at: std::time::Instant::now(),
@@ -168,6 +171,7 @@ impl<'a> Connection<'a> {
             Ok(Ok((stream, facts))) => {
                 self.stream = Box::new(stream);
                 self.tls = format!("{} {}", facts.version, facts.cipher).into();
+                self.tls_version = facts.version;
                 self.tls_verified = facts.verified;
                 self.session.secured();
                 Ok(())

@@ -125,7 +125,13 @@ impl<'a> Hosts<'a> {
                 Connection::new(self.shared, self.destination, self.hops, self.lmtp, candidate, stream);
             let in_the_clear = self.in_the_clear == Some(index);
             self.next = index + 1;
-            match connection.open(in_the_clear).await {
+            let opened = connection.open(in_the_clear).await;
+            match &opened {
+                Ok(()) => self.shared.count_connection(&self.destination.name, connection.tls_version),
+                Err(Refused::Handshake(_)) => self.shared.count_connection(&self.destination.name, "failed"),
+                Err(Refused::Host(_)) => {}
+            }
+            match opened {
                 Ok(()) => return Some(connection),
                 // RFC 7435: better in the clear than not at all, where TLS is not demanded. Once more to the same host, and to no other.
                 Err(Refused::Handshake(verdict))

@@ -37,10 +37,10 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 10)]
     upgrades: u32,
     /// Seconds of load before the first upgrade
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 20)]
     quiet_seconds: u64,
     /// Seconds from one upgrade to the next
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 5)]
     pause_seconds: u64,
     /// Connections at a time
     #[arg(long, default_value_t = 20)]
