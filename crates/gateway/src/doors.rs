@@ -165,6 +165,10 @@ impl Doors {
             let cancel = self.canceller.borrow().handle();
             match socket.cancelable_accept(cancel).await {
                 Err(error) if system::is_cancelled(&error) && !self.left() => {}
+                // A process that has the socket too has shut it down, for want of room for mail, and is about to leave.
+                Err(error) if system::is_not_listening(&error) && !self.left() && !self.closed() => {
+                    system::listen(socket.as_raw_fd())?;
+                }
                 taken => return taken,
             }
         }
@@ -285,9 +289,53 @@ mod tests {
         accept
     }
 
+    /// The ring where the kernel has one for us, and epoll.
+    fn engines() -> Vec<ActiveEngine> {
+        let first = crate::engine::choose(crate::settings::Engine::Auto).expect("one of them");
+        if first == ActiveEngine::Epoll { vec![first] } else { vec![first, ActiveEngine::Epoll] }
+    }
+
     #[test]
     fn a_connection_that_wakes_a_process_about_to_leave_is_taken_by_the_other_one() {
-        let socket = StdTcpListener::bind("127.0.0.1:0").expect("loopback");
+        engines().into_iter().for_each(one_leaves_and_one_stays);
+    }
+
+    #[test]
+    fn a_socket_that_another_process_has_shut_down_listens_again() {
+        for engine in engines() {
+            let socket = listener(engine);
+            let (address, other) =
+                (socket.local_addr().expect("bound"), socket.try_clone().expect("a descriptor"));
+            let taken = run(engine, async move {
+                let doors = Rc::new(Doors::new(Vec::new(), Arc::default()));
+                let accept = accept_under_way(&doors, socket).await;
+                system::shut_down(other.as_raw_fd(), Direction::Both);
+                let client = thread::spawn(move || {
+                    let begin = std::time::Instant::now();
+                    // Refused until it listens.
+                    loop {
+                        match StdTcpStream::connect(address) {
+                            Err(_) if begin.elapsed() < PATIENCE => thread::yield_now(),
+                            connected => return connected.is_ok(),
+                        }
+                    }
+                });
+                let taken = monoio::time::timeout(PATIENCE, accept).await;
+                client.join().expect("no panic") && matches!(taken, Ok(Ok(_)))
+            });
+            assert!(taken.expect("a runtime"), "{engine:?}");
+        }
+    }
+
+    fn listener(engine: ActiveEngine) -> StdTcpListener {
+        let sockets = crate::listener::bind("mx", SocketAddr::from(([127, 0, 0, 1], 0)), false, 1);
+        let socket = sockets.expect("loopback").remove(0);
+        socket.set_nonblocking(engine == ActiveEngine::Epoll).expect("a socket");
+        socket
+    }
+
+    fn one_leaves_and_one_stays(engine: ActiveEngine) {
+        let socket = listener(engine);
         let address = socket.local_addr().expect("bound");
         let (also_old, also_new) =
             (socket.try_clone().expect("a descriptor"), socket.try_clone().expect("a descriptor"));
@@ -296,7 +344,7 @@ mod tests {
         let (old_left, for_its_end) = mpsc::channel();
 
         let old = thread::spawn(move || {
-            run(ActiveEngine::IoUring, async move {
+            run(engine, async move {
                 let doors = Rc::new(Doors::new(Vec::new(), Arc::default()));
                 let accept = accept_under_way(&doors, also_old).await;
                 old_waits.send(()).expect("the other thread");
@@ -308,10 +356,10 @@ mod tests {
                 old_left.send(taken.is_ok()).expect("the other thread");
                 client
             })
-            .expect("a ring")
+            .expect("a runtime")
         });
         for_the_old_one.recv().expect("the other thread");
-        let taken = run(ActiveEngine::IoUring, async move {
+        let taken = run(engine, async move {
             let doors = Rc::new(Doors::new(Vec::new(), Arc::default()));
             let accept = accept_under_way(&doors, also_new).await;
             new_waits.send(()).expect("the other thread");
@@ -319,7 +367,7 @@ mod tests {
             doors.look_again(1);
             taken_by_the_old_one || matches!(monoio::time::timeout(PATIENCE, accept).await, Ok(Ok(_)))
         });
-        assert!(taken.expect("a ring"), "it waits, and nobody knows");
+        assert!(taken.expect("a runtime"), "it waits, and nobody knows");
         assert!(old.join().is_ok());
     }
 }

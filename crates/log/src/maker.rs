@@ -173,29 +173,29 @@ impl<S: Storage> SegmentMaker<S> {
             Some(spare) => spare,
             None => self.begin_spare()?,
         };
-        match self.fill_file(&mut spare, filled) {
-            Ok(true) => {}
-            Ok(false) => {
-                self.unfinished = Some(spare);
-                return Ok(false);
-            }
-            Err(error) => {
-                // Gives the room back; the next try begins anew. That it may fail as well changes nothing.
-                let _ = self.storage.unlink_gently(&self.path(&fill_name(spare.number)));
-                return Err(error);
-            }
+        let (from, to) = (self.path(&fill_name(spare.number)), self.path(&spare_name(spare.number)));
+        let full = self.fill_file(&mut spare, filled);
+        let named = full
+            .and_then(|full| if full { self.storage.rename(&from, &to).map(|()| true) } else { Ok(false) });
+        match named {
+            Ok(true) => self.spares.push(spare.number),
+            Ok(false) => self.unfinished = Some(spare),
+            // Gives the room back; the next try begins anew. That it may fail as well changes nothing.
+            Err(_) => drop(self.storage.unlink_gently(&from)),
         }
-        let Unfinished { number, .. } = spare;
-        self.storage.rename(&self.path(&fill_name(number)), &self.path(&spare_name(number)))?;
-        self.spares.push(number);
-        Ok(true)
+        named
+    }
+
+    /// Whether there is room for so many octets above the reserve.
+    fn check_space(&self, octets: u64) -> io::Result<()> {
+        if self.storage.space()?.free_bytes < self.free_bytes_min.saturating_add(octets) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
     }
 
     fn begin_spare(&mut self) -> io::Result<Unfinished<S::File>> {
-        let free = self.storage.space()?.free_bytes;
-        if free < self.free_bytes_min.saturating_add(self.identity.segment_bytes) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
+        self.check_space(self.identity.segment_bytes)?;
         let number = self.next_spare;
         self.next_spare += 1;
         let name = self.path(&fill_name(number));
@@ -214,6 +214,10 @@ impl<S: Storage> SegmentMaker<S> {
         spare: &mut Unfinished<S::File>,
         filled: &mut dyn FnMut(usize) -> Filling,
     ) -> io::Result<bool> {
+        if !spare.has_room {
+            // It may have been long ago that it was begun.
+            self.check_space(self.identity.segment_bytes - spare.offset)?;
+        }
         let zeros = AlignedBuffer::new(FILL_OCTETS);
         while spare.offset < self.identity.segment_bytes {
             let octets = to_usize(self.identity.segment_bytes - spare.offset).min(zeros.len());
@@ -232,6 +236,19 @@ impl<S: Storage> SegmentMaker<S> {
     /// Whether a spare is being filled.
     pub(crate) fn is_filling(&self) -> bool {
         self.unfinished.is_some()
+    }
+
+    /// Whether a segment comes of what is there already.
+    pub(crate) fn has_spare(&self) -> bool {
+        self.named.is_some() || !self.spares.is_empty()
+    }
+
+    /// Gives up the spare that is being filled; whether there was one.
+    pub(crate) fn stop_filling(&mut self) -> io::Result<bool> {
+        let Some(spare) = self.unfinished.take() else { return Ok(false) };
+        // One that is left is removed at the next start.
+        self.storage.unlink_gently(&self.path(&fill_name(spare.number)))?;
+        Ok(true)
     }
 
     /// Turns a segment without records back into a spare, in an orderly stop: no write to it is under way.

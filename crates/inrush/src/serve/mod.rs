@@ -85,7 +85,11 @@ pub(crate) fn run(arguments: &ConfigFile) -> anyhow::Result<ExitCode> {
         && let Err(error) = serving.replace(predecessor)
     {
         serving.end();
-        return Err(error);
+        let of_core = told.try_iter().find_map(|event| match event {
+            Event::Core(CoreEvent::Ended(Err(error))) => Some(error),
+            _ => None,
+        });
+        return Err(of_core.map_or(error, anyhow::Error::from));
     }
     serving.tell_listening();
     notify::ready();

@@ -64,6 +64,8 @@ pub(super) struct Serving {
     /// Connections are taken until then, though `/readyz` says no; and who has asked for the end.
     pub(super) stop_at: Option<(Instant, &'static str)>,
     watchdog: Option<Watchdog>,
+    /// Looks for connections that are still to come, after the end of another process.
+    pub(super) looks_left: u32,
     /// Cores that take no connections any more.
     pub(super) cores_left: usize,
     cores_ended: usize,
@@ -199,6 +201,7 @@ impl Serving {
             drain_delay: timeouts.drain_delay,
             stop_at: None,
             watchdog: Watchdog::find(),
+            looks_left: 0,
             cores_left: 0,
             cores_ended: 0,
         };
@@ -269,7 +272,7 @@ impl Serving {
                 Ok(Event::Upgrade) => self.begin_upgrade(),
                 Ok(Event::Ready(ready)) => self.go_on_with_upgrade(ready),
                 Ok(Event::Taking(taking)) => self.leave(taking),
-                Ok(Event::PredecessorLeft) => self.gateway.look_again(),
+                Ok(Event::PredecessorLeft) => self.look_again(),
                 Ok(Event::PredecessorGone) => result = self.take_over(),
                 Ok(Event::Relay(poisoned)) => result = Err(poisoned.into()),
                 Ok(Event::Core(CoreEvent::Left)) => self.one_core_left(),
@@ -281,6 +284,10 @@ impl Serving {
                         result = ended.map_err(anyhow::Error::from);
                         break;
                     }
+                }
+                Err(RecvTimeoutError::Timeout) if self.looks_left > 0 => {
+                    self.looks_left -= 1;
+                    self.gateway.look_again();
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,

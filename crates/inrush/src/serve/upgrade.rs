@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use super::handover::{Gift, Predecessor, Successor};
 use super::serving::{Serving, say_recovered};
@@ -18,6 +18,9 @@ use super::{Event, Stop, notify};
 
 /// How long cores may take to begin to take connections, until the process before stops to do so.
 const CORES_AWAITED: Duration = Duration::from_secs(1);
+
+/// How often it is looked again for connections, a second apart, when a process that took some has ended.
+const LOOKS_AFTER_THE_END: u32 = 2;
 
 impl Serving {
     /// Starts the process that is to take the place of this one.
@@ -99,7 +102,7 @@ impl Serving {
     fn give_upgrade_up(&mut self, error: &anyhow::Error) {
         tracing::error!("upgrade: {error:#}; this process goes on");
         self.end_successor();
-        self.gateway.look_again();
+        self.look_again();
         if let Err(error) = self.gateway.take_over() {
             tracing::error!("logs that were given up could not be taken back: {error}; a restart does it");
         }
@@ -120,6 +123,8 @@ impl Serving {
     /// It does not let go, or something of this process cannot be started: the process before goes on then.
     pub(super) fn replace(&mut self, mut predecessor: Predecessor) -> anyhow::Result<()> {
         predecessor.ready()?;
+        // From then on it would take the sockets with it.
+        ensure!(self.gateway.beats().all(|beat| beat.is_some()), "a core has ended");
         self.start_admin()?;
         self.gateway.take_connections();
         self.wait_for_cores();
@@ -143,6 +148,12 @@ impl Serving {
         while !accepting.iter().all(|core| core.load(Ordering::Acquire)) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Looks for connections that nobody was woken for, now and a little later: the kernel may clear away after a process when that has ended.
+    pub(super) fn look_again(&mut self) {
+        self.gateway.look_again();
+        self.looks_left = LOOKS_AFTER_THE_END;
     }
 
     /// Takes over the logs of the process that was there before, and begins to deliver.

@@ -117,13 +117,26 @@ impl<S: Storage> Work<S> {
         if newcomers || due {
             self.look();
         }
-        // What was begun is ended first: a part of a spare serves nobody.
-        let begun = self.logs.iter().position(|log| log.maker.is_filling());
-        let made = match begun {
-            Some(index) if self.serve(index) => 1,
-            _ => (0..self.logs.len()).filter(|index| self.serve(*index)).count(),
+        self.serve_all(|log| log.maker.has_spare())
+            // What was begun is ended first: a part of a spare serves nobody.
+            || self.serve_all(|log| log.maker.is_filling())
+            || self.serve_all(|_| true)
+            || self.stop_filling()
+            || self.drop_spare()
+    }
+
+    /// Serves the logs that are `meant`; whether something came of it.
+    fn serve_all(&mut self, meant: impl Fn(&Served<S>) -> bool) -> bool {
+        (0..self.logs.len()).filter(|index| meant(&self.logs[*index]) && self.serve(*index)).count() > 0
+    }
+
+    /// Gives up what is being filled for a log that has all it wants by now; whether there was something.
+    fn stop_filling(&mut self) -> bool {
+        let full = |log: &&mut Served<S>| {
+            log.maker.is_filling() && log.supply.as_ref().is_none_or(|supply| !supply.wanted())
         };
-        made > 0 || self.drop_spare()
+        let log = self.logs.iter_mut().find(full);
+        log.is_some_and(|log| log.maker.stop_filling().unwrap_or(false))
     }
 
     /// Sooner while a segment has to be filled: one that can be retired now serves as well, and costs nothing.
@@ -385,39 +398,77 @@ fn reason(error: &io::Error) -> NoSpace {
 mod tests {
     use super::*;
     use crate::meta::LogMeta;
+    use crate::storage::OpenMode;
     use crate::storage::sim::SimStorage;
 
     const MIB: u64 = 1 << 20;
 
+    /// A log that wants one segment; nothing was written to it.
+    fn log(storage: &SimStorage, number: u8, settings: &LogSettings) -> (Served<SimStorage>, Arc<Wanted>) {
+        let (uuid, kind, segment_bytes) = ([1; 16], crate::LogKind::Arrival, settings.segment_bytes);
+        let identity = LogIdentity { uuid, kind, log: number, node: 0, segment_bytes };
+        let meta = LogMeta { identity, generation: 1, created_at_us: 0, next_number_min: 1 };
+        let dir = format!("arrival-{number:02}");
+        storage.create_dir(&dir).expect("a simulated disk");
+        let supply = Arc::new(Supply::new(1, Box::new(|| ())));
+        let maker = SegmentMaker::new(storage.clone(), dir, meta, settings);
+        (Served::new(maker, Vec::new(), Some(Arc::clone(&supply))), supply)
+    }
+
+    type Wanted = Supply<<SimStorage as Storage>::File>;
+
+    fn small() -> LogSettings {
+        LogSettings { segment_bytes: 4 * MIB, free_bytes_min: 0, ..LogSettings::default() }
+    }
+
+    fn files(storage: &SimStorage, dir: &str, begin: &str) -> Vec<String> {
+        let names = storage.list(dir).expect("a simulated disk");
+        names.into_iter().filter(|name| name.starts_with(begin)).collect()
+    }
+
     #[test]
     fn others_are_looked_after_while_a_spare_is_filled() {
         let storage = SimStorage::new(1);
-        let settings = LogSettings { segment_bytes: 4 * MIB, free_bytes_min: 0, ..LogSettings::default() };
-        let mut work = Work::new(storage.clone(), settings.clone(), Duration::from_nanos(1));
-        let identity = LogIdentity {
-            uuid: [1; 16],
-            kind: crate::LogKind::Arrival,
-            log: 0,
-            node: 0,
-            segment_bytes: 4 * MIB,
-        };
-        let meta = LogMeta { identity, generation: 1, created_at_us: 0, next_number_min: 1 };
-        storage.create_dir("arrival-00").expect("a simulated disk");
-        let maker = SegmentMaker::new(storage.clone(), "arrival-00".to_owned(), meta, &settings);
-        let supply = Arc::new(Supply::new(1, Box::new(|| ())));
-        let log = Served::new(maker, Vec::new(), Some(Arc::clone(&supply)));
-        work.shared.incoming.lock().expect("a simulated disk").push(log);
-        for inodes in [3000, 2000, 1000] {
+        let mut work = Work::new(storage.clone(), small(), Duration::from_nanos(1));
+        let ((first, wanted), (mut second, also_wanted)) =
+            (log(&storage, 0, &small()), log(&storage, 1, &small()));
+        work.logs.push(first);
+        assert!(work.round(), "there is more to do");
+        // As if a segment of it had been retired.
+        let made = second.maker.make(&mut |_| Filling::GoOn).expect("a simulated disk").expect("a segment");
+        second.maker.unpublish(made.header.number).expect("a simulated disk");
+        work.logs.push(second);
+        assert!(work.round());
+        assert_eq!((wanted.ready(), also_wanted.ready()), (0, 1), "what is there serves at once");
+        for inodes in [3000, 2000] {
             storage.set_free_inodes(inodes);
-            assert!(work.round(), "there is more to do");
-            assert!(work.logs[0].maker.is_filling() && supply.ready() == 0);
+            assert!(work.round());
+            assert!(work.logs[0].maker.is_filling() && wanted.ready() == 0);
             assert_eq!(work.shared.status.lock().free_inodes, inodes);
         }
         assert!(work.round());
-        assert_eq!((supply.ready(), work.logs[0].maker.is_filling()), (1, false));
+        assert_eq!((wanted.ready(), work.logs[0].maker.is_filling()), (1, false));
         assert!(!work.round(), "nothing is left to do");
-        let names = storage.list("arrival-00").expect("a simulated disk");
-        assert!(names.iter().all(|name| !name.starts_with("fill-")), "{names:?}");
+        assert!(files(&storage, "arrival-00", "fill-").is_empty());
+    }
+
+    #[test]
+    fn what_nobody_wants_any_more_is_not_filled_to_its_end() {
+        let storage = SimStorage::new(2);
+        let mut work = Work::new(storage.clone(), small(), Duration::from_nanos(1));
+        let (log, wanted) = log(&storage, 0, &small());
+        work.logs.push(log);
+        assert!(work.round());
+        assert_eq!(files(&storage, "arrival-00", "fill-").len(), 1);
+        // A segment that was retired meanwhile, under the name of a spare.
+        let file = storage.open("arrival-00/spare-9.seg", OpenMode::Create).expect("a simulated disk");
+        storage.allocate(&file, 4 * MIB).expect("a simulated disk");
+        work.logs[0].maker.spares.push(9);
+        assert!(work.round());
+        assert_eq!(wanted.ready(), 1);
+        while work.round() {}
+        assert!(files(&storage, "arrival-00", "fill-").is_empty());
+        assert!(files(&storage, "arrival-00", "spare-").is_empty());
     }
 
     fn stock(ready: usize, wanted: usize) -> Stock {
