@@ -123,7 +123,7 @@ impl Serving {
     /// It does not let go, or something of this process cannot be started: the process before goes on then.
     pub(super) fn replace(&mut self, mut predecessor: Predecessor) -> anyhow::Result<()> {
         predecessor.ready()?;
-        // From then on it would take the sockets with it.
+        // Later its end would close the sockets of the process before as well.
         ensure!(self.gateway.beats().all(|beat| beat.is_some()), "a core has ended");
         self.start_admin()?;
         self.gateway.take_connections();
@@ -135,7 +135,6 @@ impl Serving {
         thread::Builder::new().name("inrush-before".to_owned()).spawn(move || {
             // Nobody listens any more when the end has been reached.
             predecessor.wait_until_gone(|| drop(events.send(Event::PredecessorLeft)));
-            let _ = events.send(Event::PredecessorLeft);
             let _ = events.send(Event::PredecessorGone);
         })?;
         Ok(())
@@ -159,6 +158,8 @@ impl Serving {
     /// Takes over the logs of the process that was there before, and begins to deliver.
     pub(super) fn take_over(&mut self) -> anyhow::Result<()> {
         self.predecessor = None;
+        // It may have ended without a word.
+        self.look_again();
         let known = self.gateway.recovered().len();
         self.gateway.take_over()?;
         say_recovered(&self.gateway, known);

@@ -41,6 +41,11 @@ impl<S: Storage> Served<S> {
     ) -> Self {
         Self { maker, sealed, supply, failed_at: None }
     }
+
+    /// Whether its appender has room for another segment.
+    fn wants(&self) -> bool {
+        self.supply.as_ref().is_some_and(|supply| supply.wanted())
+    }
 }
 
 /// What the helper does.
@@ -132,18 +137,13 @@ impl<S: Storage> Work<S> {
 
     /// Gives up what is being filled for a log that has all it wants by now; whether there was something.
     fn stop_filling(&mut self) -> bool {
-        let full = |log: &&mut Served<S>| {
-            log.maker.is_filling() && log.supply.as_ref().is_none_or(|supply| !supply.wanted())
-        };
-        let log = self.logs.iter_mut().find(full);
+        let log = self.logs.iter_mut().find(|log| log.maker.is_filling() && !log.wants());
         log.is_some_and(|log| log.maker.stop_filling().unwrap_or(false))
     }
 
     /// Sooner while a segment has to be filled: one that can be retired now serves as well, and costs nothing.
     fn look_interval(&self) -> Duration {
-        let fills = self.logs.iter().any(|log| {
-            log.maker.spares.is_empty() && log.supply.as_ref().is_some_and(|supply| supply.wanted())
-        });
+        let fills = self.logs.iter().any(|log| log.maker.spares.is_empty() && log.wants());
         if fills { self.interval / 10 } else { self.interval }
     }
 
@@ -292,7 +292,7 @@ impl<S: Storage> Work<S> {
 
     /// Removes a spare of a log that is not written any more, when nobody is in need of one of its size; whether there was one.
     fn drop_spare(&mut self) -> bool {
-        let wanted = self.logs.iter().filter(|log| log.supply.as_ref().is_some_and(|supply| supply.wanted()));
+        let wanted = self.logs.iter().filter(|log| log.wants());
         let wanted: Vec<u64> = wanted.map(|log| log.maker.identity.segment_bytes).collect();
         let is_unused = |log: &&mut Served<S>| {
             log.supply.is_none()

@@ -77,9 +77,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         wait_for_spares(&server);
         let (slices, upgrades) = loaded(arguments, [&gateway, &load], &mut server)?;
         let first_upgrade = upgrades.first().map_or(f64::INFINITY, |(begin, _)| *begin);
+        let all = seconds(&slices)?;
         let (quiet, upgraded): (Vec<_>, Vec<_>) =
             // The first second fills the connections.
-            seconds(&slices)?.into_iter().filter(|(at, _)| *at >= 1.0).partition(|(at, _)| *at + 1.0 < first_upgrade);
+            all.iter().copied().filter(|(at, _)| *at >= 1.0).partition(|(at, _)| *at + 1.0 < first_upgrade);
         ensure!(!quiet.is_empty(), "no second without upgrades");
         let median = Summary::of(quiet.iter().map(|(_, p99)| *p99)).median;
         let slow =
@@ -105,7 +106,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             slow(&upgraded),
             upgraded.len()
         );
-        println!("   {}", course(&seconds(&slices)?, &upgrades));
+        println!("   {}", course(&all, &upgrades));
         for (figure, value) in figures {
             outcome.add(&scenario, "inrush", figure, None, value);
         }
