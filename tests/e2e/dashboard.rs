@@ -96,11 +96,11 @@ fn numbers_move_under_load_in_any_colours_and_width() {
             &text("x"),
         );
     }
-    let _idle = Client::greeted(server.mx());
+    let _idle = [Client::greeted(server.mx()), Client::greeted(server.mx())];
     let _load =
-        Load::start(&server, &["-s", "6", "-D", "200s", "--rate", "150", "--to", "user{number}@example.com"]);
+        Load::start(&server, &["-s", "6", "-D", "600s", "--rate", "150", "--to", "user{number}@example.com"]);
     let _refused =
-        Load::start(&server, &["-s", "1", "-D", "200s", "--rate", "5", "--to", "nobody@elsewhere.example"]);
+        Load::start(&server, &["-s", "1", "-D", "600s", "--rate", "5", "--to", "nobody@elsewhere.example"]);
     let browser = Browser::start();
     browser.open(&page(&server), DESK);
     browser.wait_until("document.querySelector('#state-word').textContent.startsWith('ready')");
@@ -120,7 +120,10 @@ fn numbers_move_under_load_in_any_colours_and_width() {
     browser.wait_until("document.querySelector('#sessions tbody').textContent.includes('mx')");
     // Charts draw what the samples bring: the label for those who do not see it moves with them.
     let label = "document.querySelector('#chart-messages').getAttribute('aria-label')";
+    // A steady load is shown as what it is, second after second the same.
     let shown = browser.run(label);
+    let _more =
+        Load::start(&server, &["-s", "2", "-D", "600s", "--rate", "100", "--to", "user{number}@example.com"]);
     browser.wait_until(&format!("{label} !== {shown}"));
     // A pause holds the picture.
     browser.run("document.querySelector('#pause').click()");
